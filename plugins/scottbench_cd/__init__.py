@@ -1,0 +1,35 @@
+"""Consistency distillation in latent space (LCM): sampler and trainer."""
+
+from scottbench.hookspecs import hookimpl
+from scottbench.nouns import Method, Trainer, lazy
+from scottbench_cd.options import CDOptions
+
+PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.01469"
+
+
+@hookimpl
+def register_methods():
+    return [
+        Method(
+            name="cd",
+            summary="consistency distillation (LCM): multistep consistency sampling of the distilled student",
+            sample=lazy("scottbench_cd.sampler:sample"),
+            timesteps=lazy("scottbench_cd.sampler:timesteps"),
+            trainer="cd",
+            paper=PAPER,
+            guidance=8.0,
+        )
+    ]
+
+
+@hookimpl
+def register_trainers():
+    return [
+        Trainer(
+            name="cd",
+            summary="consistency distillation: guided DDIM teacher, skipping steps, pseudo-Huber, EMA target",
+            build=lazy("scottbench_cd.trainer:ConsistencyDistillation"),
+            options=CDOptions,
+            paper=PAPER,
+        )
+    ]

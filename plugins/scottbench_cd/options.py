@@ -1,0 +1,30 @@
+"""Options of the CD trainer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class CDOptions:
+    skip: int = 20
+    """Skipping step k: the teacher's DDIM step goes from t to max(t - k, 0). LCM: 20."""
+    w_min: float = 2.0
+    """Lower end of the guidance w = s - 1 drawn in training. LCM paper: 2."""
+    w_max: float = 14.0
+    """Upper end. LCM paper: 14."""
+    lr: float = 1e-6
+    """AdamW learning rate. LCM's script: 1e-6 for the full U-Net."""
+    ema: float = 0.95
+    """Decay of the target network theta_minus."""
+    huber: Literal["element", "norm"] = "element"
+    """Pseudo-Huber of each element (LCM) or of each sample's L2 norm (improved consistency training)."""
+    huber_c: float = 1e-3
+    """The c of sqrt(d^2 + c^2) - c."""
+
+    def __post_init__(self):
+        if self.skip < 1:
+            raise ValueError("skip must be at least 1")
+        if not 0 <= self.w_min <= self.w_max:
+            raise ValueError("need 0 <= w_min <= w_max")
+        if not 0 <= self.ema < 1 or self.lr <= 0 or self.huber_c <= 0:
+            raise ValueError("need 0 <= ema < 1, lr > 0 and huber_c > 0")

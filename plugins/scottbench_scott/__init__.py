@@ -1,0 +1,35 @@
+"""SCott: stochastic consistency distillation (arXiv 2403.01505): sampler and trainer."""
+
+from scottbench.hookspecs import hookimpl
+from scottbench.nouns import Method, Trainer, lazy
+from scottbench_scott.options import SCottOptions
+
+PAPER = "SCott, arXiv 2403.01505 (AAAI 2025)"
+
+
+@hookimpl
+def register_methods():
+    return [
+        Method(
+            name="scott",
+            summary="SCott: multistep consistency sampling of the stochastically distilled student",
+            sample=lazy("scottbench_scott.sampler:sample"),
+            timesteps=lazy("scottbench_scott.sampler:timesteps"),
+            trainer="scott",
+            paper=PAPER,
+            guidance=8.0,
+        )
+    ]
+
+
+@hookimpl
+def register_trainers():
+    return [
+        Trainer(
+            name="scott",
+            summary="stochastic consistency distillation: multi-step SDE teacher, pseudo-Huber, hinge GAN with a LoRA discriminator",
+            build=lazy("scottbench_scott.trainer:StochasticConsistencyDistillation"),
+            options=SCottOptions,
+            paper=PAPER,
+        )
+    ]

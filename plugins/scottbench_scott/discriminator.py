@@ -1,0 +1,78 @@
+"""SCott's discriminator: the teacher's own U-Net with trainable parts in its decoder and a one-channel output.
+
+Teacher and discriminator share one frozen U-Net: adapters off, it is the teacher bit for bit; adapters on, the
+discriminator. "full" owns a copy of the U-Net instead, whose up blocks are trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+ADAPTER = "discriminator"
+TARGETS = r"up_blocks\..*\.(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2)"
+"""Attention, feed-forward and ResNet convolutions of the decoder: 3.65 % of SD 1.5 at rank 64 (methods.md 3.4)."""
+
+
+class Discriminator(nn.Module):
+    """D(z_tau, tau, c) -> (N,) logits, the mean of the patch logits. Zero at the start: hinge loss 2, generator loss 0."""
+
+    def __init__(self, teacher_unet: nn.Module, kind: str, rank: int):
+        super().__init__()
+        self.kind = kind
+        if kind == "full":
+            self.unet = copy.deepcopy(teacher_unet).requires_grad_(False)
+            self.unet.up_blocks.requires_grad_(True)
+        else:
+            self.unet = add_lora(teacher_unet, rank)
+        out = self.unet.conv_out
+        self.head = nn.Conv2d(out.in_channels, 1, out.kernel_size, padding=out.padding).to(teacher_unet.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, z: Tensor, tau: Tensor, text: Tensor, uncond: Tensor) -> Tensor:
+        """z (N,C,h,w), tau (N,) int64, text (N,L,D), uncond (1,L,D) -> (N,)."""
+        if self.kind == "unconditional":
+            text, tau = uncond.expand(len(z), -1, -1), torch.zeros_like(tau)
+        features = []
+        hook = self.unet.conv_out.register_forward_pre_hook(lambda module, arguments: features.append(arguments[0]))
+        try:
+            with nullcontext() if self.kind == "full" else adapters_on(self.unet):
+                self.unet(z, tau, encoder_hidden_states=text, return_dict=False)
+        finally:
+            hook.remove()
+        return self.head(features[0]).mean((1, 2, 3))
+
+    def trainable(self) -> list[nn.Parameter]:
+        return [p for name, p in self.named_parameters() if "lora_" in name or name.startswith("head.") or (self.kind == "full" and "up_blocks" in name)]
+
+
+class adapters_on:
+    """Switches the discriminator's LoRA on inside a `with`, and off again: outside it the U-Net is the teacher."""
+
+    def __init__(self, unet):
+        self.unet = unet
+
+    def __enter__(self):
+        self.unet.enable_adapters()
+
+    def __exit__(self, *error):
+        self.unet.disable_adapters()
+
+
+def add_lora(unet: nn.Module, rank: int) -> nn.Module:
+    """Adds the adapter (B = 0: features equal the teacher's at the start) and leaves it switched off."""
+    from peft import LoraConfig
+
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), ADAPTER)
+    unet.disable_adapters()
+    return unet
+
+
+def trainable_share(discriminator: Discriminator) -> float:
+    """Trainable parameters over all parameters, both of the discriminator."""
+    total = sum(p.numel() for p in discriminator.parameters())
+    return sum(p.numel() for p in discriminator.trainable()) / total

@@ -1,0 +1,27 @@
+"""Noise functions phi of ER-SDE (Cui et al. 2023, arXiv 2309.06169) and the rho they give.
+
+Named by formula, because three numberings are in use (methods.md 3.2). phi is admissible if psi(x) = phi(x) / x does not
+fall: then 0 <= rho <= 1. The order of noise: kappa = d ln phi / d ln x - 1, kappa = eta^2 of an equivalent DDIM.
+"""
+
+from __future__ import annotations
+
+import torch
+
+LOG_PSI = {
+    "x": lambda x: torch.zeros_like(x),
+    "x^1.5": lambda x: 0.5 * x.log(),
+    "x^2": lambda x: x.log(),
+    "x^2.5": lambda x: 1.5 * x.log(),
+    "x(exp(-1/x)+10)": lambda x: torch.log(torch.exp(-1 / x) + 10),
+    "x^0.9*log10(1+100x^1.5)": lambda x: torch.log(torch.log1p(100 * x**1.5)) - 0.1 * x.log(),
+    "x(exp(x^0.3)+10)": lambda x: torch.log(torch.exp(x**0.3) + 10),
+}
+"""Formula of phi -> ln psi, up to a constant, of a float64 tensor lambda > 0."""
+
+
+def rho_er_sde(schedule, s, t, formula: str, strength: float = 1.0):
+    """rho(s -> t) = (psi(lambda_t) / psi(lambda_s))^strength, float64; s, t: int or (N,) int64."""
+    log_psi = LOG_PSI[formula]
+    lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
+    return torch.exp(strength * (log_psi(lam_t) - log_psi(lam_s)))

@@ -1,0 +1,26 @@
+"""The teacher's own samplers: DDIM and DPM-Solver++ (2M). The baselines that few-step methods are measured against."""
+
+from scottbench.hookspecs import hookimpl
+from scottbench.nouns import Method, lazy
+
+
+@hookimpl
+def register_methods():
+    return [
+        Method(
+            name="ddim",
+            summary="DDIM, the teacher's deterministic sampler (two evaluations a step with guidance)",
+            sample=lazy("scottbench_solvers.ddim:sample"),
+            timesteps=lazy("scottbench_solvers.ddim:timesteps"),
+            paper="Song et al. 2021, arXiv 2010.02502",
+            guidance=7.5,
+        ),
+        Method(
+            name="dpmpp",
+            summary="DPM-Solver++ 2M, the teacher's second-order multistep sampler",
+            sample=lazy("scottbench_solvers.dpmpp:sample"),
+            timesteps=lazy("scottbench_solvers.dpmpp:timesteps"),
+            paper="Lu et al. 2022, arXiv 2211.01095",
+            guidance=7.5,
+        ),
+    ]

@@ -1,0 +1,19 @@
+"""DDIM with eta = 0 (Song et al. 2021). The smallest method: copy this file to write your own."""
+
+from scottbench.diffusion import update
+
+
+def timesteps(schedule, steps, options=None):
+    """Stable Diffusion's "leading" spacing with offset 1: for 50 steps 981, 961, ..., 21, 1."""
+    stride = len(schedule) // steps
+    return [stride * j + (1 if stride > 1 else 0) for j in reversed(range(steps))]
+
+
+def sample(run):
+    """z_T -> x0: predict, then step along the ODE (rho = 1). The step after the last t goes to alpha_bar_0, not to 1."""
+    z = run.noise(0)
+    times = timesteps(run.schedule, run.steps)
+    for t, t_next in zip(times, times[1:] + [0]):
+        x0, eps = run.denoise(z, t)
+        z = update(run.schedule, x0, eps, t_next, rho=1, noise=None)
+    return z

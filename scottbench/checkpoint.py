@@ -1,0 +1,76 @@
+"""Training checkpoints without pickle: networks, AdamW moments and generator state as safetensors, the rest as JSON.
+
+Written to a temporary folder that replaces the old one, so that a kill leaves the last good checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+
+
+def flatten(tensors: dict, optimizers: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """All tensors of a training under flat names: group/index, role/moments/index/key, generator."""
+    flat = {f"{group}/{i}": t.detach().cpu().contiguous().clone() for group, members in tensors.items() for i, t in members.items()}
+    for role, optimizer in optimizers.items():
+        for i, moments in optimizer.state_dict()["state"].items():
+            flat |= {f"{role}/moments/{i}/{key}": torch.as_tensor(value).cpu().contiguous().clone() for key, value in moments.items()}
+    flat["generator"] = generator.get_state()
+    return flat
+
+
+def save(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generator, state: dict) -> None:
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(folder.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(flatten(tensors, optimizers, generator), temporary / "tensors.safetensors")
+    (temporary / "state.json").write_text(json.dumps(state))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generator) -> dict:
+    """Restores everything in place and returns the state. Raises MissingAsset, DamagedAsset, or UsageError if the
+    checkpoint belongs to another configuration."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.exists():
+        os.replace(old, folder)
+    if not (folder / "state.json").is_file():
+        raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
+    try:
+        flat = load_file(folder / "tensors.safetensors")
+        state = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DamagedAsset(f"cannot read the checkpoint {folder}: {error}. Start again without --resume.") from None
+    for group, members in tensors.items():
+        for i, tensor in members.items():
+            stored = flat.get(f"{group}/{i}")
+            if stored is None or stored.shape != tensor.shape:
+                raise UsageError(f"the checkpoint {folder} was made with other options (its {group} network differs). Give the same options, or another --out.")
+            tensor.data.copy_(stored)
+    for role, optimizer in optimizers.items():
+        template = optimizer.state_dict()
+        prefix = f"{role}/moments/"
+        template["state"] = {}
+        for name, value in flat.items():
+            if name.startswith(prefix):
+                index, key = name.removeprefix(prefix).split("/")
+                template["state"].setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict(template)
+    generator.set_state(flat["generator"])
+    return state

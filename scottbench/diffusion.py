@@ -1,0 +1,175 @@
+"""Schedule, conversions, guidance, and the one update primitive that every sampler here is a case of.
+
+Notation: z_t = alpha_t x0 + sigma_t eps with alpha_t^2 + sigma_t^2 = 1, lambda_t = sigma_t / alpha_t (noise to signal, grows
+with t). Coefficients are float64; they meet the latents' dtype only when multiplied. Time steps t are an int, or a
+(N,) int64 tensor, in which case coefficients come back as (N,1,1,1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Coefficient = float | Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A variance-preserving noise schedule, given by its cumulative products of 1 - beta: (T,) float64, falling."""
+
+    alphas_cumprod: Tensor
+
+    @classmethod
+    def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Schedule:
+        """Stable Diffusion's schedule: sqrt(beta) linear (Rombach et al. 2022)."""
+        beta = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
+        return cls(torch.cumprod(1 - beta, 0))
+
+    @classmethod
+    def linear(cls, beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Schedule:
+        """DDPM's schedule: beta linear (Ho et al. 2020)."""
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        return cls(torch.cumprod(1 - beta, 0))
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def alpha_bar(self, t: int | Tensor) -> Coefficient:
+        if isinstance(t, Tensor):
+            return self.alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
+        return float(self.alphas_cumprod[t])
+
+    def alpha(self, t: int | Tensor) -> Coefficient:
+        return self.alpha_bar(t) ** 0.5
+
+    def sigma(self, t: int | Tensor) -> Coefficient:
+        return (1 - self.alpha_bar(t)) ** 0.5
+
+    def lam(self, t: int | Tensor) -> Coefficient:
+        return self.sigma(t) / self.alpha(t)
+
+
+def scale(coefficient: Coefficient, z: Tensor) -> Tensor:
+    """coefficient * z in z's dtype: a float64 coefficient must not promote float32 latents."""
+    return (coefficient.to(z.dtype) if isinstance(coefficient, Tensor) else coefficient) * z
+
+
+def add_noise(schedule: Schedule, x0: Tensor, t: int | Tensor, noise: Tensor) -> Tensor:
+    """z_t = alpha_t x0 + sigma_t noise."""
+    return scale(schedule.alpha(t), x0) + scale(schedule.sigma(t), noise)
+
+
+def x0_from_eps(schedule: Schedule, z: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
+    """x0 = (z - sigma_t eps) / alpha_t."""
+    return scale(1 / schedule.alpha(t), z - scale(schedule.sigma(t), eps))
+
+
+def eps_from_x0(schedule: Schedule, z: Tensor, t: int | Tensor, x0: Tensor) -> Tensor:
+    """eps = (z - alpha_t x0) / sigma_t."""
+    return scale(1 / schedule.sigma(t), z - scale(schedule.alpha(t), x0))
+
+
+def x0_from_v(schedule: Schedule, z: Tensor, t: int | Tensor, v: Tensor) -> Tensor:
+    """x0 = alpha_t z - sigma_t v, where v = alpha_t eps - sigma_t x0 (Salimans & Ho 2022)."""
+    return scale(schedule.alpha(t), z) - scale(schedule.sigma(t), v)
+
+
+def eps_from_v(schedule: Schedule, z: Tensor, t: int | Tensor, v: Tensor) -> Tensor:
+    """eps = alpha_t v + sigma_t z."""
+    return scale(schedule.alpha(t), v) + scale(schedule.sigma(t), z)
+
+
+def to_x0_eps(schedule: Schedule, z: Tensor, t: int | Tensor, output: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
+    """A network's raw output to (x0, eps). prediction: "epsilon", "v_prediction" or "sample" (diffusers' names)."""
+    if prediction == "epsilon":
+        return x0_from_eps(schedule, z, t, output), output
+    if prediction == "v_prediction":
+        return x0_from_v(schedule, z, t, output), eps_from_v(schedule, z, t, output)
+    assert prediction == "sample", prediction
+    return output, eps_from_x0(schedule, z, t, output)
+
+
+def guide(cond: Tensor, uncond: Tensor, w: Coefficient) -> Tensor:
+    """cond + w (cond - uncond). w = s - 1, where s is the pipelines' guidance scale; w = 0 is unguided.
+
+    For VP models guiding x0 or eps is the same thing: the map between them is affine with weights that sum to one.
+    """
+    return cond + scale(w, cond - uncond)
+
+
+def update(schedule: Schedule, x0: Tensor, eps: Tensor, t: int | Tensor, rho: Coefficient, noise: Tensor | None) -> Tensor:
+    """The primitive: z_t = alpha_t x0 + sigma_t (rho eps + sqrt(1 - rho^2) noise), 0 <= rho <= 1.
+
+    DDIM with a partly refreshed noise direction. rho = 1 is the ODE step (DDIM eta = 0, DPM-Solver++ order 1), rho = 0 is
+    the re-noising of consistency sampling, rho = lambda_t / lambda_s is ancestral (DDIM eta = 1). noise may be None only
+    if rho == 1.
+    """
+    direction = scale(rho, eps)
+    if noise is not None:
+        direction = direction + scale(_complement(rho), noise)
+    else:
+        assert not isinstance(rho, Tensor) and rho == 1, "a stochastic step needs noise"
+    return scale(schedule.alpha(t), x0) + scale(schedule.sigma(t), direction)
+
+
+def _complement(rho: Coefficient) -> Coefficient:
+    """sqrt(1 - rho^2) without cancellation near rho = 1: (1 - rho)(1 + rho) is exact where 1 - rho*rho is not."""
+    if isinstance(rho, Tensor):
+        return ((1 - rho) * (1 + rho)).clamp_min(0).sqrt()
+    return math.sqrt(max(0.0, (1 - rho) * (1 + rho)))
+
+
+def rho_ddim(schedule: Schedule, s: int | Tensor, t: int | Tensor, eta: float) -> Coefficient:
+    """rho of DDIM(eta) for a step s -> t: rho^2 = 1 - eta^2 (1 - lambda_t^2 / lambda_s^2) (Song et al. 2021, eq. 16)."""
+    ratio = schedule.lam(t) / schedule.lam(s)
+    squared = 1 - eta**2 * (1 - ratio) * (1 + ratio)
+    return squared.clamp_min(0).sqrt() if isinstance(squared, Tensor) else math.sqrt(max(0.0, squared))
+
+
+def boundary_scalings(t: int | Tensor, timestep_scaling: float = 10.0, sigma_data: float = 0.5) -> tuple[Coefficient, Coefficient]:
+    """(c_skip, c_out) of f(z,t) = c_skip z + c_out x0, so that f(z,0) = z (LCM: Luo et al. 2023).
+
+    c_out lacks the factor sigma_data of the consistency-model paper: the published LCM weights assume this form.
+    """
+    s = timestep_scaling * (t.double().view(-1, 1, 1, 1) if isinstance(t, Tensor) else float(t))
+    c_skip = sigma_data**2 / (s**2 + sigma_data**2)
+    c_out = s / (s**2 + sigma_data**2) ** 0.5
+    return c_skip, c_out
+
+
+def consistency_function(z: Tensor, t: int | Tensor, x0: Tensor) -> Tensor:
+    """f(z,t) = c_skip(t) z + c_out(t) x0: the student's clean latent with the boundary condition built in."""
+    c_skip, c_out = boundary_scalings(t)
+    return scale(c_skip, z) + scale(c_out, x0)
+
+
+def guidance_embedding(w: Tensor, dim: int = 256) -> Tensor:
+    """Sinusoidal embedding of w = s - 1: (N,) -> (N, dim) float32, [sin, cos] of 1000 w at dim/2 frequencies (LCM)."""
+    half = dim // 2
+    frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=torch.float64, device=w.device) / (half - 1))
+    angle = 1000.0 * w.double()[:, None] * frequency[None]
+    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
+
+
+def pseudo_huber(prediction: Tensor, target: Tensor, c: float = 1e-3, form: str = "element") -> Tensor:
+    """mean over the batch of sqrt(d^2 + c^2) - c; d is each element's difference ("element": LCM) or each sample's L2
+    norm ("norm": improved consistency training, Song & Dhariwal 2024). Computed in float32: c^2 = 1e-6 underflows in fp16."""
+    d2 = (prediction.float() - target.float()) ** 2
+    if form == "norm":
+        d2 = d2.flatten(1).sum(1)
+    else:
+        assert form == "element", form
+    return (torch.sqrt(d2 + c**2) - c).mean()
+
+
+def skipping_grid(schedule: Schedule, skip: int) -> list[int]:
+    """Training time steps from the top, T-1, T-1-skip, ..., all > 0: LCM's 999, 979, ..., 19 for skip 20."""
+    return list(range(len(schedule) - 1, 0, -skip))
+
+
+def spread(grid: list[int], steps: int) -> list[int]:
+    """`steps` time steps of a falling grid, evenly by index: grid[floor(len * j / steps)] (LCM's inference rule)."""
+    return [grid[len(grid) * j // steps] for j in range(steps)]

@@ -1,0 +1,50 @@
+"""Errors that are meant for the user: one clear message and a documented exit code, never a traceback.
+
+A message says what was found, what is allowed and what to do next. Anything that is not a `ScottbenchError` is a bug
+of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class ScottbenchError(Exception):
+    """Base of all errors shown to the user. Exit code 1: some cells failed."""
+
+    exit_code = 1
+
+
+class UsageError(ScottbenchError):
+    """A wrong flag, an unknown name, an unusable folder. Exit code 2."""
+
+    exit_code = 2
+
+
+class MissingAsset(ScottbenchError):
+    """Weights, data or a package that the plan needs are not here. Exit code 3; the message says how to get them."""
+
+    exit_code = 3
+
+
+class DamagedAsset(MissingAsset):
+    """Weights or data are here but are truncated or have another digest than expected. Exit code 3."""
+
+
+class Incomplete(ScottbenchError):
+    """Work stopped early and can be resumed (disk full). Exit code 4."""
+
+    exit_code = 4
+
+
+class TrainingDiverged(ScottbenchError):
+    """A loss term became NaN or infinite; the last good checkpoint is kept. Exit code 1."""
+
+
+EXIT_CODES = {
+    0: "complete",
+    1: "some cells failed, or training diverged",
+    2: "usage: unknown name, wrong value, unusable folder",
+    3: "missing prerequisite: weights, data or a package absent or damaged",
+    4: "incomplete but resumable (disk full)",
+    130: "interrupted by Ctrl-C; finished chunks are kept",
+    143: "terminated (SIGTERM); finished chunks are kept",
+}

@@ -1,0 +1,217 @@
+"""A Stable Diffusion pipeline folder as a `DiffusionModel`: encode prompts, predict (x0, eps), decode to uint8.
+
+Teacher and student have the same form: a student is a folder with `student.json` and `unet/`, opened over its teacher's
+tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code from a folder is ever run.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+NEEDED = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 hex of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 hex over the folder's relative names and bytes of everything that can change an image: weights, configs,
+    vocabulary. READMEs and the file of measured quality do not count."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json":
+            total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
+    return total.hexdigest()
+
+
+@dataclass
+class DiffusionModel:
+    """An opened model. Latents are in the U-Net's scale: the VAE's scaling factor is applied in `encode_images`/`decode`."""
+
+    digest: str
+    schedule: Schedule
+    prediction: str
+    """"epsilon", "v_prediction" or "sample"."""
+    tokenizer: Any
+    text_encoder: torch.nn.Module
+    unet: torch.nn.Module
+    vae: torch.nn.Module
+    device: str = "cpu"
+    student: dict | None = None
+    """Contents of student.json; None for a teacher."""
+    evaluations: int = field(default=0)
+    """Network evaluations so far, one per image and pass (NFE x images); the host resets and reads it."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        size = self.unet.config.sample_size
+        return (self.unet.config.in_channels, size, size)
+
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether the guidance scale is an input of the network (a w-conditioned student)."""
+        return self.unet.config.time_cond_proj_dim is not None
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: list[str]) -> Tensor:
+        """n prompts -> (n, L, D) last hidden states, padded and truncated to the tokenizer's length."""
+        return self.embed(prompts)
+
+    def embed(self, prompts: list[str]) -> Tensor:
+        """`encode_prompts` with gradients left on, for trainers that keep the text encoder trainable."""
+        tokens = self.tokenizer(prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt")
+        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+
+    def network(self, z: Tensor, t: int | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
+        """Raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network. Counted: N evaluations."""
+        self.evaluations += len(z)
+        condition = None if w is None else guidance_embedding(w, self.unet.config.time_cond_proj_dim).to(z.dtype)
+        return self.unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
+
+    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
+        """denoise(z, t) -> (x0, eps), guided. Two evaluations per image for classifier-free guidance (s != 1), one if the
+        guidance scale is an input or s == 1. text: (N,L,D); uncond: (1,L,D)."""
+        w = guidance_scale - 1.0
+        n = len(text)
+        if self.takes_guidance:
+            scales = torch.full((n,), w, device=self.device)
+            predict = lambda z, t: self.network(z, t, text, scales)  # noqa: E731
+        elif w == 0:
+            predict = lambda z, t: self.network(z, t, text)  # noqa: E731
+        else:
+            both = torch.cat([text, uncond.expand_as(text)])
+
+            def predict(z, t):
+                cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
+                return guide(cond, unc, w)
+
+        return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z.to(self.dtype), t).float(), self.prediction)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents (N,C,h,w) -> images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        shift = getattr(self.vae.config, "shift_factor", None)
+        images = self.vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
+        images = (images.float() / 2 + 0.5).clamp(0, 1) * 255
+        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    @torch.inference_mode()
+    def encode_images(self, images: np.ndarray) -> Tensor:
+        """Images (N,H,W,3) uint8 -> latents (N,C,h,w) float32, the posterior's mean."""
+        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).to(self.vae.dtype) / 127.5 - 1
+        posterior = self.vae.encode(x)
+        latents = posterior.latent_dist.mean if hasattr(posterior, "latent_dist") else posterior.latents
+        return latents.float() * self.vae.config.scaling_factor
+
+    def with_student(self, folder: Path, method: str) -> DiffusionModel:
+        """This teacher's model with a student's U-Net. Raises MissingAsset / DamagedAsset, or UsageError if the folder's
+        student was made by another trainer or from another teacher."""
+        facts = read_student(folder)
+        if facts["trainer"] != method:
+            raise UsageError(f"{folder} holds a student of '{facts['trainer']}', not of '{method}'. Give a folder made by: scottbench train {method}")
+        if facts["teacher_digest"] != self.digest:
+            raise DamagedAsset(
+                f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, but this preset's model has {self.digest[:12]}. "
+                f"Train again: scottbench train {method}")
+        digest = weights_digest(folder / "unet")
+        if digest != facts["weights_digest"]:
+            raise DamagedAsset(f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. Restore the folder or train again.")
+        unet = load_unet(folder / "unet", self.dtype).to(self.device)
+        other = copy.copy(self)
+        other.unet, other.digest, other.student, other.evaluations = unet, digest, facts, 0
+        return other
+
+
+def read_student(folder: Path) -> dict:
+    """student.json of a student folder, checked for presence and form."""
+    path = Path(folder) / "student.json"
+    if not path.is_file():
+        raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: scottbench train NAME --out {folder}")
+    try:
+        facts = json.loads(path.read_text())
+        for key in ("trainer", "teacher_digest", "weights_digest"):
+            facts[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedAsset(f"{path} is not a student description ({error}). Restore it or train again.") from None
+    return facts
+
+
+def load_unet(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A U-Net folder (config.json + safetensors) in eval mode; frozen."""
+    from diffusers import UNet2DConditionModel
+
+    unet = _load(UNet2DConditionModel, folder, dtype)
+    return unet.requires_grad_(False).eval()
+
+
+def _load(cls, folder: Path, dtype: torch.dtype, **arguments):
+    """cls.from_pretrained without network, pickles or remote code; a damaged file becomes a DamagedAsset."""
+    try:
+        return cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **arguments)
+    except ScottbenchLoadErrors as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DamagedAsset(f"cannot read {folder}: {line}. Restore the folder (safetensors and config.json) and try again.") from None
+
+
+try:
+    from safetensors import SafetensorError
+except ImportError:  # pragma: no cover - safetensors is a dependency
+    SafetensorError = OSError
+ScottbenchLoadErrors = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+
+def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32") -> DiffusionModel:
+    """Any Stable Diffusion 1.x / 2.x pipeline folder as a DiffusionModel. Safety checker and feature extractor are not
+    loaded: black images would be counted as samples (evaluation.md 3c.5)."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    import diffusers
+
+    folder = Path(folder)
+    absent = [name for name in NEEDED if not (folder / name).exists()]
+    if absent:
+        raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
+    kind = DTYPES[dtype]
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        vae_class = getattr(diffusers, index["vae"][1])
+        schedule = read_schedule(scheduler)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.") from None
+    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind).requires_grad_(False).eval().to(device)
+    vae = _load(vae_class, folder / "vae", kind).requires_grad_(False).eval().to(device)
+    unet = load_unet(folder / "unet", kind).to(device)
+    return DiffusionModel(weights_digest(folder), schedule, scheduler.get("prediction_type", "epsilon"), tokenizer, text_encoder, unet, vae, device)
+
+
+def read_schedule(config: dict) -> Schedule:
+    """A diffusers scheduler config to a Schedule; unknown beta schedules are refused rather than guessed."""
+    name = config.get("beta_schedule", "linear")
+    makers = {"scaled_linear": Schedule.scaled_linear, "linear": Schedule.linear}
+    if name not in makers:
+        raise ValueError(f"beta_schedule '{name}' is not supported; supported: {', '.join(makers)}")
+    return makers[name](config["beta_start"], config["beta_end"], config["num_train_timesteps"])

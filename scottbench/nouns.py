@@ -1,0 +1,212 @@
+"""The five nouns that plug in, and the records they exchange.
+
+A plug-in registers instances of `Model`, `Dataset`, `Method`, `Trainer`, `Metric` (and paths of preset TOML files).
+Registering must be cheap: give heavy functions as `lazy("package.module:function")`, so that `scottbench list` imports
+neither torch nor any weights.
+
+Conventions: t is an integer time step 0..T-1 (noise grows with t); guidance scale s is in the pipelines' form
+eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = s - 1 (methods.md 1.2).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from scottbench.diffusion import Schedule
+
+
+class lazy:
+    """A function given by name, `lazy("package.module:function")`; the module is imported at the first call."""
+
+    def __init__(self, target: str):
+        self.target = target
+
+    def resolve(self) -> Callable:
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, *args, **kwargs):
+        return self.resolve()(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"lazy({self.target!r})"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a method, trainer or metric that has nothing to set."""
+
+
+# --- Model -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Model:
+    """A named text-to-image diffusion model in the Stable Diffusion shape."""
+
+    name: str
+    summary: str
+    open: Callable[..., Any]
+    """(device: str, dtype: str) -> `scottbench.model.DiffusionModel`; raises MissingAsset or DamagedAsset."""
+    folder: Callable[[], Path] | None = None
+    """Where its diffusers pipeline folder is (or would be), for `scottbench show`."""
+
+
+# --- Dataset ---------------------------------------------------------------------------------------------------------
+
+
+class Items(Protocol):
+    """One split of a Dataset: n (image, prompt, id) items in a fixed order."""
+
+    ids: Sequence[str]
+    """n unique, file-name-safe ids."""
+    prompts: Sequence[str]
+    """n prompts, never empty."""
+    digest: str
+    """sha256 hex over ids, prompts and image bytes: equal digests mean equal items."""
+
+    def images(self, indices: Sequence[int]) -> np.ndarray:
+        """Reference images, (len(indices), H, W, 3) uint8 0..255, RGB, all of one size."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named text-image pairs with one fixed evaluation split and, where it has one, a training split."""
+
+    name: str
+    summary: str
+    open: Callable[..., Items]
+    """(split: "evaluation" | "train") -> Items; raises MissingAsset, DamagedAsset, or UsageError for an unknown split."""
+    licence: str = ""
+
+
+# --- Method ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
+
+    denoise: Callable[..., tuple[Tensor, Tensor]]
+    """(z (N,C,h,w), t int) -> (x0, eps), both (N,C,h,w): the network's guided prediction. Every call is counted as NFE:
+    a teacher with s != 1 costs two evaluations per image, a student whose guidance is an input costs one."""
+    noise: Callable[[int], Tensor]
+    """noise(k) -> (N,C,h,w) float32 standard normal, a function of (seed, item id, k) only; k = 0 is z_T."""
+    schedule: Schedule
+    """alpha_t, sigma_t, lambda_t in float64."""
+    steps: int
+    """Number of sampling steps asked for."""
+    options: Any
+    """An instance of the method's Options."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named few-step recipe: whose weights it wants, its time steps for n steps, one update rule."""
+
+    name: str
+    summary: str
+    sample: Callable[[Sampling], Tensor]
+    """Sampling -> clean latents (N,C,h,w)."""
+    timesteps: Callable[..., list[int]]
+    """(schedule, steps, options) -> the time steps at which the network is evaluated, from noise to data."""
+    version: str = "1"
+    """Changes whenever the images change; part of the identity of a cell."""
+    trainer: str | None = None
+    """Name of the trainer whose student it samples from; None = the teacher itself."""
+    paper: str = ""
+    guidance: float = 1.0
+    """Guidance scale s used when neither the preset nor the user names one."""
+    options: type = NoOptions
+    """Frozen dataclass; the docstring under each field is shown by `scottbench show method NAME`."""
+
+
+# --- Trainer ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Makes a student from a teacher and a Dataset: losses and networks only, the host owns the loop."""
+
+    name: str
+    summary: str
+    build: Callable[..., Any]
+    """(context: `scottbench.train.Context`, options) -> a `Distillation`."""
+    options: type = NoOptions
+    paper: str = ""
+
+
+class Distillation(Protocol):
+    """What a trainer's `build` returns."""
+
+    networks: dict[str, Any]
+    """role -> torch.nn.Module to be optimised; must have "student". Only parameters with requires_grad are trained."""
+    learning_rates: dict[str, float]
+    betas: dict[str, tuple[float, float]]
+    """AdamW betas by role; a role that is absent uses (0.9, 0.999)."""
+    ema: Any
+    """Frozen module of the student's form: theta_minus, updated by the host, exported as the student."""
+    ema_decay: float
+    """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
+
+    def step(self, batch: dict) -> Any:
+        """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
+        order of the updates. The host minimises the sum of the terms for that role's network before it resumes.
+        batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), generator torch.Generator (the only randomness),
+        step int (updates of the student so far). Optional beside `step`: `evaluate(batch) -> {name: float}`, called now and
+        then on held-out items."""
+
+    def student_config(self) -> dict:
+        """JSON-able facts that the sampler needs: w_min, w_max, options."""
+
+
+# --- Metric ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cell:
+    """Features of one (method, steps, seed) cell, in item order; generated first, real second."""
+
+    n: int
+    features: dict[str, np.ndarray]
+    """extractor role -> (n, d) float32 of the generated images."""
+    real: dict[str, np.ndarray]
+    """extractor role -> (m, d) float32 of the reference images."""
+    text: dict[str, np.ndarray]
+    """extractor role -> (n, d) float32 of the prompts, where the extractor has a text tower."""
+    memo: dict = field(default_factory=dict)
+    """Shared by the metrics of one cell, so that precision and recall search neighbours once."""
+    real_memo: dict = field(default_factory=dict)
+    """Shared by all cells that have the same `real`, so that the reference is factored and searched once per run. Only what
+    depends on `real` alone may go in."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Features of a cell to one number."""
+
+    name: str
+    summary: str
+    compute: Callable[[Cell, Any], float]
+    """(Cell, options) -> value."""
+    higher_is_better: bool
+    unit: str = ""
+    features: str = "image"
+    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score)."""
+    label: str = ""
+    """Column title of reports; defaults to the name."""
+    digits: int = 3
+    options: type = NoOptions
+    paper: str = ""
+
+
+KINDS = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
+"""Everything a plug-in registers as an instance; presets are TOML files."""

@@ -7,7 +7,7 @@ discriminator. "full" owns a copy of the U-Net instead, whose up blocks are trai
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -32,35 +32,41 @@ class Discriminator(nn.Module):
         self.head = nn.Conv2d(out.in_channels, 1, out.kernel_size, padding=out.padding).to(teacher_unet.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.trainable = [p for name, p in self.named_parameters() if self.learns(name)]
+        for p in self.trainable:
+            p.requires_grad_(True)
 
-    def forward(self, z: Tensor, tau: Tensor, text: Tensor, uncond: Tensor) -> Tensor:
-        """z (N,C,h,w), tau (N,) int64, text (N,L,D), uncond (1,L,D) -> (N,)."""
+    def learns(self, name: str) -> bool:
+        return name.startswith("head.") or ("up_blocks" in name if self.kind == "full" else "lora_" in name)
+
+    def forward(self, z: Tensor, tau: Tensor, text: Tensor, uncond: Tensor, learn: bool = True) -> Tensor:
+        """z (N,C,h,w), tau (N,) int64, text (N,L,D), uncond (1,L,D) -> (N,). learn=False: gradients reach z only."""
         if self.kind == "unconditional":
             text, tau = uncond.expand(len(z), -1, -1), torch.zeros_like(tau)
         features = []
         hook = self.unet.conv_out.register_forward_pre_hook(lambda module, arguments: features.append(arguments[0]))
         try:
-            with nullcontext() if self.kind == "full" else adapters_on(self.unet):
+            with self.active(learn):
                 self.unet(z, tau, encoder_hidden_states=text, return_dict=False)
+                return self.head(features[0]).mean((1, 2, 3))
         finally:
             hook.remove()
-        return self.head(features[0]).mean((1, 2, 3))
 
-    def trainable(self) -> list[nn.Parameter]:
-        return [p for name, p in self.named_parameters() if "lora_" in name or name.startswith("head.") or (self.kind == "full" and "up_blocks" in name)]
-
-
-class adapters_on:
-    """Switches the discriminator's LoRA on inside a `with`, and off again: outside it the U-Net is the teacher."""
-
-    def __init__(self, unet):
-        self.unet = unet
-
-    def __enter__(self):
-        self.unet.enable_adapters()
-
-    def __exit__(self, *error):
-        self.unet.disable_adapters()
+    @contextmanager
+    def active(self, learn: bool):
+        """Adapters on inside, off outside, where the U-Net is the teacher. peft's switch also sets requires_grad (on: True,
+        off: False), so it is set here after each switch."""
+        if self.kind != "full":
+            self.unet.enable_adapters()
+        for p in self.trainable:
+            p.requires_grad_(learn)
+        try:
+            yield
+        finally:
+            if self.kind != "full":
+                self.unet.disable_adapters()
+            for p in self.trainable:
+                p.requires_grad_(True)
 
 
 def add_lora(unet: nn.Module, rank: int) -> nn.Module:
@@ -75,4 +81,4 @@ def add_lora(unet: nn.Module, rank: int) -> nn.Module:
 def trainable_share(discriminator: Discriminator) -> float:
     """Trainable parameters over all parameters, both of the discriminator."""
     total = sum(p.numel() for p in discriminator.parameters())
-    return sum(p.numel() for p in discriminator.trainable()) / total
+    return sum(p.numel() for p in discriminator.trainable) / total

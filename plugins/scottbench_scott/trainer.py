@@ -25,13 +25,9 @@ class StochasticConsistencyDistillation:
         self.betas = {}
         if options.discriminator != "none":
             discriminator = Discriminator(context.teacher.unet, options.discriminator, options.disc_rank)
-            self.trainable = discriminator.trainable()
-            discriminator.requires_grad_(False)
             self.networks["discriminator"] = discriminator
             self.learning_rates["discriminator"] = options.disc_lr
             self.betas["discriminator"] = (0.0, 0.999)
-            for p in self.trainable:
-                p.requires_grad_(True)
         self.grid = torch.tensor(skipping_grid(context.teacher.schedule, options.skip))
 
     # --- one training step -------------------------------------------------------------------------------------------
@@ -91,21 +87,17 @@ class StochasticConsistencyDistillation:
 
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
-    def discriminate(self, x, text, uncond, generator):
+    def discriminate(self, x, text, uncond, generator, learn=True):
         """Logits (N,) of clean latents x, re-noised to tau ~ U{tau_min..tau_max} unless the input axis says otherwise."""
         if self.options.disc_input == "clean":
             tau = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-            return self.networks["discriminator"](x, tau, text, uncond)
+            return self.networks["discriminator"](x, tau, text, uncond, learn)
         tau = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(x),), generator=generator).to(x.device)
-        return self.networks["discriminator"](add_noise(self.teacher.schedule, x, tau, self.normal(x, generator)), tau, text, uncond)
+        return self.networks["discriminator"](add_noise(self.teacher.schedule, x, tau, self.normal(x, generator)), tau, text, uncond, learn)
 
     def generator_loss(self, fake, text, uncond, generator):
         """-E[D(fake)] (hinge) or E[relu(1 - D(fake))]; gradients reach the student only."""
-        for p in self.trainable:
-            p.requires_grad_(False)
-        logits = self.discriminate(fake, text, uncond, generator)
-        for p in self.trainable:
-            p.requires_grad_(True)
+        logits = self.discriminate(fake, text, uncond, generator, learn=False)
         return torch.relu(1 - logits).mean() if self.options.adv_loss == "relu" else -logits.mean()
 
     @torch.no_grad()
@@ -137,10 +129,10 @@ def hinge(real, fake):
 
 def accuracies(real, fake):
     """accuracy: share of logits with the right sign (a zero counts half), paired_accuracy: share of (real, fake) pairs ranked right."""
-    signs = torch.cat([torch.sign(real), -torch.sign(fake)])
+    signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
     return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
 
 
 def pair_accuracy(real, fake):
     """Share of pairs (real[i], fake[i]) with D(real) > D(fake); a tie counts half."""
-    return float((torch.sign(real - fake).float().mean() + 1) / 2)
+    return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)

@@ -1,0 +1,179 @@
+"""Who may import whom, what the host may name, and that packaging, entry points and folders agree (architecture.md 2, 4)."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scottbench import errors, hookspecs
+from scottbench.plugins import HOOKS, load_plugins
+
+ROOT = Path(__file__).parent.parent
+HOST = ROOT / "scottbench"
+PLUGINS = ROOT / "plugins"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+LEAVES = {"nouns", "errors", "hookspecs", "diffusion"}
+NETWORKS = {"torch", "diffusers", "transformers", "accelerate", "peft", "open_clip", "cleanfid"}
+HEAVY = NETWORKS | {"numpy", "scipy", "polars", "matplotlib", "jinja2", "PIL", "rich"}
+ASSETS = {".py", ".toml", ".html", ".css", ".js", ".json", ".txt", ".safetensors"}
+PIP_WHEEL = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+PLUGIN_FOLDERS = sorted(folder.name for folder in PLUGINS.iterdir() if (folder / "__init__.py").is_file())
+RUNTIME_HOST = sorted(path for path in HOST.rglob("*.py"))
+
+
+def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports; `from a import b` counts as a.b. Blocks under TYPE_CHECKING do not count."""
+    nodes = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if top_level_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; the project writes absolute ones"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        nodes.extend(ast.iter_child_nodes(node))
+
+
+def ours(names: Iterator[str]) -> set[str]:
+    """First part below scottbench of what is imported: {"errors", "diffusion"}."""
+    return {name.split(".")[1] for name in names if name.startswith("scottbench.")}
+
+
+@pytest.mark.parametrize("leaf", sorted(LEAVES))
+def test_the_leaves_import_only_each_other(leaf):
+    assert ours(imports(HOST / f"{leaf}.py")) <= LEAVES
+
+
+@pytest.mark.parametrize("path", sorted((HOST / "report").rglob("*.py")), ids=str)
+def test_a_report_is_made_of_records_alone(path):
+    assert not {name.split(".")[0] for name in imports(path)} & (NETWORKS | {"pluggy"})
+    assert ours(imports(path)) <= {"report", "errors", "names"}
+
+
+@pytest.mark.parametrize("path", sorted((HOST / "cli").rglob("*.py")), ids=str)
+def test_the_cli_imports_nothing_heavy_before_a_verb_runs(path):
+    assert ours(imports(path, top_level_only=True)) <= {"cli", "errors", "names", "__version__"}
+    assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & HEAVY
+
+
+@pytest.mark.parametrize("path", RUNTIME_HOST, ids=lambda path: str(path.relative_to(HOST)))
+def test_nothing_of_the_host_but_the_cli_imports_the_cli(path):
+    if HOST / "cli" not in path.parents:
+        assert "cli" not in ours(imports(path))
+
+
+@pytest.mark.parametrize("folder", PLUGIN_FOLDERS)
+def test_a_plug_in_imports_the_host_and_its_own_siblings(folder):
+    for path in (PLUGINS / folder).rglob("*.py"):
+        foreign = {name.split(".")[0] for name in imports(path) if name.startswith("scottbench_")} - {folder}
+        assert not foreign, f"{path} imports {foreign}"
+        assert not ours(imports(path)) & {"cli", "plan", "run", "plugins"}, f"{path} reaches into the host's flow"
+
+
+@pytest.mark.parametrize("path", RUNTIME_HOST, ids=lambda path: str(path.relative_to(HOST)))
+def test_the_host_names_no_plug_in_and_nothing_that_one_registers(path):
+    """No import and no string of the host is the name of a bundled plug-in, method, trainer, metric, model or dataset.
+
+    One exception: the name of the preset that `scottbench run` takes without -p.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    plugins = load_plugins()
+    names = {name for kind in plugins.nouns for name in plugins.nouns[kind]} - {"precision"}  # also an English word of options
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    from scottbench.cli.run import DEFAULT_PRESET
+
+    allowed = {DEFAULT_PRESET} if path == HOST / "cli" / "run.py" else set()
+    assert not (texts & names) - allowed
+    assert not [text for text in texts if re.search(r"\bscottbench_\w", text)]
+    assert not [name for name in imports(path) if name.startswith("scottbench_")]
+
+
+def test_plug_in_folders_packages_and_entry_points_agree():
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    entry_points = PROJECT["project"]["entry-points"]["scottbench"]
+    assert packages == ["scottbench", *(f"plugins/{folder}" for folder in PLUGIN_FOLDERS)]
+    assert sorted(entry_points.values()) == PLUGIN_FOLDERS
+    assert entry_points == {folder.removeprefix("scottbench_"): folder for folder in PLUGIN_FOLDERS}
+
+
+def test_every_bundled_plug_in_loads_and_brings_something():
+    plugins = load_plugins()
+    bundled = [plugin for plugin in plugins.plugins if plugin.distribution == "scottbench"]
+    assert sorted(plugin.target for plugin in bundled) == PLUGIN_FOLDERS
+    assert [plugin.status for plugin in bundled] == ["ok"] * len(bundled)
+    assert all(plugin.names for plugin in bundled)
+
+
+def test_loading_all_plug_ins_imports_no_network_library():
+    program = "import sys, scottbench.plugins as p; p.load_plugins(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert not (HEAVY - {"numpy"}) & set(modules)
+
+
+def test_every_kind_of_noun_has_a_hook_with_a_docstring():
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("register_")}
+    assert set(hooks) == set(HOOKS)
+    assert all(hook.__doc__ and hook.__doc__.strip() for hook in hooks.values())
+
+
+def test_every_hook_has_a_bundled_user():
+    used = {kind for plugin in load_plugins().plugins for kind, _ in plugin.names if plugin.distribution == "scottbench"}
+    assert used == set(HOOKS.values())
+
+
+def test_every_exit_code_of_an_error_is_documented():
+    classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.ScottbenchError)]
+    assert {cls.exit_code for cls in classes} <= set(errors.EXIT_CODES)
+
+
+def test_every_dependency_says_why_it_is_there_and_none_is_pinned():
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    block = lines[lines.index("dependencies = [") + 1 :]
+    block = block[: block.index("]")]
+    for line in block:
+        assert re.fullmatch(r'    "[\w-]+>=[\d.]+(,<[\d.]+)?", +# .{10,}', line), line
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of this tree, built as a user's pip would."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*PIP_WHEEL, "--wheel-dir", str(folder), str(ROOT)], check=True, capture_output=True, text=True, timeout=240)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_every_plug_in_with_its_assets_and_nothing_else_at_top_level(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"scottbench", *PLUGIN_FOLDERS}
+    for folder in [HOST, *(PLUGINS / name for name in PLUGIN_FOLDERS)]:
+        base = folder.parent
+        wanted = {str(path.relative_to(base)) for path in folder.rglob("*") if path.suffix in ASSETS}
+        assert wanted - set(names) == set()
+
+
+def test_the_wheel_is_small_enough_to_ship(wheel):
+    assert wheel.stat().st_size <= 90e6
+
+
+def test_the_wheel_carries_licence_and_entry_points(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
+    written = archive.read(f"{info}/entry_points.txt").decode()
+    for folder in PLUGIN_FOLDERS:
+        assert folder in written

@@ -1,0 +1,406 @@
+"""The command line as a person meets it: speed, suggestions, exit codes, tables, JSON, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_plugin
+
+from scottbench.cli import invoke
+from scottbench.cli.results import result_table
+
+MAIN = "import sys; from scottbench.cli import main; main(sys.argv[1:])"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Tiny random pipeline, evaluator and student."""
+    return tiny_plugin.make_files(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def cli(folder, tmp_path, monkeypatch, capsys):
+    """cli("run", "-p", "tiny") -> (exit code, stdout, stderr), in an empty working folder, with the tiny plug-in alone."""
+    plugins = tiny_plugin.tiny_plugins(folder)
+    monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: plugins)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = invoke(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+# --- start-up ---------------------------------------------------------------------------------------------------------
+
+
+def processor_seconds(*arguments: str) -> float:
+    """User and system time of a Python process: what it takes on an idle machine, however busy this one is."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_is_there_within_0_4_seconds_of_bare_python():
+    bare = min(processor_seconds("-c", "pass") for _ in range(3))
+    assert min(processor_seconds("-c", MAIN, "--help") for _ in range(3)) - bare <= 0.4
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["run", "--help"], ["list", "methods"], ["run", "-s", "0"]], ids=" ".join)
+def test_nothing_heavy_is_imported_to_answer_a_question_or_refuse_a_value(arguments):
+    program = f"import sys; from scottbench.cli import invoke; invoke({arguments!r}); print(*sys.modules, file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    modules = set(found.stderr.split())
+    assert "click" in modules
+    assert not {"torch", "diffusers", "transformers", "polars", "matplotlib", "scipy", "open_clip"} & modules
+
+
+def test_no_verb_prints_a_quick_start_of_twelve_lines(cli):
+    code, out, err = cli()
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) <= 12
+    assert "scottbench run" in out
+
+
+def test_the_version_is_the_packages(cli):
+    from scottbench import __version__
+
+    assert cli("--version") == (0, f"scottbench {__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "list", "show", "report"])
+def test_every_verb_explains_itself(cli, verb):
+    code, out, _ = cli(verb, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: scottbench {verb}")
+
+
+# --- bad input: exit code, one line, nothing written ------------------------------------------------------------------
+
+BAD = [
+    (["run", "-p", "tiny", "-s", "0"], "--steps must be a whole number of at least 1, found '0'"),
+    (["run", "-p", "tiny", "-s", "-1"], "found '-1'"),
+    (["run", "-p", "tiny", "-s", "two"], "found 'two'"),
+    (["run", "-p", "tiny", "-s", "2.0"], "found '2.0'"),
+    (["run", "-p", "tiny", "-s", "1,,2"], "a name is missing between the commas"),
+    (["run", "-p", "tiny", "-s", "2,2"], "--steps has '2' twice"),
+    (["run", "-p", "tiny", "-s", "2000"], "--steps 2000"),
+    (["run", "-p", "tiny", "-n", "0"], "--limit must be a whole number of at least 1"),
+    (["run", "-p", "tiny", "-n", "13"], "12 items"),
+    (["run", "-p", "tiny", "-b", "0"], "--batch-size must be a whole number of at least 1"),
+    (["run", "-p", "tiny", "-b", "many"], "found 'many'"),
+    (["run", "-p", "tiny", "--seed", "-1"], "--seed must be a whole number of at least 0"),
+    (["run", "-p", "tiny", "--guidance", "nan"], "--guidance must be a number"),
+    (["run", "-p", "tiny", "-m", "ode@guidance=x"], "guidance scale must be a number"),
+    (["run", "-p", "tiny", "-m", "hopp"], "unknown method 'hopp'. Did you mean 'hop'?"),
+    (["run", "-p", "tiny", "-m", "gap"], "('gap' is a metric: use --metrics gap)"),
+    (["run", "-p", "tiny", "-k", "ode"], "('ode' is a method: use --methods ode)"),
+    (["run", "-p", "tiny", "-m", "ode,ode"], "--methods has 'ode' twice"),
+    (["run", "-p", "tiny", "-m", ""], "a name is missing"),
+    (["run", "-p", "tinny"], "unknown preset 'tinny'. Did you mean 'tiny'?"),
+    (["run", "-p", "tiny", "-O", "eta"], "must have the form key=value"),
+    (["run", "-p", "tiny", "-O", "eta=1"], "no method of this run has an option 'eta'"),
+    (["run", "-p", "tiny", "-m", "ode@eta=1"], "method 'ode' has no option 'eta'"),
+    (["run", "-p", "tiny", "--student", "hop"], "NAME=FOLDER"),
+    (["run", "-p", "tiny", "-d", "abacus"], "--device abacus"),
+    (["run", "--stepz", "2"], "No such option '--stepz'"),
+    (["run", "-s"], "requires an argument"),
+    (["run", "surplus"], "surplus"),
+    (["rnu"], "unknown command 'rnu'. Did you mean 'run'?"),
+    (["list", "method s"], "Did you mean 'methods'?"),
+    (["list"], "Missing argument"),
+    (["show", "method", "od"], "Did you mean 'ode'?"),
+    (["show", "methud", "ode"], "Did you mean 'methods'?"),
+    (["report", "no-such-folder"], "no manifest.json"),
+    (["train", "hopp", "-p", "tiny"], "unknown trainer 'hopp'. Did you mean 'hop'?"),
+    (["train", "ode", "-p", "tiny"], "('ode' is a method: use --methods ode)"),
+    (["train", "hop", "-p", "tiny", "--minutes", "0"], "--minutes must be above 0"),
+    (["train", "hop", "-p", "tiny", "--max-steps", "0"], "--max-steps must be"),
+    (["train", "hop", "-p", "tiny", "-O", "lr=1"], "trainer 'hop' has no option 'lr'"),
+    (["train", "hop", "-p", "tiny", "--resume", "-o", "nowhere"], "nothing to resume"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_ends_with_exit_code_2_and_one_line_and_writes_nothing(cli, tmp_path, arguments, words):
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_that_is_a_file_is_refused_and_left_alone(cli, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    code, out, err = cli("run", "-p", "tiny", "-o", "out")
+    assert (code, out) == (2, "")
+    assert "out is a file" in err
+    assert (tmp_path / "out").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_output_folder_below_a_file_is_refused(cli, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, _, err = cli("run", "-p", "tiny", "-o", "file/out")
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_an_output_folder_with_other_things_in_it_is_refused(cli, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    code, _, err = cli("run", "-p", "tiny", "-o", "out")
+    assert code == 2
+    assert "not empty" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_folder_that_is_not_writable_is_refused(cli, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, err = cli("run", "-p", "tiny", "-o", "locked/out")
+    assert code == 2
+    assert "locked" in err
+
+
+def test_a_missing_student_folder_is_exit_code_3(cli, tmp_path):
+    code, out, err = cli("run", "-p", "tiny", "-m", "hop", "--student", "hop=nowhere")
+    assert (code, out) == (3, "")
+    assert "nowhere" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_pipeline_folder_is_exit_code_3_and_names_what_is_missing(cli, tmp_path):
+    code, _, err = cli("run", "-p", "tiny", "-m", "ode", "--model", "./nowhere")
+    assert code == 3
+    assert "nowhere" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_message_cannot_steer_the_terminal(cli):
+    code, _, err = cli("run", "-p", "tiny", "-m", "x\x1b]0;owned\x07\x1b[2Jy")
+    assert code == 2
+    assert "\x1b" not in err
+    assert "'xy'" in err
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory) -> tuple[Path, str, str]:
+    """(run folder, stdout, stderr) of a table run of two methods at one and two steps on eight items."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    program = f"import tiny_plugin, scottbench.plugins as p, pathlib; q = tiny_plugin.tiny_plugins(pathlib.Path({str(folder)!r})); p.load_plugins = lambda: q; "
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    command = [sys.executable, "-c", program + MAIN, "run", "-p", "tiny", "-m", "ode,hop", "-s", "1,2", "-n", "8", "-o", str(out)]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    assert found.returncode == 0, found.stderr
+    return out, found.stdout, found.stderr
+
+
+def test_a_run_prints_its_table_on_stdout_and_its_progress_on_stderr(finished):
+    out, stdout, stderr = finished
+    lines = stdout.splitlines()
+    assert lines[0].split()[:3] == ["method", "steps", "NFE"]
+    assert "gap, tiny features ↓ n=8" in lines[0]
+    assert "agreement, tiny features ↑ n=8" in lines[0]
+    assert [line.split()[:3] for line in lines[1:5]] == [["ode", "1", "2"], ["ode", "2", "4"], ["hop", "1", "1"], ["hop", "2", "2"]]
+    assert f"report  {out / 'report' / 'index.html'}" in lines
+    assert "\x1b" not in stdout
+    assert "ode__s1__seed0" in stderr
+    assert "8/8" in stderr
+
+
+def test_json_is_one_document_with_the_rows_of_the_records(finished, cli):
+    import polars
+
+    out, _, _ = finished
+    code, stdout, _ = cli("run", "-p", "tiny", "-m", "ode,hop", "-s", "1,2", "-n", "8", "-o", str(out), "--json", "-q")
+    document = json.loads(stdout)
+    assert code == 0
+    assert document["run"] == str(out)
+    assert document["results"] == polars.read_parquet(out / "results.parquet").to_dicts()
+    assert {row["stage"] for row in document["timings"]} >= {"text", "denoise", "decode", "features"}
+    assert document["plan_hash"] == json.loads((out / "manifest.json").read_text())["plan_hash"]
+    assert Path(document["report"]).is_file()
+
+
+def test_the_folder_of_another_plan_is_refused_and_left_alone(finished, cli):
+    out, _, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    code, _, err = cli("run", "-p", "tiny", "-m", "ode", "-n", "8", "-o", str(out))
+    assert code == 2
+    assert "holds a run of plan" in err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_quiet_writes_no_progress(finished, cli):
+    out, _, _ = finished
+    code, _, err = cli("run", "-p", "tiny", "-m", "ode,hop", "-s", "1,2", "-n", "8", "-o", str(out), "-q")
+    assert (code, err) == (0, "")
+
+
+def test_the_manifest_remembers_the_command_line(finished):
+    out, _, _ = finished
+    assert json.loads((out / "manifest.json").read_text())["command"].startswith("scottbench run -p tiny -m ode,hop -s 1,2")
+
+
+def test_report_rebuilds_the_page_and_prints_its_path(finished, cli):
+    out, _, _ = finished
+    page = out / "report" / "index.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert cli("report", str(out))[:2] == (0, f"{page}\n")
+    assert page.read_bytes() == before
+
+
+def test_failed_cells_are_exit_code_1_and_the_others_are_printed(folder, tmp_path, monkeypatch, capsys):
+    from scottbench.nouns import Method
+
+    def fails(run):
+        raise RuntimeError("of no use")
+
+    plugins = tiny_plugin.tiny_plugins(folder, methods=[Method("bad", "s", fails, tiny_plugin.timesteps)])
+    monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: plugins)
+    monkeypatch.chdir(tmp_path)
+    code = invoke(["run", "-p", "tiny", "-m", "bad,ode", "-s", "1", "-n", "4", "-q"])
+    captured = capsys.readouterr()
+    assert code == 1
+    assert "of no use" in captured.err
+    assert captured.out.splitlines()[1].split() == ["bad", "1", "-", "-", "-", "0.0"] or "bad" in captured.out
+    assert any(line.startswith("ode ") for line in captured.out.splitlines())
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+METRICS = [
+    {"name": "fid", "label": "FID", "extractor_label": "pocket features", "higher_is_better": False, "digits": 2},
+    {"name": "cov", "label": "Coverage", "extractor_label": "", "higher_is_better": True, "digits": 3},
+]
+
+
+def rows(*values: tuple[str, float | None, float | None]) -> list[dict]:
+    return [
+        {"method": method, "steps": 2, "seed": 0, "nfe": 2, "n": 64, "metric": metric, "value": value}
+        for method, fid, cov in values
+        for metric, value in (("fid", fid), ("cov", cov))
+    ]
+
+
+def test_the_best_of_a_column_follows_its_direction_and_ties_are_shared():
+    header, table, best = result_table(METRICS, rows(("a", 1.004, 0.5), ("b", 1.0, 0.7), ("c", 2.0, None)), [])
+    assert header == ["method", "steps", "NFE", "FID, pocket features ↓ n=64", "Coverage ↑ n=64", "ms/image ↓"]
+    assert best == {(0, 3), (1, 3), (1, 4)}  # 1.004 and 1.0 print alike with two digits
+    assert [row[3].strip() for row in table] == ["1.00 *", "1.00 *", "2.00"]
+    assert table[2][4].strip() == "-"
+
+
+def test_a_nan_is_shown_as_missing_and_is_never_best():
+    _, table, best = result_table(METRICS, rows(("a", float("nan"), 0.5), ("b", 1.0, 0.7)), [])
+    assert table[0][3] == "-"
+    assert (0, 3) not in best
+
+
+def test_one_row_has_no_best():
+    assert result_table(METRICS, rows(("a", 1.0, 0.5)), [])[2] == set()
+
+
+def test_time_per_image_is_what_a_user_of_the_method_pays():
+    timings = [
+        {"method": "a", "steps": 2, "seed": 0, "stage": stage, "seconds_per_image": seconds}
+        for stage, seconds in [("text", 0.001), ("denoise", 0.02), ("decode", 0.004), ("features", 5.0), ("store", 7.0)]
+    ]
+    assert result_table(METRICS, rows(("a", 1.0, 0.5)), timings)[1][0][-1].strip() == "25.0"
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["methods", "metrics", "models", "datasets", "trainers", "presets", "plugins"])
+def test_every_kind_is_listed_as_a_table_and_as_json(cli, kind):
+    code, out, _ = cli("list", kind)
+    assert code == 0
+    assert out.splitlines()[0].split()[0] == "name"
+    code, out, _ = cli("list", kind, "--json")
+    listed = json.loads(out)
+    assert code == 0
+    assert listed
+    assert all(row["status"] == "ok" and row["package"] and row["summary"] for row in listed)
+
+
+def test_a_broken_plug_in_is_listed_and_a_run_of_another_goes_on_with_a_warning(folder, monkeypatch, capsys, tmp_path):
+    from scottbench.plugins import Plugin
+
+    plugins = tiny_plugin.tiny_plugins(folder)
+    plugins.plugins.append(Plugin("extra", "extra", "acme", "2.0", "BROKEN: ImportError: peft", (("method", "lcm"),)))
+    monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: plugins)
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["list", "methods"]) == 0
+    captured = capsys.readouterr()
+    assert "BROKEN: ImportError: peft" in captured.out
+    assert "1 plug-in(s) BROKEN: extra" in captured.err
+    assert invoke(["run", "-p", "tiny", "-m", "lcm"]) == 2
+    captured = capsys.readouterr()
+    assert "warning: plug-in 'extra' of acme 2.0 is BROKEN: ImportError: peft" in captured.err
+    assert "Plug-in 'extra' of acme 2.0, which should bring it, is BROKEN" in captured.err
+
+
+def test_show_prints_where_a_noun_comes_from(cli):
+    code, out, _ = cli("show", "methods", "hop")
+    assert code == 0
+    for words in ("file", "tiny_plugin.py", "trainer   hop", "guidance  2.5"):
+        assert words in out
+    assert json.loads(cli("show", "preset", "tiny", "--json")[1])["dataset"] == "dots"
+
+
+def test_markup_and_escapes_of_a_plug_in_are_printed_as_text(folder, monkeypatch, capsys):
+    from scottbench.nouns import Metric
+
+    hostile = Metric("evil", "[bold]red[/bold] :boom: \x1b[31m<script>", print, higher_is_better=True)
+    plugins = tiny_plugin.tiny_plugins(folder, metrics=[hostile])
+    monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: plugins)
+    assert invoke(["list", "metrics"]) == 0
+    out = capsys.readouterr().out
+    assert "[bold]red[/bold] :boom: <script>" in out
+    assert "\x1b" not in out
+
+
+# --- the way out ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_with_its_exit_code_and_one_line(number, code):
+    program = "import time, sys, scottbench.plugins as p\np.load_plugins = lambda: (print('ready', flush=True), time.sleep(60))\n" + MAIN
+    process = subprocess.Popen([sys.executable, "-c", program, "list", "methods"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    program = "import time, sys, scottbench.plugins as p\np.load_plugins = lambda: (time.sleep(1), p.Plugins())[1]\n" + MAIN
+    process = subprocess.Popen([sys.executable, "-c", program, "list", "methods"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=30) == 0
+
+
+def test_a_bug_of_ours_keeps_its_traceback(cli, monkeypatch):
+    monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli("list", "methods")

@@ -17,17 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scottbench.assets import file_digest
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 NEEDED = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
-
-
-def file_digest(path: Path) -> str:
-    """sha256 hex of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def weights_digest(folder: Path) -> str:
@@ -128,19 +123,10 @@ class DiffusionModel:
     def with_student(self, folder: Path, method: str) -> DiffusionModel:
         """This teacher's model with a student's U-Net. Raises MissingAsset / DamagedAsset, or UsageError if the folder's
         student was made by another trainer or from another teacher."""
-        facts = read_student(folder)
-        if facts["trainer"] != method:
-            raise UsageError(f"{folder} holds a student of '{facts['trainer']}', not of '{method}'. Give a folder made by: scottbench train {method}")
-        if facts["teacher_digest"] != self.digest:
-            raise DamagedAsset(
-                f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, but this preset's model has {self.digest[:12]}. "
-                f"Train again: scottbench train {method}")
-        digest = weights_digest(folder / "unet")
-        if digest != facts["weights_digest"]:
-            raise DamagedAsset(f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. Restore the folder or train again.")
+        facts = check_student(folder, method, self.digest)
         unet = load_unet(folder / "unet", self.dtype).to(self.device)
         other = copy.copy(self)
-        other.unet, other.digest, other.student, other.evaluations = unet, digest, facts, 0
+        other.unet, other.digest, other.student, other.evaluations = unet, facts["weights_digest"], facts, 0
         return other
 
 
@@ -155,6 +141,22 @@ def read_student(folder: Path) -> dict:
             facts[key]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedAsset(f"{path} is not a student description ({error}). Restore it or train again.") from None
+    return facts
+
+
+def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
+    """student.json of a student whose trainer, teacher and weights are the expected ones; nothing is loaded. Raises as
+    `DiffusionModel.with_student`."""
+    facts = read_student(folder)
+    if facts["trainer"] != trainer:
+        raise UsageError(f"{folder} holds a student of '{facts['trainer']}', not of '{trainer}'. Give a folder made by: scottbench train {trainer}")
+    if facts["teacher_digest"] != teacher_digest:
+        raise DamagedAsset(
+            f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, but this preset's model has {teacher_digest[:12]}. "
+            f"Train again: scottbench train {trainer}")
+    digest = weights_digest(folder / "unet")
+    if digest != facts["weights_digest"]:
+        raise DamagedAsset(f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. Restore the folder or train again.")
     return facts
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,6 +109,32 @@ def learning_rate_scale(fraction: float, step: int, warmup: int = 20, decay_from
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - decay_from) / (1 - decay_from))))
 
 
+class Interruption:
+    """Holds Ctrl-C and SIGTERM back until the step in hand is finished and saved; a second one acts at once."""
+
+    def __init__(self):
+        self.signal, self.before = None, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, number, frame):
+        if self.signal is not None:
+            self.signal = number
+            self.act()
+        self.signal = number
+
+    def act(self):
+        if self.signal is not None:
+            raise KeyboardInterrupt if self.signal == signal.SIGINT else SystemExit(128 + self.signal)
+
+
 class Loop:
     """One training: networks, optimizers, state; `run` until the budget is spent."""
 
@@ -154,7 +182,7 @@ class Loop:
 
     def run(self, budget: Budget, progress, log_every: int = 10, evaluate_every: int = 50, checkpoint_minutes: float = 5.0) -> None:
         started, before, saved = time.perf_counter(), self.state.seconds, time.perf_counter()
-        with open(self.out / "log.jsonl", "a", encoding="utf-8") as log:
+        with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
             while (fraction := budget.fraction(self.state.seconds, self.state.step)) < 1:
                 scale = learning_rate_scale(fraction, self.state.step)
                 logged = self.one_step(scale)
@@ -167,9 +195,10 @@ class Loop:
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                 progress("train", self.state.step, budget, self.state.seconds, logged)
-                if time.perf_counter() - saved > 60 * checkpoint_minutes:
+                if interruption.signal is not None or time.perf_counter() - saved > 60 * checkpoint_minutes:
                     self.save()
                     saved = time.perf_counter()
+                interruption.act()
         self.save()
 
     def tensors(self) -> dict:

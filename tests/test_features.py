@@ -56,9 +56,9 @@ def test_fid_equals_clean_fids_own_run_on_a_folder_of_png_files(extractor, tmp_p
     from cleanfid import fid
 
     ours, theirs = pictures(40, side, 1), pictures(30, side, 2) // 2
-    peer = fid.compute_fid(
-        save(ours, tmp_path / "a"), save(theirs, tmp_path / "b"), custom_feat_extractor=extractor.network, custom_fn_resize=extractor.resize,
-        custom_image_tranform=lambda image: image, num_workers=0, batch_size=7, device=torch.device("cpu"), verbose=False, use_dataparallel=False)
+    folders = save(ours, tmp_path / "a"), save(theirs, tmp_path / "b")
+    rule = {"custom_feat_extractor": extractor.network, "custom_fn_resize": extractor.resize, "custom_image_tranform": lambda image: image}
+    peer = fid.compute_fid(*folders, **rule, num_workers=0, batch_size=7, device=torch.device("cpu"), verbose=False)
     assert peer > 0.01
     assert fid.fid_from_feats(extractor.features(ours), extractor.features(theirs)) == pytest.approx(peer, rel=1e-6)
 

@@ -107,6 +107,6 @@ def tiny_evaluator(folder: Path, side: int = 32, width: int = 16, seed: int = 0)
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = open_clip.create_model(f"local-dir:{folder}")
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder

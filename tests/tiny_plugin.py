@@ -15,8 +15,8 @@ from scottbench.model import open_pipeline, weights_digest
 from scottbench.nouns import Dataset, Method, Metric, Model, Trainer
 from scottbench.plugins import Plugins, load_plugins
 
-PROMPTS = [f"a {size} {colour} {thing}" for size, colour, thing in zip(
-    ["small", "large", "round"] * 4, ["red", "green", "blue", "dark"] * 3, ["apple", "pear", "cat", "dog", "tree", "moon"] * 2, strict=True)]  # fmt: skip
+SIZES, COLOURS, THINGS = ["small", "large", "round"], ["red", "green", "blue", "dark"], ["apple", "pear", "cat", "dog", "tree", "moon"]
+PROMPTS = [f"a {SIZES[i % 3]} {COLOURS[i % 4]} {THINGS[i % 6]}" for i in range(12)]
 
 PRESET = """
 name = "tiny"
@@ -112,7 +112,8 @@ def tiny_plugins(folder: Path, methods=(), metrics=(), items=Dots, preset: str |
         path = folder / "other.toml"
         path.write_text(preset)
     module = types.ModuleType("tiny_plugin_in_memory")
-    module.register_models = hookimpl(lambda: [Model("tiny", "random", lambda device, dtype: open_pipeline(folder / "model", device, dtype))])
+    model = Model("tiny", "random", lambda device, dtype: open_pipeline(folder / "model", device, dtype))
+    module.register_models = hookimpl(lambda: [model])
     module.register_datasets = hookimpl(lambda: [Dataset("dots", "noise", lambda split: items())])
     module.register_methods = hookimpl(lambda: [*METHODS, *methods])
     module.register_trainers = hookimpl(lambda: [Trainer("hop", "none", build=lambda context, options: None)])

@@ -1,0 +1,12 @@
+"""Coverage: the share of reference images whose ball holds a generated image (Naeem et al. 2020, eq. 5)."""
+
+from __future__ import annotations
+
+from scottbench.nouns import Cell
+from scottbench_metrics.neighbours import of_cell
+from scottbench_metrics.options import BallOptions
+
+
+def coverage(cell: Cell, options: BallOptions) -> float:
+    """mean_i [the ball of reference i holds some generated image], 0..1."""
+    return float(of_cell(cell, options.k).real_covered.mean())

@@ -1,0 +1,12 @@
+"""Precision: the share of generated images inside the reference's balls (Kynkaanniemi et al. 2019, eq. 2)."""
+
+from __future__ import annotations
+
+from scottbench.nouns import Cell
+from scottbench_metrics.neighbours import of_cell
+from scottbench_metrics.options import BallOptions
+
+
+def precision(cell: Cell, options: BallOptions) -> float:
+    """mean_j [generated j lies in the ball of some reference image], 0..1."""
+    return float((of_cell(cell, options.k).generated_inside > 0).mean())

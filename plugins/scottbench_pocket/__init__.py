@@ -1,0 +1,37 @@
+"""The embedded default: Emoji-5K, a small latent diffusion model in Stable Diffusion's form, its students and its evaluator."""
+
+from pathlib import Path
+
+from scottbench.hookspecs import hookimpl
+from scottbench.nouns import Dataset, Model, lazy
+
+HERE = Path(__file__).parent
+
+
+@hookimpl
+def register_models():
+    return [
+        Model(
+            name="pocket",
+            summary="embedded 64x64 latent diffusion model trained on Emoji-5K (Stable Diffusion's form, 16x16x4 latents)",
+            open=lazy("scottbench_pocket.model:open_pocket"),
+            folder=lambda: HERE / "assets" / "model",
+        )
+    ]
+
+
+@hookimpl
+def register_datasets():
+    return [
+        Dataset(
+            name="emoji5k",
+            summary="5,000 held-out emoji of six icon families with captions, 64x64 (and a training split)",
+            open=lazy("scottbench_pocket.emoji5k:Emoji5K"),
+            licence="Apache-2.0 (Noto), CC BY 4.0 (Twemoji, EmojiOne 2), MIT (Fluent Emoji)",
+        )
+    ]
+
+
+@hookimpl
+def register_presets():
+    return [HERE / "pocket.toml"]

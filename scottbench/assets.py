@@ -1,0 +1,124 @@
+"""Files that a plan needs: are they here, are they whole, and which line fetches them. Nothing here opens a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scottbench.errors import DamagedAsset, MissingAsset
+
+SUMS = "SHA256SUMS"
+"""Digests of an asset folder, one `<sha256>  <relative path>` a line, as the sha256sum tool writes and checks them."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """One file that must be here before a run starts."""
+
+    path: Path
+    fetch: str = ""
+    """The command line that fetches it; "" where only a new installation helps."""
+    bytes: int | None = None
+    sha256: str | None = None
+    """Expected digest, hex; None where the publisher gives none."""
+
+
+def cache_dir() -> Path:
+    """Where large files live that no package ships: $SCOTTBENCH_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("SCOTTBENCH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "scottbench"
+
+
+def file_digest(path: Path) -> str:
+    """sha256 hex of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def in_words(count: int) -> str:
+    """A number of bytes for people: 95607719 -> "95.6 MB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def require(what: str, files: Iterable[Needed]) -> None:
+    """Raise MissingAsset (or DamagedAsset, if all are here) with one line for each file that is absent or not as expected."""
+    missing, damaged = [], []
+    for file in files:
+        hint = f"  fetch: {file.fetch}" if file.fetch else ""
+        if not file.path.is_file():
+            size = f" ({in_words(file.bytes)})" if file.bytes is not None else ""
+            missing.append(f"  missing {file.path}{size}{hint}")
+        elif file.bytes is not None and file.path.stat().st_size != file.bytes:
+            damaged.append(f"  damaged {file.path}: {file.path.stat().st_size} bytes, expected {file.bytes}{hint}")
+        elif file.sha256 is not None and file_digest(file.path) != file.sha256:
+            damaged.append(f"  damaged {file.path}: sha256 is not {file.sha256[:12]}...{hint}")
+    if missing or damaged:
+        raise (MissingAsset if missing else DamagedAsset)("\n".join([f"{what} cannot be used:", *missing, *damaged]))
+
+
+def verify_folder(folder: Path, what: str, fetch: str = "") -> None:
+    """Check every file that the folder's SHA256SUMS lists. Raises MissingAsset without the folder or its SHA256SUMS."""
+    sums = folder / SUMS
+    require(what, [Needed(sums, fetch)])
+    files = []
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name:
+            raise DamagedAsset(f"{what} cannot be used:\n  damaged {sums}: a line is not '<sha256>  <file>'")
+        files.append(Needed(folder / name, fetch, sha256=digest))
+    require(what, files)
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS over all files of the folder (README files too), for builders of shipped assets."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    (folder / SUMS).write_text("".join(f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files), encoding="utf-8")
+
+
+def gather(checks: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Run all checks, so that one message names everything that is missing; {name: result} if nothing is."""
+    results, errors = {}, []
+    for name, check in checks.items():
+        try:
+            results[name] = check()
+        except MissingAsset as error:
+            errors.append(error)
+    if errors:
+        kind = DamagedAsset if all(isinstance(error, DamagedAsset) for error in errors) else MissingAsset
+        raise kind("\n".join(dict.fromkeys(str(error) for error in errors)))
+    return results
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Tell the hub libraries, loaded or not, to use local files only and to print no bars; undone at the end."""
+    settings = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    before = {name: os.environ.get(name) for name in settings}
+    # the library reads its variable once, when it is imported
+    constants = sys.modules.get("huggingface_hub.constants")
+    was_offline = None if constants is None else constants.HF_HUB_OFFLINE
+    os.environ.update(settings)
+    if constants is not None:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        if constants is not None:
+            constants.HF_HUB_OFFLINE = was_offline
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

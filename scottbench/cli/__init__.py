@@ -1,0 +1,99 @@
+"""The command line: one short file per verb. Nothing heavy is imported until a verb runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+
+import click
+
+from scottbench import __version__
+from scottbench.cli.common import Terminated, fail
+from scottbench.cli.list import list_nouns
+from scottbench.cli.report import report
+from scottbench.cli.run import run
+from scottbench.cli.show import show
+from scottbench.cli.train import train
+from scottbench.errors import ScottbenchError, UsageError
+from scottbench.names import did_you_mean, one_line
+
+QUICK_START = f"""\
+scottbench {__version__}: few-step text-to-image samplers, measured and compared.
+
+  scottbench run                        the embedded benchmark: sample, measure, write an HTML report
+  scottbench run -n 256                 the same on the first 256 prompts, in seconds
+  scottbench run -m NAME,NAME -s 1,2,4  your choice of methods and of sampling steps
+  scottbench list methods               likewise: metrics models datasets trainers presets plugins
+  scottbench show method NAME           its options, defaults, paper and file
+  scottbench train NAME                 distil a student of your own
+  scottbench report RUN                 rebuild the report of a run folder
+
+Every verb explains itself: scottbench run --help
+"""
+
+
+class ReaderGone(Exception):
+    """Nobody reads our stdout any more (`scottbench list methods | head -1`)."""
+
+
+class Verbs(click.Group):
+    """A group that suggests a verb where there is none of the name given."""
+
+    def invoke(self, ctx):
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # caught here because click would make it exit code 1
+            raise ReaderGone from None
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            suggestion = did_you_mean(args[0], self.commands)
+            raise UsageError(f"unknown command '{one_line(args[0])}'.{suggestion} Commands: {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="scottbench", message="%(prog)s %(version)s")
+@click.pass_context
+def scottbench(context: click.Context) -> None:
+    """Measure and compare few-step text-to-image samplers."""
+    if context.invoked_subcommand is None:
+        click.echo(QUICK_START, nl=False)
+
+
+for verb in (run, train, list_nouns, show, report):
+    scottbench.add_command(verb)
+
+
+def _terminate(number, frame):
+    raise Terminated
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script; the one place where an exception becomes a message and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run one command line; its exit code (see scottbench.errors.EXIT_CODES). A bug of ours keeps its traceback."""
+    try:
+        command = shlex.join(["scottbench", *arguments])
+        code = scottbench.main(arguments, prog_name="scottbench", standalone_mode=False, obj=command)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except ScottbenchError as error:
+        return fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        return fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return fail("interrupted; finished work is kept", 130)
+    except Terminated:
+        return fail("terminated; finished work is kept", 143)
+    except (ReaderGone, BrokenPipeError):
+        # without this, Python would complain when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,131 @@
+"""What the verbs share: checked values, tables that are plain when piped, JSON, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from scottbench.errors import UsageError
+from scottbench.names import did_you_mean, one_line, printable
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: files are closed and half-written chunks removed on the way out."""
+
+
+def fail(message: str, code: int) -> int:
+    """Print one error line on stderr; gives back the exit code."""
+    text = re.sub(r"\s*\n\s*", " ", printable(message).strip())
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+def note(message: str) -> None:
+    """A remark on stderr."""
+    print(printable(message), file=sys.stderr)
+
+
+def number(flag: str, text: str, at_least: float = 1, kind: type = int) -> Any:
+    """`text` as a finite number of `kind` that is not under `at_least`. Raises UsageError."""
+    wanted = "a whole number" if kind is int else "a number"
+    try:
+        value = kind(text)
+        if not math.isfinite(value) or value < at_least:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"{flag} must be {wanted} of at least {at_least:g}, found '{one_line(text)}'") from None
+    return value
+
+
+def maybe(flag: str, text: str | None, at_least: float = 1, kind: type = int) -> Any:
+    """`number`, or None where the flag was not given."""
+    return None if text is None else number(flag, text, at_least, kind)
+
+
+def positive(flag: str, text: str | None) -> float | None:
+    """A number above 0, or None where the flag was not given. Raises UsageError."""
+    value = maybe(flag, text, 0, float)
+    if value == 0:
+        raise UsageError(f"{flag} must be above 0")
+    return value
+
+
+def names(flag: str, texts: Sequence[str]) -> list[str]:
+    """A comma list that may be given more than once; an entry may carry @key=value. Raises UsageError on a repeated entry."""
+    from scottbench.options import split_list
+
+    try:
+        found = split_list(texts)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
+    for position, name in enumerate(found):
+        if name in found[:position]:
+            raise UsageError(f"{flag} has '{one_line(name)}' twice; name each once")
+    return found
+
+
+def folders(flag: str, pairs: Iterable[str]) -> dict[str, str]:
+    """["cd=out/cd"] -> {"cd": "out/cd"}. Raises UsageError."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, folder = pair.partition("=")
+        if not equals or not name or not folder:
+            raise UsageError(f"{flag} must have the form NAME=FOLDER, found '{one_line(pair)}'")
+        if name in found:
+            raise UsageError(f"{flag} names '{one_line(name)}' twice")
+        found[name] = folder
+    return found
+
+
+def kind_of(word: str, kinds: Iterable[str]) -> str:
+    """ "methods" or "method" -> "method". Raises UsageError with a suggestion."""
+    kinds = list(kinds)
+    singular = word[:-1] if word.endswith("s") else word
+    if singular in kinds:
+        return singular
+    plurals = [f"{kind}s" for kind in kinds]
+    raise UsageError(f"unknown kind '{one_line(word)}'.{did_you_mean(word, plurals)} Kinds: {', '.join(plurals)}")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; NaN and infinity, which JSON has not, become null."""
+    print(json.dumps(_finite(document), indent=2, ensure_ascii=True, allow_nan=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[int] = (), wide: Iterable[int] = (), bold: Iterable = ()
+) -> None:
+    """A table on stdout: rich on a terminal, aligned plain text, one line a row, when piped.
+
+    right: columns set flush right; wide: columns that may wrap on a terminal; bold: (row, column) pairs to stress.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    right, wide, bold = set(right), set(wide), set(bold)
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for x, title in enumerate(header):
+        table.add_column(Text(printable(title)), justify="right" if x in right else "left", no_wrap=not (terminal and x in wide))
+    for y, row in enumerate(rows):
+        cells = [printable(cell) if terminal else one_line(cell) for cell in row]
+        # Text, not str: a name of a plug-in must not be read as markup
+        table.add_row(*[Text(cell, style="bold" if (y, x) in bold else "") for x, cell in enumerate(cells)])
+    console = Console(width=None if terminal else 10_000, emoji=False, markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))

@@ -1,0 +1,53 @@
+"""scottbench list KIND: every name of a kind, with its package and status."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("list", short_help="List methods, metrics, models, datasets, trainers, presets, plugins.")
+@click.argument("kind")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def list_nouns(kind: str, as_json: bool) -> None:
+    """List what can be named: methods, metrics, models, datasets, trainers, presets, plugins."""
+    from scottbench.cli.common import kind_of, note, print_json, print_table
+    from scottbench.plugins import load_plugins
+
+    plugins = load_plugins()
+    kind = kind_of(kind, [*plugins.nouns, "plugin"])
+    rows = plugin_rows(plugins) if kind == "plugin" else noun_rows(plugins, kind)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["name", "brings" if kind == "plugin" else "summary", "package", "status"],
+        [[row["name"], row["summary"], f"{row['package']} {row['version']}", row["status"]] for row in rows],
+        wide=(1, 3),
+    )
+    if kind != "plugin" and plugins.broken:
+        names = ", ".join(plugin.name for plugin in plugins.broken)
+        note(f"{len(plugins.broken)} plug-in(s) BROKEN: {names}. See: scottbench list plugins")
+
+
+def plugin_rows(plugins) -> list[dict]:
+    """One record per plug-in: name, summary (what it brings), package, version, module, status."""
+    rows = []
+    for plugin in plugins.plugins:
+        brings = ", ".join(f"{kind} {name}" for kind, name in plugin.names)
+        rows.append({"name": plugin.name, "summary": brings, "package": plugin.distribution, "version": plugin.version,
+                     "module": plugin.target, "status": plugin.status})  # fmt: skip
+    return rows
+
+
+def noun_rows(plugins, kind: str) -> list[dict]:
+    """One record per noun of a kind; names that only a BROKEN plug-in brings are there too, with its status."""
+    rows = []
+    for name, found in plugins.nouns[kind].items():
+        rows.append({"name": name, "summary": found.noun.summary, "package": found.distribution, "version": found.version,
+                     "plugin": found.plugin, "status": "ok"})  # fmt: skip
+    for plugin in plugins.broken:
+        for other, name in plugin.names:
+            if other == kind and name not in plugins.nouns[kind]:
+                rows.append({"name": name, "summary": "", "package": plugin.distribution, "version": plugin.version,
+                             "plugin": plugin.name, "status": plugin.status})  # fmt: skip
+    return sorted(rows, key=lambda row: row["name"])

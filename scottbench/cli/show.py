@@ -1,0 +1,63 @@
+"""scottbench show KIND NAME: options with defaults and docs, paper, file, package."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Show one noun: options, defaults, paper, file.")
+@click.argument("kind")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+def show(kind: str, name: str, as_json: bool) -> None:
+    """Show one noun: scottbench show method NAME."""
+    from scottbench.cli.common import kind_of, print_json, print_table
+    from scottbench.names import printable
+    from scottbench.plugins import load_plugins
+
+    plugins = load_plugins()
+    kind = kind_of(kind, plugins.nouns)
+    found = plugins.find(kind, name)
+    facts, options = noun_facts(found), noun_options(found.noun)
+    if as_json:
+        print_json({**facts, "options": options})
+        return
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        click.echo(f"{key.ljust(width)}  {printable(value)}")
+    if options:
+        click.echo("")
+        print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wide=(2, 3))
+        inline = f", or for this method alone: -m {name}@{options[0]['name']}=..." if kind == "method" else ""
+        click.echo(f"\nSet with -O option=value{inline}")
+
+
+def noun_facts(found) -> dict:
+    """What a noun says of itself and where it comes from, in plain values; functions are left out."""
+    noun = found.noun
+    facts = {"name": noun.name, "kind": found.kind, "package": f"{found.distribution} {found.version}", "plugin": found.plugin}
+    facts["file"] = found.file
+    for item in dataclasses.fields(noun):
+        value = getattr(noun, item.name)
+        if item.name not in facts and value not in ("", None) and isinstance(value, (str, int, float, list, dict, Path)):
+            facts[item.name] = str(value) if isinstance(value, Path) else value
+    folder = getattr(noun, "folder", None)
+    if callable(folder):
+        facts["folder"] = str(folder())
+    return facts
+
+
+def noun_options(noun) -> list[dict]:
+    """Options of a noun as records: name, default, type, doc."""
+    from scottbench.options import options_of
+
+    declared = getattr(noun, "options", None)
+    if declared is None:
+        return []
+    return [
+        {"name": option.name, "default": "(required)" if option.required else option.default, "type": option.describe, "doc": option.doc}
+        for option in options_of(declared)
+    ]

@@ -1,0 +1,68 @@
+"""What a run was made with, by an allow-list: no variable, path, host or user name is ever recorded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+PACKAGES = ("scottbench", "torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy", "polars", "pillow")
+
+
+def environment(device: str, distributions: Iterable[str] = ()) -> dict:
+    """JSON-able record: python, platform, processor, torch threads, package versions, git state of a checkout, device."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": processor(),
+        "threads": torch.get_num_threads(),
+        "packages": versions(dict.fromkeys((*PACKAGES, *distributions))),
+        "git": git_state(Path(__file__).resolve().parent.parent),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+    }
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed version of each distribution; those that are not installed are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """The processor's model name, or its architecture where the system does not tell."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git_state(folder: Path) -> dict | None:
+    """{"commit": hex, "dirty": bool} of the checkout that the package runs from; None for an installed package."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,196 @@
+"""Images and prompts to features, once per extractor, shared by all metrics of a run.
+
+The resize rule "clean" is clean-fid's own resizer (PIL bicubic on float channels) to the extractor's input size, no JPEG; then
+the extractor's own mean and standard deviation. So `extractor.network` with `extractor.resize` is a custom feature
+extractor of clean-fid. Weights come from a local folder or a local cache; nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scottbench.assets import Needed, cache_dir, file_digest, require
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.names import one_line
+
+BATCH = 64
+"""Images per forward pass. Fixed: features must not depend on --batch-size."""
+INCEPTION = Needed(
+    Path("inception-2015-12-05.pt"),
+    "curl -L --create-dirs -o {path} https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    95_607_719,
+    "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+)
+"""The one InceptionV3 that clean-fid uses (TorchScript); pinned, because TorchScript is code."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An extractor that was found and checked, not yet opened."""
+
+    kind: str
+    label: str
+    digest: str
+    """sha256 hex of its weights (and config)."""
+    path: Path
+    """A folder, or a weights file."""
+    model: str | None = None
+    """open_clip's name of the architecture, where `path` is a weights file."""
+    resize: str = "clean"
+
+
+@dataclass
+class Extractor:
+    """An opened extractor. The two towers are plain attributes, so that a caller may wrap them with a clock."""
+
+    source: Source
+    size: int
+    """Input height and width S in pixels."""
+    image_tower: Callable[[Tensor], Tensor]
+    """(N,3,S,S) float32 0..255 -> (N,d) float32, not normalised."""
+    text_tower: Callable[[Tensor], Tensor] | None
+    """(N,L) int64 tokens -> (N,d) float32, not normalised; None without a text tower."""
+    tokenize: Callable[[list[str]], Tensor] | None
+    device: str = "cpu"
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """(H,W,3) uint8 -> (S,S,3) float32 0..255 by the rule "clean"; the identity at size S."""
+        if image.shape[:2] == (self.size, self.size):
+            return image.astype(np.float32)
+        from cleanfid.resize import make_resizer
+
+        return make_resizer("PIL", False, "bicubic", (self.size, self.size))(image)
+
+    @torch.inference_mode()
+    def network(self, batch: Tensor) -> Tensor:
+        """(N,3,S,S) float32 0..255 -> (N,d) float32: what clean-fid calls a custom feature extractor."""
+        return self.image_tower(batch.to(self.device))
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """(N,H,W,3) uint8 -> (N,d) float32."""
+        parts = []
+        for start in range(0, len(images), BATCH):
+            resized = np.stack([self.resize(image) for image in images[start : start + BATCH]])
+            parts.append(self.network(torch.from_numpy(resized).permute(0, 3, 1, 2)).cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def text_features(self, prompts: Sequence[str]) -> np.ndarray:
+        """n prompts -> (n,d) float32. The end token of a prompt that is too long is kept, since CLIP pools on it."""
+        assert self.text_tower is not None and self.tokenize is not None, "this extractor has no text tower"
+        batches = [list(prompts[start : start + BATCH]) for start in range(0, len(prompts), BATCH)]
+        return torch.cat([self.text_tower(self.tokenize(batch).to(self.device)) for batch in batches]).cpu().numpy()
+
+
+def find_extractor(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
+    """Locate and digest the extractor of a preset's [extractors.x] table; `path` resolves its relative paths.
+
+    Raises MissingAsset or DamagedAsset naming file, size and the line that fetches it; UsageError for an unknown kind or rule.
+    """
+    if spec.get("resize", "clean") != "clean":
+        raise UsageError(f"resize rule '{spec['resize']}' is unknown; known: clean")
+    kind = spec.get("kind")
+    if kind == "inception":
+        return _find_inception(spec)
+    if kind == "open_clip":
+        return _find_open_clip(spec, path)
+    raise UsageError(f"extractor kind '{kind}' is unknown; known: open_clip, inception")
+
+
+def open_extractor(source: Source, device: str = "cpu") -> Extractor:
+    """Load the network of a Source in float32, ready to use. Raises DamagedAsset if its files cannot be read."""
+    from safetensors import SafetensorError
+
+    try:
+        return _open_inception(source, device) if source.kind == "inception" else _open_open_clip(source, device)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        raise DamagedAsset(f"cannot read the extractor at {source.path}: {one_line(error)}. Restore the files.") from None
+
+
+# --- Inception -------------------------------------------------------------------------------------------------------
+
+
+def _find_inception(spec: dict[str, Any]) -> Source:
+    path = cache_dir() / INCEPTION.path
+    label = spec.get("label", "Inception")
+    require(f"extractor '{label}'", [Needed(path, INCEPTION.fetch.format(path=path), INCEPTION.bytes, INCEPTION.sha256)])
+    return Source("inception", label, file_digest(path), path)
+
+
+def _open_inception(source: Source, device: str) -> Extractor:
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    network = InceptionV3W(str(source.path.parent), download=False, resize_inside=False).to(device).eval()
+    return Extractor(source, 299, network, None, None, device)
+
+
+# --- open_clip -------------------------------------------------------------------------------------------------------
+
+
+def _find_open_clip(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
+    from scottbench.model import weights_digest
+
+    if "folder" in spec:
+        folder = path(spec["folder"])
+        label = spec.get("label", folder.name)
+        config = folder / "open_clip_config.json"
+        require(f"extractor '{label}'", [Needed(config)])
+        if not list(folder.glob("*.safetensors")):
+            raise MissingAsset(f"extractor '{label}' cannot be used:\n  missing {folder}/*.safetensors (its weights)")
+        return Source("open_clip", label, weights_digest(folder), folder)
+    if "model" not in spec or "pretrained" not in spec:
+        raise UsageError("an open_clip extractor needs 'folder', or 'model' and 'pretrained'")
+    model, tag = spec["model"], spec["pretrained"]
+    label = spec.get("label", f"{model} {tag}")
+    weights = _cached_weights(model, tag, label, spec.get("bytes"))
+    require(f"extractor '{label}'", [Needed(weights, bytes=spec.get("bytes"), sha256=spec.get("sha256"))])
+    return Source("open_clip", label, file_digest(weights), weights, model)
+
+
+def _cached_weights(model: str, tag: str, label: str, size: int | None) -> Path:
+    """The safetensors file of a pretrained tag in the local hub cache; pickled .bin weights are never read."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+    from open_clip.pretrained import get_pretrained_cfg
+
+    config = get_pretrained_cfg(model, tag)
+    if not config or not config.get("hf_hub"):
+        raise UsageError(f"open_clip knows no hub weights '{tag}' of model '{model}'.")
+    repository, _, name = config["hf_hub"].rpartition("/")
+    name = Path(name).stem + ".safetensors" if name else HF_SAFE_WEIGHTS_NAME
+    found = try_to_load_from_cache(repository, name)
+    if isinstance(found, str):
+        return Path(found)
+    require(f"extractor '{label}'", [Needed(Path(repository) / name, f"hf download {repository} {name}", size)])
+    raise AssertionError("unreachable")
+
+
+def _open_open_clip(source: Source, device: str) -> Extractor:
+    import open_clip
+
+    name = source.model if source.model is not None else f"local-dir:{source.path}"
+    weights = str(source.path) if source.model is not None else None
+    clip = open_clip.create_model(name, pretrained=weights, device=device, precision="fp32", require_pretrained=True)
+    clip.requires_grad_(False).eval()
+    preprocess = clip.visual.preprocess_cfg
+    mean = 255 * torch.tensor(preprocess["mean"], device=device).view(1, 3, 1, 1)
+    std = 255 * torch.tensor(preprocess["std"], device=device).view(1, 3, 1, 1)
+
+    def image_tower(batch: Tensor) -> Tensor:
+        return clip.encode_image((batch - mean) / std)
+
+    return Extractor(source, _side(preprocess["size"], source), image_tower, clip.encode_text, open_clip.get_tokenizer(name), device)
+
+
+def _side(size: int | Sequence[int], source: Source) -> int:
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise DamagedAsset(f"{source.path}: input size {tuple(size)} is not square")
+    return sides.pop()

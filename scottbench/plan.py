@@ -1,0 +1,235 @@
+"""What was asked, resolved and verified: names, options, guidance, weights, data. Its hash is the identity of the run.
+
+The hash covers everything that can change a number of the results and nothing else: no batch size, path, time or command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scottbench import resolve
+from scottbench.assets import gather, offline
+from scottbench.errors import UsageError
+from scottbench.nouns import Method, Metric
+from scottbench.presets import Preset
+from scottbench.store import canonical, check_name
+
+if TYPE_CHECKING:
+    from scottbench.features import Source
+    from scottbench.model import DiffusionModel
+    from scottbench.nouns import Items
+    from scottbench.plugins import Plugins
+
+CHUNK = 64
+"""Items per chunk: the unit of storing and resuming, and the largest micro-batch."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the user asked for, as text was parsed; names are looked up by `make_plan`."""
+
+    preset: str
+    methods: list[str] = field(default_factory=list)
+    """Each a name, or name@key=value,...; [] for the preset's."""
+    steps: list[int] = field(default_factory=list)
+    metrics: list[str] | None = None
+    limit: int | None = None
+    """Only the first `limit` items of the evaluation split; the reference set is the same items."""
+    seed: int = 0
+    guidance: float | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    """For every method of the run that has an option of that name."""
+    device: str = "auto"
+    students: dict[str, str] = field(default_factory=dict)
+    """Trainer -> student folder, in place of the preset's."""
+    model: str | None = None
+    """Name of a model, or path of a diffusers pipeline folder, in place of the preset's."""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """A method with its options, guidance and weights."""
+
+    label: str
+    """The name, with its inline options where there are any: what tables call it."""
+    noun: Method
+    options: Any
+    guidance: float
+    student: Path | None
+    facts: dict | None
+    """student.json."""
+    weights_digest: str
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    id: str
+    method: PlannedMethod
+    steps: int
+    seed: int
+    timesteps: list[int]
+
+
+@dataclass(frozen=True)
+class PlannedMetric:
+    label: str
+    noun: Metric
+    options: Any
+    fingerprint: str
+
+
+@dataclass
+class Plan:
+    """A verified plan. `record` is the identity, JSON-able; the rest is opened or found on this machine."""
+
+    record: dict
+    hash: str
+    preset: Preset
+    command: str
+    device: str
+    model: DiffusionModel
+    items: Items
+    n: int
+    seed: int
+    cells: list[PlannedCell]
+    metrics: list[PlannedMetric]
+    sources: dict[str, Source]
+    """Extractor role -> where its network is; a role that is the same as another is not in it."""
+    roles: dict[str, str]
+    """Role -> role whose extractor it uses."""
+    model_card: dict | None
+    """The preset's measured quality of its model."""
+    seconds: float
+    """Time that planning took, part of the run's wall time."""
+
+
+def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
+    """Resolve and verify everything a run needs; nothing is written and no socket opened.
+
+    Raises UsageError for names, values and folders, MissingAsset or DamagedAsset (one message for all) for files.
+    """
+    started = time.perf_counter()
+    preset = plugins.find("preset", request.preset).noun
+    resolve.check_numbers(request)
+    methods = resolve.find_methods(plugins, preset, request)
+    resolve.check_students(plugins, request, [noun for _, noun, _, _ in methods])
+    metrics = resolve.find_metrics(plugins, preset, request)
+    roles = resolve.roles(preset, metrics)
+    device = resolve.device(request.device)
+    with offline():
+        (model_name, model), items, sources, folders, card = _ready(plugins, preset, request, device, methods, roles)
+        planned = _verify_students(methods, folders, model.digest)
+    n = resolve.count(items, request.limit, preset.dataset)
+    cells = _cells(planned, request.steps or preset.steps, request.seed, model.schedule)
+    metrics = _fingerprints(metrics, roles, sources, n, items.digest)
+    record = {
+        "schema": "scottbench.plan/1",
+        "preset": preset.name,
+        "model": {"name": model_name, "digest": model.digest},
+        "dataset": {"name": preset.dataset, "split": "evaluation", "digest": items.digest, "n": n},
+        "seed": request.seed,
+        "device": device.partition(":")[0],
+        "dtype": preset.dtype,
+        "chunk": CHUNK,
+        "cells": [_cell_record(cell) for cell in cells],
+        "extractors": {role: _source_record(sources[target]) for role, target in roles.items()},
+        "metrics": [_metric_record(metric) for metric in metrics],
+    }
+    digest = hashlib.sha256(canonical(record)).hexdigest()
+    return Plan(
+        record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
+        seconds=time.perf_counter() - started)
+
+
+def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
+    """(name, model), items, extractor sources, student folders, model card: one message names all that is missing."""
+    dataset = plugins.find("dataset", preset.dataset).noun
+    checks = {
+        "model": lambda: resolve.open_model(plugins, preset, request, device),
+        "items": lambda: dataset.open("evaluation"),
+        "students": lambda: resolve.find_students(preset, request, [noun for _, noun, _, _ in methods]),
+        "card": lambda: resolve.model_card(preset),
+    }
+    targets = list(dict.fromkeys(roles.values()))
+    for role in targets:
+        checks[f"extractor {role}"] = lambda role=role: resolve.find_source(preset, role)
+    ready = gather(checks)
+    return ready["model"], ready["items"], {role: ready[f"extractor {role}"] for role in targets}, ready["students"], ready["card"]
+
+
+def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
+    from scottbench.model import check_student
+
+    facts = gather({trainer: lambda t=trainer, f=folder: check_student(f, t, teacher) for trainer, folder in folders.items()})
+    planned = []
+    for label, noun, options, guidance in methods:
+        if noun.trainer is None:
+            planned.append(PlannedMethod(label, noun, options, guidance, None, None, teacher))
+        else:
+            found = facts[noun.trainer]
+            planned.append(PlannedMethod(label, noun, options, guidance, folders[noun.trainer], found, found["weights_digest"]))
+    return planned
+
+
+def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: Any) -> list[PlannedCell]:
+    cells = []
+    for method in methods:
+        for count in dict.fromkeys(steps):
+            times = _timesteps(method, count, schedule)
+            safe = method.label.replace("@", "-").replace(",", "-")
+            cells.append(PlannedCell(check_name(f"{safe}__s{count}__seed{seed}", "method"), method, count, seed, times))
+    return cells
+
+
+def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[int]:
+    """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
+    times = [int(t) for t in method.noun.timesteps(schedule, steps, method.options)] if steps <= len(schedule) else []
+    if not times or any(a == b for a, b in zip(times, times[1:], strict=False)) or not all(0 <= t < len(schedule) for t in times):
+        raise UsageError(f"--steps {steps}: method '{method.noun.name}' has no {steps} different time steps out of {len(schedule)}.")
+    return times
+
+
+def _cell_record(cell: PlannedCell) -> dict:
+    method = cell.method
+    return {
+        "id": cell.id,
+        "method": method.label,
+        "version": method.noun.version,
+        "steps": cell.steps,
+        "guidance_scale": method.guidance,
+        "options": dataclasses.asdict(method.options),
+        "timesteps": cell.timesteps,
+        "weights_digest": method.weights_digest,
+    }
+
+
+def _metric_record(metric: PlannedMetric) -> dict:
+    return {"name": metric.label, "options": dataclasses.asdict(metric.options), "fingerprint": metric.fingerprint}
+
+
+def _source_record(source: Source) -> dict:
+    return {"kind": source.kind, "label": source.label, "digest": source.digest, "resize": source.resize}
+
+
+def _fingerprints(metrics: list, roles: dict[str, str], sources: dict[str, Source], n: int, items_digest: str) -> list[PlannedMetric]:
+    """Each metric with its fingerprint: name, version, options, extractor, resize rule, N and reference set."""
+    reference = reference_digest(items_digest, n)
+    planned = []
+    for label, registered, options in metrics:
+        source = sources[roles[registered.noun.features]]
+        chosen = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(options).items()))
+        parts = [f"{registered.noun.name}({chosen})", f"{registered.distribution} {registered.version}"]
+        parts += [f"{source.label} {source.digest[:8]}", f"resize {source.resize}", f"n={n}", f"ref={n}:{reference[:8]}"]
+        planned.append(PlannedMetric(label, registered.noun, options, "; ".join(parts)))
+    return planned
+
+
+def reference_digest(items_digest: str, n: int) -> str:
+    """sha256 hex naming the reference set: the first n items of the evaluation split with that digest."""
+    return hashlib.sha256(f"{items_digest}/{n}".encode()).hexdigest()

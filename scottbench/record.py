@@ -1,0 +1,213 @@
+"""What a run leaves behind: manifest, results.parquet (bytes that depend on the plan alone), timings.parquet."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import math
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from scottbench.environment import environment, peak_memory
+from scottbench.errors import ScottbenchError
+from scottbench.names import one_line
+from scottbench.nouns import Cell
+from scottbench.plan import CHUNK, Plan, PlannedCell, PlannedMetric, reference_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scottbench.generate import Work
+    from scottbench.plugins import Plugins
+    from scottbench.store import RunFolder
+
+SCHEMA = "scottbench.run/1"
+STAGES = ("text", "denoise", "decode", "features", "store")
+
+
+def start(plan: Plan, plugins: Plugins, earlier: dict) -> dict:
+    """The manifest of a run that begins or goes on. earlier: the manifest of the attempt before, {} for the first."""
+    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells]
+    used += [plugins.find("metric", metric.noun.name) for metric in plan.metrics] + [plugins.find("preset", plan.preset.name)]
+    shown = slice(0, min(plan.preset.sample_items, plan.n, CHUNK))  # of the reference images one chunk is kept
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "plan_hash": plan.hash,
+        "plan": plan.record,
+        "command": plan.command,
+        "created": earlier.get("created", now()),
+        "finished": None,
+        "attempts": earlier.get("attempts", 0) + 1,
+        "wall_seconds": 0.0,
+        "forward_seconds": 0.0,
+        "forward_seconds_by_part": {},
+        "forward_share": None,
+        "peak_memory_bytes": None,
+        "environment": environment(plan.device, [registered.distribution for registered in used]),
+        "cells": [cell_record(cell, plan.n) for cell in plan.cells],
+        "metrics": [metric_record(metric, plan) for metric in plan.metrics],
+        "samples": {"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
+        "model_card": plan.model_card,
+        "limits": list(plan.preset.limits),
+        "reference": {"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def cell_record(cell: PlannedCell, n: int) -> dict:
+    method = cell.method
+    return {
+        "id": cell.id, "method": method.label, "summary": method.noun.summary, "paper": method.noun.paper, "version": method.noun.version,
+        "steps": cell.steps, "seed": cell.seed, "guidance_scale": method.guidance, "options": dict(vars(method.options)),
+        "timesteps": cell.timesteps, "nfe": None, "weights_digest": method.weights_digest, "student": method.facts, "n": n,
+        "error": None, "failures": {},
+    }  # fmt: skip
+
+
+def metric_record(metric: PlannedMetric, plan: Plan) -> dict:
+    noun = metric.noun
+    return {
+        "name": metric.label, "label": noun.label if noun.label else metric.label, "unit": noun.unit, "summary": noun.summary,
+        "paper": noun.paper, "higher_is_better": noun.higher_is_better, "digits": noun.digits, "fingerprint": metric.fingerprint,
+        "extractor_label": plan.sources[plan.roles[noun.features]].label,
+    }  # fmt: skip
+
+
+def update(state: dict, work: Work, status: str) -> None:
+    """Status and times; those of earlier attempts are added."""
+    parts = dict(work.earlier.get("forward_seconds_by_part", {}))
+    for part, seconds in work.clock.forward.items():
+        parts[part] = parts.get(part, 0.0) + seconds
+    state["status"] = status
+    state["wall_seconds"] = round(work.earlier.get("wall_seconds", 0.0) + work.clock.wall, 3)
+    state["forward_seconds_by_part"] = {part: round(seconds, 3) for part, seconds in parts.items()}
+    state["forward_seconds"] = round(sum(parts.values()), 3)
+    state["forward_share"] = round(state["forward_seconds"] / state["wall_seconds"], 4)
+    state["peak_memory_bytes"] = peak_memory()
+    state["finished"] = None if status == "running" else now()
+
+
+def finish_cell(state: dict, work: Work, cell: PlannedCell, reason: str | None) -> None:
+    """Note the counted NFE of a cell, or why it has none."""
+    entry = next(entry for entry in state["cells"] if entry["id"] == cell.id)
+    if reason is None:
+        counted = {(work.folder.facts(("images", cell.id), span) or {}).get("nfe") for span in work.chunks}
+        if len(counted) == 1:
+            entry["nfe"] = counted.pop()
+        else:
+            reason = f"method '{cell.method.label}' evaluated its network unequally often: {sorted(map(str, counted))} per image."
+    entry["error"] = reason
+    update(state, work, "running")
+
+
+def failures(state: dict) -> list[str]:
+    """One line for each cell and metric of the manifest that failed."""
+    lines = []
+    for entry in state["cells"]:
+        if entry["error"] is not None:
+            lines.append(f"{entry['id']}: {entry['error']}")
+        lines += [f"{entry['id']} {metric}: {reason}" for metric, reason in entry["failures"].items()]
+    return lines
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def measure(work: Work, state: dict) -> None:
+    """Compute every metric of every cell that was made, note what fails in the manifest, and write both tables."""
+    plan, rows = work.plan, []
+    real = {role: stored_features(work, "reference", role) for role in work.extractors}
+    text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
+    for cell, entry in zip(plan.cells, state["cells"], strict=True):
+        values = {}
+        if entry["error"] is None:
+            made = {role: stored_features(work, cell.id, role) for role in work.extractors}
+            values = compute(work, cell, by_role(plan, made), by_role(plan, real), by_role(plan, text), entry["failures"])
+        rows += [result_row(plan, cell, entry, metric, values.get(metric.label)) for metric in plan.metrics]
+        work.progress("metrics", plan.n, cell.id)
+    write_results(work.folder, rows)
+    write_timings(work, [cell for cell, entry in zip(plan.cells, state["cells"], strict=True) if entry["error"] is None])
+
+
+def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {role: features[target] for role, target in plan.roles.items() if target in features}
+
+
+def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
+    """(n, d) float32 in item order, from the run folder."""
+    import numpy as np
+
+    chunks = [work.folder.get_features(("features", owner, role), span, work.ids(span)) for span in work.chunks]
+    assert all(chunk is not None for chunk in chunks), f"features of {owner} are incomplete"
+    return np.concatenate(chunks)
+
+
+def compute(work: Work, cell: PlannedCell, made: dict, real: dict, text: dict, failures: dict[str, str]) -> dict[str, float]:
+    """Metric -> value; where one cannot be computed, `failures` gets the reason instead."""
+    given, values = Cell(work.plan.n, made, real, text), {}
+    for metric in work.plan.metrics:
+        try:
+            value = float(metric.noun.compute(given, metric.options))
+        except ScottbenchError as error:
+            failures[metric.label] = one_line(error)
+        except Exception as error:  # a plug-in may raise anything; the other numbers must not be lost
+            work.folder.put(f"errors/{cell.id}-{metric.noun.name}.txt", traceback.format_exc().encode())
+            failures[metric.label] = f"{type(error).__name__}: {one_line(error)} (traceback in errors/)"
+        else:
+            if math.isfinite(value):
+                values[metric.label] = value
+            else:
+                failures[metric.label] = f"the value is {value}"
+    return values
+
+
+def result_row(plan: Plan, cell: PlannedCell, entry: dict, metric: PlannedMetric, value: float | None) -> dict[str, Any]:
+    noun, method = metric.noun, cell.method
+    return {
+        "method": method.label, "steps": cell.steps, "nfe": entry["nfe"], "seed": cell.seed, "guidance_scale": method.guidance,
+        "dataset": plan.preset.dataset, "n": plan.n, "metric": metric.label, "value": value, "unit": noun.unit,
+        "higher_is_better": noun.higher_is_better, "fingerprint": metric.fingerprint,
+    }  # fmt: skip
+
+
+def write_results(folder: RunFolder, rows: list[dict]) -> None:
+    """One row per cell and metric, in plan order. No time and no path: equal plans give equal bytes."""
+    import polars
+
+    schema = {
+        "method": polars.String, "steps": polars.Int32, "nfe": polars.Int32, "seed": polars.Int64, "guidance_scale": polars.Float64,
+        "dataset": polars.String, "n": polars.Int32, "metric": polars.String, "value": polars.Float64, "unit": polars.String,
+        "higher_is_better": polars.Boolean, "fingerprint": polars.String,
+    }  # fmt: skip
+    folder.put("results.parquet", parquet(polars.DataFrame(rows, schema=schema)))
+
+
+def write_timings(work: Work, cells: list[PlannedCell]) -> None:
+    """Seconds per finished cell and stage, summed over its chunks' side-cars, so that a resumed run counts all its attempts."""
+    import polars
+
+    rows = []
+    for cell in cells:
+        seconds = dict.fromkeys(STAGES, 0.0)
+        for span in work.chunks:
+            places = [("images", cell.id), *(("features", cell.id, role) for role in work.extractors)]
+            for facts in (work.folder.facts(place, span) for place in places):
+                for stage, value in ((facts or {}).get("seconds") or {}).items():
+                    seconds[stage] += value
+        key = {"method": cell.method.label, "steps": cell.steps, "seed": cell.seed}
+        rows += [{**key, "stage": stage, "n": work.plan.n, "seconds_total": total} for stage, total in seconds.items()]
+    schema = {"method": polars.String, "steps": polars.Int32, "seed": polars.Int64, "stage": polars.String, "n": polars.Int32}
+    frame = polars.DataFrame(rows, schema={**schema, "seconds_total": polars.Float64})
+    work.folder.put("timings.parquet", parquet(frame.with_columns(seconds_per_image=polars.col("seconds_total") / polars.col("n"))))
+
+
+def parquet(frame: Any) -> bytes:
+    """Uncompressed Parquet: the tables are tiny, and no codec's version can change the bytes."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="uncompressed")
+    return buffer.getvalue()

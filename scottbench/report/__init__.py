@@ -1,0 +1,98 @@
+"""A run folder to one self-contained HTML page, report/index.html: from records alone, with equal bytes for equal records.
+
+Needs neither torch nor the plug-ins of the run, opens no socket, and the page loads nothing: styles, figures and images are
+inside it, and its content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scottbench.errors import UsageError
+from scottbench.names import printable
+
+if TYPE_CHECKING:
+    from scottbench.report.record import Record
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def build(run_folder: Path) -> Path:
+    """Write `run_folder`/report/index.html and return its path.
+
+    Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable.
+    """
+    from scottbench.report.record import read_record
+
+    html = render(read_record(Path(run_folder)))
+    path = Path(run_folder) / "report" / "index.html"
+    temporary = path.with_name("index.html.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(html, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}. Free some space or make the folder writable, then: scottbench report {run_folder}"
+        ) from None
+    return path
+
+
+def render(record: Record) -> str:
+    """The page as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(contents(record))
+
+
+def _finalize(value: Any) -> Any:
+    """Text of a record without control characters and bidirectional overrides, before it is escaped; None as "n/a"."""
+    if value is None:
+        return "n/a"
+    return printable(value) if type(value) is str else value
+
+
+def contents(record: Record) -> dict[str, Any]:
+    """Everything the template shows; tables and figures numbered in the order of the page."""
+    from scottbench.report import prose, tables
+    from scottbench.report.figures import figures
+    from scottbench.report.samples import sample_grid
+
+    results, charts, grid = tables.results_tables(record), figures(record), sample_grid(record)
+    timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)
+    students, fingerprints = tables.students_table(record), tables.fingerprints_table(record)
+    _number([*results, timing, card, recipe, students, fingerprints])
+    _number([*charts, grid])
+    return {
+        "manifest": record.manifest,
+        "preset": record.plan.get("preset"),
+        "abstract": prose.abstract(record),
+        "setup": prose.setup(record),
+        "results": results,
+        "figures": charts,
+        "grid": grid,
+        "timing": timing,
+        "split": prose.split_sentence(record),
+        "card": card,
+        "recipe": recipe,
+        "students": students,
+        "fingerprints": fingerprints,
+        "environment": prose.environment_rows(record) + prose.digest_rows(record),
+        "limits": prose.limits(record),
+    }
+
+
+def _number(items: Iterable[Any]) -> None:
+    for number, item in enumerate([item for item in items if item is not None], start=1):
+        item.number = number

@@ -1,0 +1,200 @@
+"""The report's two figures as SVG text, equal bytes for equal records; glyphs are outlines, so no font is needed to read them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scottbench.names import printable
+from scottbench.report.record import Cell, Metric, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+COLOURS = ("#0b559f", "#b3400a", "#00694f", "#8c2d75", "#5a4a00", "#444444")
+"""Told apart by people with colour-blindness and at least 4.5:1 on white; markers and dashes say the same."""
+MARKERS = "osD^vP"
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
+STYLE = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.direction": "out",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "scottbench",
+    "svg.fonttype": "path",
+    # a "$" in a name is a dollar sign, not the start of a formula
+    "text.parse_math": False,
+}
+SIZE = (3.6, 2.75)
+"""Inches: half of a text column."""
+
+
+@dataclass
+class Figure:
+    caption: str
+    alt: str
+    source: str
+    """data: URI of the SVG."""
+    number: int = 0
+
+
+def figures(record: Record) -> list[Figure]:
+    """The first metric against the number of steps, and against the second metric: what can be drawn of them."""
+    cells = record.groups()[0]
+    if not record.metrics:
+        return []
+    first, second = record.metrics[0], record.metrics[1] if len(record.metrics) > 1 else None
+    drawn = []
+    if any(first.name in cell.values for cell in cells):
+        drawn.append(
+            _draw(f"{first.title} against the number of sampling steps", cells, [first], lambda axes: _against_steps(axes, cells, first))
+        )
+    if second is not None and any(first.name in cell.values and second.name in cell.values for cell in cells):
+        title = f"{first.title} against {second.title}, each point a method@steps"
+        drawn.append(_draw(title, cells, [first, second], lambda axes: _against_metric(axes, cells, first, second)))
+    return drawn
+
+
+def _draw(title: str, cells: Sequence[Cell], metrics: list[Metric], draw: Callable[[Axes], None]) -> Figure:
+    import matplotlib
+    from matplotlib.figure import Figure as Drawing
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
+        matplotlib.rcParams.update(STYLE)
+        drawing = Drawing(figsize=SIZE, layout="constrained")
+        draw(drawing.subplots())
+        source = _data_uri(drawing)
+    values = [
+        f"{cell.method}@{cell.steps}: " + ", ".join(metric.show(cell.values[metric.name]) for metric in metrics)
+        for cell in cells
+        if all(metric.name in cell.values for metric in metrics)
+    ]
+    return Figure(f"{title}. N = {cells[0].n:,} images per point.", f"Chart. {title}. {'; '.join(values)}.", source)
+
+
+def _data_uri(drawing: Drawing) -> str:
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Method, and its seed where there are several -> cells in order of steps."""
+    several = len({cell.facts["seed"] for cell in cells}) > 1
+    lines: dict[str, list[Cell]] = {}
+    for cell in cells:
+        lines.setdefault(f"{cell.method} (seed {cell.facts['seed']})" if several else cell.method, []).append(cell)
+    return {name: sorted(line, key=lambda cell: cell.steps) for name, line in lines.items()}
+
+
+def _line_style(index: int) -> dict:
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index % len(DASHES)],
+        "linewidth": 1.2,
+        "markersize": 5,
+    }
+
+
+def _against_steps(axes: Axes, cells: Sequence[Cell], metric: Metric) -> None:
+    """One line per method over a logarithmic axis of steps."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    for index, (name, line) in enumerate(_by_method(cells).items()):
+        line = [cell for cell in line if metric.name in cell.values]
+        axes.plot([cell.steps for cell in line], [cell.values[metric.name] for cell in line], label=printable(name), **_line_style(index))
+    steps = sorted({cell.steps for cell in cells})
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{round(value)}")
+    axes.set_xlim(steps[0] / 1.4, steps[-1] * 1.4)
+    _zoom(axes, "y", metric)
+    axes.set_xlabel("sampling steps")
+    axes.set_ylabel(printable(f"{metric.title} {metric.arrow}"))
+    # no handles without values: a legend of lines that are not there would mislead
+    axes.legend(handlelength=2.4, labelspacing=0.3)
+
+
+def _against_metric(axes: Axes, cells: Sequence[Cell], y: Metric, x: Metric) -> None:
+    """One labelled point per cell; points of one method joined in order of steps."""
+    points = []
+    for index, line in enumerate(_by_method(cells).values()):
+        line = [cell for cell in line if x.name in cell.values and y.name in cell.values]
+        places = [(cell.values[x.name], cell.values[y.name]) for cell in line]
+        axes.plot(*zip(*places, strict=True) if places else ([], []), **_line_style(index))
+        points += [(place, f"{printable(cell.method)}@{cell.steps}", COLOURS[index % len(COLOURS)]) for place, cell in zip(places, line)]
+    _zoom(axes, "x", x)
+    _zoom(axes, "y", y)
+    axes.set_xlabel(printable(f"{x.title} {x.arrow}"))
+    axes.set_ylabel(printable(f"{y.title} {y.arrow}"))
+    _label_points(axes, points)
+
+
+def _zoom(axes: Axes, which: str, metric: Metric) -> None:
+    """Limits with room for labels, no closer than 20 units of the last printed digit: rounding must not fill a plot."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = getattr(axes.dataLim, f"interval{which}")
+    span, middle = max(high - low, 20 * 10.0**-metric.digits), (low + high) / 2
+    getattr(axes, f"set_{which}lim")(middle - 0.68 * span, middle + 0.68 * span)
+    getattr(axes, f"{which}axis").set_major_locator(MaxNLocator(5))
+
+
+def _label_points(axes: Axes, points: list[tuple[tuple[float, float], str, str]]) -> None:
+    """Write each label at that of eight places around its point where it hides least of points, lines and other labels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    FigureCanvasAgg(axes.figure).draw()  # lays the axes out, so that places in pixels are known
+    marks = [Bbox([[px - 5, py - 5], [px + 5, py + 5]]) for px, py in (axes.transData.transform(place) for place, _, _ in points)]
+    dots = [dot for line in axes.get_lines() for dot in _along(axes.transData.transform(line.get_xydata()))]
+    inside = axes.get_window_extent()
+    for place, text, colour in points:
+        tried = []
+        for dx, dy in ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 6), (-6, 6), (6, -6), (-6, -6)):
+            label = axes.annotate(
+                text,
+                place,
+                (dx, dy),
+                textcoords="offset points",
+                fontsize=8.5,
+                color=colour,
+                ha=("center", "left", "right")[(dx > 0) - (dx < 0)],
+                va=("center", "bottom", "top")[(dy > 0) - (dy < 0)],
+            )
+            box = label.get_window_extent()
+            outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
+            hidden = 100 * outside + 20 * sum(box.overlaps(mark) for mark in marks) + sum(box.contains(*dot) for dot in dots)
+            tried.append((hidden, len(tried), label, box))
+        tried.sort(key=lambda entry: entry[:2])
+        for _, _, label, _ in tried[1:]:
+            label.remove()
+        marks.append(tried[0][3])
+
+
+def _along(corners: np.ndarray) -> list[tuple[float, float]]:
+    """Points every 3 pixels along a polyline."""
+    import numpy as np
+
+    return [
+        tuple(a + (b - a) * share)
+        for a, b in zip(corners, corners[1:])
+        for share in np.arange(0, 1, 3 / max(3.0, float(np.hypot(*(b - a)))))
+    ]

@@ -1,0 +1,138 @@
+"""The report's sentences and lists that are made of records: setup, split of the wall time, environment, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from scottbench.report.record import Cell, Metric, Record, duration
+from scottbench.report.tables import number
+
+
+def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
+    """Cells that have a value, best first; equal ones in plan order."""
+    return sorted(
+        (cell for cell in cells if metric.name in cell.values),
+        key=lambda cell: cell.values[metric.name] * (-1 if metric.higher_is_better else 1),
+    )
+
+
+def abstract(record: Record) -> str:
+    """One sentence made of the numbers: the best of the first metric against the best of another method."""
+    cells = record.groups()[0]
+    dataset = record.plan.get("dataset", {}).get("name", "the dataset")
+    setting = f"On N = {cells[0].n:,} prompts of {dataset}"
+    measured = ranked(cells, record.metrics[0]) if record.metrics else []
+    if not measured:
+        return f"{setting}, no value of the first metric could be computed; the reasons stand below the results."
+    first = measured[0]
+    second = next((cell for cell in measured[1:] if cell.method != first.method), measured[1] if len(measured) > 1 else None)
+    parts = []
+    for metric in [m for m in record.metrics if m.name in first.values][:3]:
+        against = metric.show(second.values[metric.name]) if second is not None and metric.name in second.values else None
+        of_second = f" for {second.name}" if against is not None and not parts else ""
+        parts.append(
+            f"{metric.title} {metric.show(first.values[metric.name])}" + (f" against {against}{of_second}" if against is not None else "")
+        )
+    if first.milliseconds is not None:
+        also = f" against {second.milliseconds:.1f}" if second is not None and second.milliseconds is not None else ""
+        parts.append(f"{first.milliseconds:.1f}{also} ms per image")
+    return f"{setting}, {first.name} reaches {', '.join(parts[:-1]) + ' and ' + parts[-1] if len(parts) > 1 else parts[0]}."
+
+
+def setup(record: Record) -> str:
+    """What was run, in sentences."""
+    plan = record.plan
+    dataset, model = plan.get("dataset", {}), plan.get("model", {})
+    steps = _listed(str(cell.steps) for cell in record.cells) + (" step" if {cell.steps for cell in record.cells} == {1} else " steps")
+    seeds = _listed(str(cell.facts["seed"]) for cell in record.cells)
+    guidance = _listed(f"{number(cell.facts.get('guidance_scale'))} for {cell.method}" for cell in record.cells)
+    extractors = _listed(
+        f"{source.get('label')} ({source.get('kind')}, resize rule “{source.get('resize')}”)"
+        for source in plan.get("extractors", {}).values()
+    )
+    sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
+    reference = record.manifest.get("reference") or {}
+    return (
+        f"Each method draws N = {sizes} images at {steps} with the model {model.get('name')}, one per prompt of {dataset.get('name')} "
+        f"({dataset.get('split')} split), with seed {seeds}. The guidance scale s is {guidance} (s = 1 is unguided). The reference is "
+        f"{number(reference.get('n'))} real images. Features come from {extractors}. "
+        f"Networks ran in {plan.get('dtype')} on {plan.get('device')}."
+    )
+
+
+def _listed(parts: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"; each once."""
+    parts = list(dict.fromkeys(parts))
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def digest_rows(record: Record) -> list[tuple[str, str]]:
+    """(what, sha256) of all that went in."""
+    plan, manifest = record.plan, record.manifest
+    rows = {
+        "Plan": manifest["plan_hash"],
+        "Model": plan.get("model", {}).get("digest"),
+        "Data": plan.get("dataset", {}).get("digest"),
+        "Reference": (manifest.get("reference") or {}).get("digest"),
+    }
+    for source in plan.get("extractors", {}).values():
+        rows[f"Extractor: {source.get('label')}"] = source.get("digest")
+    return [(f"{what}, sha256", digest or "n/a") for what, digest in rows.items()]
+
+
+def split_sentence(record: Record) -> str:
+    """Where the wall time went, and the memory it took."""
+    manifest = record.manifest
+    wall, forward, share = manifest.get("wall_seconds"), manifest.get("forward_seconds"), manifest.get("forward_share")
+    if wall is None:
+        return "The wall time of this run was not recorded."
+    text = f"The whole run took {duration(wall)}"
+    if forward is not None and share is not None:
+        text += (
+            f", of which {duration(forward)} ({100 * share:.0f} %) inside the forward passes of text encoder, U-Net, decoder and "
+            f"extractors and {duration(max(0.0, wall - forward))} around them"
+        )
+    peak = manifest.get("peak_memory_bytes")
+    return text + (f"; peak memory {peak / 1e9:.2f} GB." if peak is not None else ".")
+
+
+def environment_rows(record: Record) -> list[tuple[str, str]]:
+    """(quantity, value) of software, hardware and dates."""
+    manifest = record.manifest
+    environment = manifest.get("environment") or {}
+    git = environment.get("git")
+    commit = "an installed package" if git is None else f"{git.get('commit')}{' with local changes' if git.get('dirty') else ''}"
+    packages = ", ".join(f"{name} {version}" for name, version in (environment.get("packages") or {}).items())
+    rows = [
+        ("Status", str(manifest["status"])),
+        ("Started", str(manifest["created"])),
+        ("Finished", str(manifest.get("finished") or "not finished")),
+        ("Processor", f"{environment.get('cpu', 'n/a')}, {number(environment.get('threads'))} threads"),
+        ("Device", str(environment.get("device", "n/a"))),
+        ("System", f"{environment.get('platform', 'n/a')}, Python {environment.get('python', 'n/a')}"),
+        ("Packages", packages or "n/a"),
+        ("Source", commit),
+    ]
+    known = {"python", "platform", "cpu", "threads", "packages", "git", "device"}
+    return rows + [(key, number(value)) for key, value in environment.items() if key not in known]
+
+
+def limits(record: Record) -> list[str]:
+    """The run's own limits first, then those of every report of this version."""
+    own = [str(limit) for limit in record.manifest.get("limits") or []]
+    status = record.manifest["status"]
+    if status != "complete":
+        own.insert(0, f"This run is {status}, not complete: rows may be missing.")
+    labels = list(dict.fromkeys(metric.extractor for metric in record.metrics if metric.extractor))
+    if labels:
+        own.append(
+            f"Numbers named after an extractor ({', '.join(labels)}) cannot be compared with numbers of another, published ones included."
+        )
+    seeds = len({cell.facts["seed"] for cell in record.cells})
+    return [
+        *own,
+        "Only numbers of equal fingerprint and equal N share a column and a ranking; several of the metrics depend on N itself.",
+        f"Point estimates from {'one seed' if seeds == 1 else f'{seeds} seeds'} without intervals: a small difference may be noise.",
+        "Times are of this machine and this batch size; NFE is what transfers to another.",
+        "The samples are the first of the plan, not a random or a typical choice.",
+    ]

@@ -1,0 +1,213 @@
+"""A run folder's records, read, checked and joined by cell. Everything in a report comes from here or from images/."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scottbench.errors import UsageError
+from scottbench.names import one_line
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SCHEMA = "scottbench.run/1"
+REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
+RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
+TIMING_COLUMNS = {"method", "steps", "seed", "stage", "n", "seconds_per_image"}
+GENERATION = ("text", "denoise", "decode")
+"""Stages that a user of a method would pay for; features and storage are the benchmark's own."""
+STAGES = (*GENERATION, "features", "store")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the results."""
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool
+    digits: int
+    fingerprint: str
+    extractor: str
+
+    @property
+    def title(self) -> str:
+        """The name with its extractor: "FID (pocket features)". A number never stands under the bare name of another's."""
+        return f"{self.label} ({self.extractor})" if self.extractor else self.label
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+    def show(self, value: float) -> str:
+        return f"{value:.{self.digits}f}"
+
+
+@dataclass
+class Cell:
+    """One method at one number of steps and one seed."""
+
+    facts: dict
+    """Its entry in manifest.json."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Metric -> value, for metrics that could be computed."""
+    fingerprints: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Metric -> (n, fingerprint)."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage -> seconds per image."""
+
+    @property
+    def method(self) -> str:
+        return str(self.facts["method"])
+
+    @property
+    def steps(self) -> int:
+        return self.facts["steps"]
+
+    @property
+    def n(self) -> int:
+        """Images measured: the results' N, or the manifest's where nothing could be measured."""
+        return next(iter(self.fingerprints.values()), (self.facts["n"], ""))[0]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} at {count(self.steps, 'step')}"
+
+    @property
+    def milliseconds(self) -> float | None:
+        """Generation time per image; None where nothing was timed."""
+        parts = [self.seconds[stage] for stage in GENERATION if stage in self.seconds]
+        return 1000 * sum(parts) if parts else None
+
+    def reason(self, metric: str) -> str:
+        """Why a metric has no value here, as far as the run recorded it."""
+        failures = self.facts.get("failures")
+        return one_line(failures.get(metric, "not recorded")) if isinstance(failures, dict) else "not recorded"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run, as its folder tells it."""
+
+    folder: Path
+    manifest: dict
+    metrics: list[Metric]
+    cells: list[Cell]
+    timings: list[dict]
+
+    @property
+    def plan(self) -> dict:
+        return self.manifest["plan"]
+
+    def groups(self) -> list[list[Cell]]:
+        """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
+        groups: list[list[Cell]] = []
+        for cell in self.cells:
+            home = next((group for group in groups if all(_comparable(cell, other) for other in group)), None)
+            if home is None:
+                groups.append([cell])
+            else:
+                home.append(cell)
+        return groups
+
+
+def _comparable(a: Cell, b: Cell) -> bool:
+    return a.n == b.n and all(a.fingerprints[metric] == b.fingerprints[metric] for metric in a.fingerprints.keys() & b.fingerprints.keys())
+
+
+def read_record(folder: Path) -> Record:
+    """Read a run folder. Raises UsageError, one line, where it is no run folder, of another schema, damaged or unfinished."""
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    cells = {}
+    try:
+        for facts in manifest["cells"]:
+            cells[facts["method"], facts["steps"], facts["seed"]] = Cell(facts)
+        metrics = [
+            Metric(
+                m["name"],
+                m.get("label") or m["name"],
+                m.get("unit") or "",
+                bool(m["higher_is_better"]),
+                int(m["digits"]),
+                m["fingerprint"],
+                m.get("extractor_label") or "",
+            )
+            for m in manifest["metrics"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
+    for row in _rows(folder / "results.parquet", RESULT_COLUMNS):
+        cell = cells.get((row["method"], row["steps"], row["seed"]))
+        if cell is None:
+            raise UsageError(
+                f"{folder}: results.parquet has a cell that manifest.json lacks ({one_line(row['method'])}, {row['steps']} steps). "
+                "Its files are of two runs; make the run again: scottbench run"
+            )
+        cell.fingerprints[row["metric"]] = (row["n"], row["fingerprint"])
+        if row["value"] is not None and row["value"] == row["value"]:
+            cell.values[row["metric"]] = row["value"]
+    timings = _rows(folder / "timings.parquet", TIMING_COLUMNS)
+    for row in timings:
+        cell = cells.get((row["method"], row["steps"], row["seed"]))
+        if cell is not None:
+            cell.seconds[row["stage"]] = row["seconds_per_image"]
+    return Record(folder, manifest, metrics, list(cells.values()), timings)
+
+
+def _manifest(folder: Path) -> dict:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise UsageError(f"{path} has schema {one_line(repr(schema))}; this version reads {SCHEMA}. Use the scottbench that made the run.")
+    missing = [key for key in REQUIRED if key not in manifest]
+    if missing:
+        raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
+    return manifest
+
+
+def _rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
+    import polars as pl
+
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench run with --out {path.parent}")
+    try:
+        table: pl.DataFrame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
+    absent = needed - set(table.columns)
+    if absent:
+        raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
+    return table.to_dicts()
+
+
+# --- how numbers are written ------------------------------------------------------------------------------------------
+
+
+def count(n: int, noun: str) -> str:
+    """ "1 step", "2 steps", "5,000 prompts"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "5 min 12 s", "1 h 40 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short(digest: object) -> str:
+    """The first 12 digits of a digest."""
+    return str(digest)[:12] if digest else "n/a"

@@ -1,0 +1,198 @@
+"""From what the user wrote to what is meant: names to nouns, text to options, folders to weights that are there.
+
+Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scottbench.assets import Needed, gather, require
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.names import one_line
+from scottbench.nouns import Method
+from scottbench.options import make_options, options_of, parse_inline
+from scottbench.presets import Preset
+from scottbench.store import check_name
+
+if TYPE_CHECKING:
+    from scottbench.features import Source
+    from scottbench.model import DiffusionModel
+    from scottbench.nouns import Items
+    from scottbench.plan import RunRequest
+    from scottbench.plugins import Plugins
+
+
+def check_numbers(request: RunRequest) -> None:
+    for steps in request.steps:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise UsageError(f"--steps {steps}: a number of sampling steps must be a whole number of at least 1.")
+    if request.limit is not None and request.limit < 1:
+        raise UsageError(f"--limit {request.limit}: at least 1 item is needed.")
+    if request.guidance is not None:
+        _guidance(request.guidance, "--guidance")
+
+
+def _guidance(value: str | float, where: str) -> float:
+    try:
+        scale = float(value)
+    except ValueError:
+        scale = math.nan
+    if not math.isfinite(scale) or scale < 0:
+        raise UsageError(f"{where}: the guidance scale must be a number of at least 0 (1 = unguided), found '{one_line(value)}'.")
+    return scale
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[tuple[str, Method, Any, float]]:
+    """(label, noun, options, guidance) of each method, in the order asked for, each once."""
+    asked = [(text, *parse_inline(text)) for text in dict.fromkeys(request.methods or preset.methods)]
+    nouns = [plugins.find("method", name).noun for _, name, _ in asked]
+    known = {noun.name: {option.name for option in options_of(noun.options)} for noun in nouns}
+    for key in request.options:
+        if not any(key in names for names in known.values()):
+            listed = "; ".join(f"{name}: {', '.join(sorted(names)) if names else 'none'}" for name, names in known.items())
+            raise UsageError(f"no method of this run has an option '{one_line(key)}'. Options: {listed}. See: scottbench show method NAME")
+    found, labels = [], set()
+    for (text, name, inline), noun in zip(asked, nouns, strict=True):
+        values = {key: value for key, value in inline.items() if key != "guidance"}
+        shared = {key: value for key, value in request.options.items() if key in known[name]}
+        options = make_options(noun.options, {**shared, **values}, f"method '{name}'")
+        if "guidance" in inline:
+            guidance = _guidance(inline["guidance"], text)
+        elif request.guidance is not None:
+            guidance = request.guidance
+        else:
+            guidance = preset.guidance.get(name, noun.guidance)
+        label = _label(name, inline)
+        if label in labels:
+            raise UsageError(f"method '{one_line(label)}' is named twice.")
+        labels.add(label)
+        found.append((label, noun, options, float(guidance)))
+    return found
+
+
+def _label(name: str, inline: dict[str, str]) -> str:
+    pairs = ",".join(f"{key}={value}" for key, value in sorted(inline.items()))
+    return f"{name}@{pairs}" if pairs else name
+
+
+def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[tuple[str, Any, Any]]:
+    """(label, Registered, options) of each metric, each once."""
+    found = {}
+    for text in preset.metrics if request.metrics is None else request.metrics:
+        name, inline = parse_inline(text)
+        registered = plugins.find("metric", name)
+        label = _label(name, inline)
+        found[label] = (label, registered, make_options(registered.noun.options, inline, f"metric '{name}'"))
+    if not found:
+        raise UsageError("no metrics to compute. Name some with --metrics; see: scottbench list metrics")
+    return list(found.values())
+
+
+def roles(preset: Preset, metrics: list[tuple[str, Any, Any]]) -> dict[str, str]:
+    """Extractor role that a metric needs -> role that holds the network ("clip" -> "image" where they are the same)."""
+    roles = {}
+    for label, registered, _ in metrics:
+        role = registered.noun.features
+        if role not in preset.extractors:
+            raise UsageError(f"metric '{label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
+        target = preset.extractors[role].get("same_as")
+        roles[role] = role if target is None else target
+    return roles
+
+
+def device(asked: str) -> str:
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = asked.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"--device {one_line(asked)}: must be auto, cpu, cuda or cuda:N.")
+    if kind == "cuda":
+        index = asked.partition(":")[2] or "0"
+        if not torch.cuda.is_available() or not index.isdigit() or int(index) >= torch.cuda.device_count():
+            raise UsageError(f"--device {one_line(asked)}: no such GPU here (torch sees {torch.cuda.device_count()}). Use --device cpu.")
+    return asked
+
+
+# --- weights and data ------------------------------------------------------------------------------------------------
+
+
+def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: str) -> tuple[str, DiffusionModel]:
+    name = preset.model if request.model is None else request.model
+    if name not in plugins.nouns["model"] and request.model is not None:
+        folder = Path(request.model).expanduser()
+        if folder.is_dir():
+            from scottbench.model import open_pipeline
+
+            return one_line(folder.resolve().name), open_pipeline(folder, device, preset.dtype)
+        if os.sep in request.model or request.model.startswith((".", "~")):
+            raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
+    return name, plugins.find("model", name).noun.open(device, preset.dtype)
+
+
+def find_source(preset: Preset, role: str) -> Source:
+    from scottbench.features import find_extractor
+
+    return find_extractor(preset.extractors[role], preset.path)
+
+
+def check_students(plugins: Plugins, request: RunRequest, methods: list[Method]) -> None:
+    """Every student folder that the user names is for a trainer of this run."""
+    for trainer in request.students:
+        plugins.find("trainer", trainer)
+        if trainer not in {method.trainer for method in methods}:
+            raise UsageError(f"--student {trainer}=...: no method of this run samples a student of trainer '{trainer}'.")
+
+
+def find_students(preset: Preset, request: RunRequest, methods: list[Method]) -> dict[str, Path]:
+    """Trainer -> student folder that is there."""
+    from scottbench.model import read_student
+
+    needed = {method.trainer: method.name for method in methods if method.trainer is not None}
+    folders, absent = {}, []
+    for trainer, method in needed.items():
+        if trainer in request.students:
+            folders[trainer] = Path(request.students[trainer]).expanduser()
+        elif trainer in preset.students:
+            folders[trainer] = preset.path(preset.students[trainer])
+        else:
+            absent.append(f"method '{method}' samples a student of trainer '{trainer}', and preset '{preset.name}' has none. "
+                          f"Make one: scottbench train {trainer} --preset {preset.name}; then add --student {trainer}=FOLDER")
+    if absent:
+        raise MissingAsset("\n".join(absent))
+    gather({trainer: lambda folder=folder: read_student(folder) for trainer, folder in folders.items()})
+    return folders
+
+
+def model_card(preset: Preset) -> dict | None:
+    """The preset's JSON file of measured quality, if it names one."""
+    if preset.model_card is None:
+        return None
+    path = preset.path(preset.model_card)
+    require(f"model card of preset '{preset.name}'", [Needed(path)])
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file.") from None
+
+
+def count(items: Items, limit: int | None, dataset: str) -> int:
+    """Number of items of the run, whose ids are checked: unique, and safe as file names."""
+    size = len(items.ids)
+    if limit is not None and limit > size:
+        raise UsageError(f"--limit {limit}: the evaluation split of dataset '{dataset}' has {size} items; allowed: 1 to {size}.")
+    n = size if limit is None else limit
+    for item_id in items.ids[:n]:
+        check_name(item_id, f"item id of dataset '{dataset}'")
+    if len(set(items.ids[:n])) < n:
+        raise UsageError(f"dataset '{dataset}' has two items of one id; ids must be unique.")
+    return n

@@ -1,0 +1,1 @@
+"""Scripts that build the shipped assets; never imported by a benchmark run."""

@@ -1,22 +1,24 @@
 """Images and prompts to features, once per extractor, shared by all metrics of a run.
 
-The resize rule "clean" is clean-fid's own resizer (PIL bicubic on float channels) to the extractor's input size, no JPEG; then
-the extractor's own mean and standard deviation. So `extractor.network` with `extractor.resize` is a custom feature
-extractor of clean-fid. Weights come from a local folder or a local cache; nothing here opens a socket.
+Two resize rules to the extractor's input size, no JPEG, then the extractor's own mean and standard deviation. "clean" is
+clean-fid's own resizer (PIL bicubic on float channels), so that `extractor.network` with `extractor.resize` is a custom feature
+extractor of clean-fid. "open_clip" is what an open_clip model was trained and published with: shorter side to size by PIL
+bicubic on 8-bit channels, centre crop. Weights come from a local folder or a local cache; nothing here opens a socket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from scottbench.assets import Needed, cache_dir, file_digest, require
+from scottbench.assets import Needed, cache_dir, file_digest, in_words, require, verify_folder
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.names import one_line
 
@@ -44,6 +46,7 @@ class Source:
     model: str | None = None
     """open_clip's name of the architecture, where `path` is a weights file."""
     resize: str = "clean"
+    """"clean" or "open_clip"."""
 
 
 @dataclass
@@ -61,9 +64,11 @@ class Extractor:
     device: str = "cpu"
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """(H,W,3) uint8 -> (S,S,3) float32 0..255 by the rule "clean"; the identity at size S."""
+        """(H,W,3) uint8 -> (S,S,3) float32 0..255 by the source's rule; the identity at size S."""
         if image.shape[:2] == (self.size, self.size):
             return image.astype(np.float32)
+        if self.source.resize == "open_clip":
+            return resize_open_clip(image, self.size)
         from cleanfid.resize import make_resizer
 
         return make_resizer("PIL", False, "bicubic", (self.size, self.size))(image)
@@ -89,19 +94,29 @@ class Extractor:
         return torch.cat([self.text_tower(self.tokenize(batch).to(self.device)) for batch in batches]).cpu().numpy()
 
 
+def resize_open_clip(image: np.ndarray, size: int) -> np.ndarray:
+    """(H,W,3) uint8 -> (S,S,3) float32 of whole numbers 0..255: shorter side to S, the longer in proportion (rounded down, as
+    torchvision does), PIL bicubic; centre crop with torchvision's rounding of the offsets."""
+    height, width = image.shape[:2]
+    short = min(height, width)
+    shape = (int(size * width / short), int(size * height / short))
+    left, top = (round((side - size) / 2) for side in shape)
+    resized = Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + size, top + size))).astype(np.float32)
+
+
 def find_extractor(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
     """Locate and digest the extractor of a preset's [extractors.x] table; `path` resolves its relative paths.
 
     Raises MissingAsset or DamagedAsset naming file, size and the line that fetches it; UsageError for an unknown kind or rule.
     """
-    if spec.get("resize", "clean") != "clean":
-        raise UsageError(f"resize rule '{spec['resize']}' is unknown; known: clean")
-    kind = spec.get("kind")
-    if kind == "inception":
-        return _find_inception(spec)
-    if kind == "open_clip":
-        return _find_open_clip(spec, path)
-    raise UsageError(f"extractor kind '{kind}' is unknown; known: open_clip, inception")
+    kind, rule = spec.get("kind"), spec.get("resize", "clean")
+    if kind not in ("inception", "open_clip"):
+        raise UsageError(f"extractor kind '{kind}' is unknown; known: open_clip, inception")
+    known = ["clean"] if kind == "inception" else ["clean", "open_clip"]
+    if rule not in known:
+        raise UsageError(f"resize rule '{rule}' of an extractor of kind '{kind}' is unknown; known: {', '.join(known)}")
+    return replace(_find_inception(spec) if kind == "inception" else _find_open_clip(spec, path), resize=rule)
 
 
 def open_extractor(source: Source, device: str = "cpu") -> Extractor:
@@ -140,36 +155,38 @@ def _find_open_clip(spec: dict[str, Any], path: Callable[[str], Path]) -> Source
     if "folder" in spec:
         folder = path(spec["folder"])
         label = spec.get("label", folder.name)
-        config = folder / "open_clip_config.json"
-        require(f"extractor '{label}'", [Needed(config)])
+        require(f"extractor '{label}'", [Needed(folder / "open_clip_config.json")])
+        verify_folder(folder, f"extractor '{label}'")
         if not list(folder.glob("*.safetensors")):
             raise MissingAsset(f"extractor '{label}' cannot be used:\n  missing {folder}/*.safetensors (its weights)")
         return Source("open_clip", label, weights_digest(folder), folder)
     if "model" not in spec or "pretrained" not in spec:
         raise UsageError("an open_clip extractor needs 'folder', or 'model' and 'pretrained'")
-    model, tag = spec["model"], spec["pretrained"]
-    label = spec.get("label", f"{model} {tag}")
-    weights = _cached_weights(model, tag, label, spec.get("bytes"))
-    require(f"extractor '{label}'", [Needed(weights, bytes=spec.get("bytes"), sha256=spec.get("sha256"))])
-    return Source("open_clip", label, file_digest(weights), weights, model)
+    label = spec.get("label", f"{spec['model']} {spec['pretrained']}")
+    (weights, fetch), digest = _cached_weights(spec, label), spec.get("sha256")
+    require(f"extractor '{label}'", [Needed(weights, f"{fetch} --force-download", spec.get("bytes"), digest)])
+    return Source("open_clip", label, file_digest(weights) if digest is None else digest, weights, spec["model"])
 
 
-def _cached_weights(model: str, tag: str, label: str, size: int | None) -> Path:
-    """The safetensors file of a pretrained tag in the local hub cache; pickled .bin weights are never read."""
+def _cached_weights(spec: dict[str, Any], label: str) -> tuple[Path, str]:
+    """The safetensors file of a pretrained tag in the local hub cache, and the line that fetches it. Raises MissingAsset; pickled
+    .bin weights are never read."""
     from huggingface_hub import try_to_load_from_cache
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME
     from open_clip.pretrained import get_pretrained_cfg
 
-    config = get_pretrained_cfg(model, tag)
+    config = get_pretrained_cfg(spec["model"], spec["pretrained"])
     if not config or not config.get("hf_hub"):
-        raise UsageError(f"open_clip knows no hub weights '{tag}' of model '{model}'.")
+        raise UsageError(f"open_clip knows no hub weights '{spec['pretrained']}' of model '{spec['model']}'.")
     repository, _, name = config["hf_hub"].rpartition("/")
-    name = Path(name).stem + ".safetensors" if name else HF_SAFE_WEIGHTS_NAME
-    found = try_to_load_from_cache(repository, name)
+    name = spec.get("file", Path(name).stem + ".safetensors" if name else HF_SAFE_WEIGHTS_NAME)
+    revision = spec.get("revision")
+    fetch = " ".join(["hf download", repository, *([] if revision is None else ["--revision", revision]), name])
+    found = try_to_load_from_cache(repository, name, revision=revision)
     if isinstance(found, str):
-        return Path(found)
-    require(f"extractor '{label}'", [Needed(Path(repository) / name, f"hf download {repository} {name}", size)])
-    raise AssertionError("unreachable")
+        return Path(found), fetch
+    size = spec.get("size", in_words(spec["bytes"]) if "bytes" in spec else "size unknown")
+    raise MissingAsset(f"extractor '{label}' cannot be used:\n  missing {repository}/{name} ({size})  fetch: {fetch}")
 
 
 def _open_open_clip(source: Source, device: str) -> Extractor:
@@ -180,6 +197,9 @@ def _open_open_clip(source: Source, device: str) -> Extractor:
     clip = open_clip.create_model(name, pretrained=weights, device=device, precision="fp32", require_pretrained=True)
     clip.requires_grad_(False).eval()
     preprocess = clip.visual.preprocess_cfg
+    if source.resize == "open_clip" and (preprocess["resize_mode"], preprocess["interpolation"]) != ("shortest", "bicubic"):
+        mode = f"{preprocess['resize_mode']}, {preprocess['interpolation']}"
+        raise UsageError(f"extractor '{source.label}' was trained with another resize rule ({mode}). Use resize = \"clean\".")
     mean = 255 * torch.tensor(preprocess["mean"], device=device).view(1, 3, 1, 1)
     std = 255 * torch.tensor(preprocess["std"], device=device).view(1, 3, 1, 1)
 

@@ -15,24 +15,44 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from scottbench.assets import file_digest
+from scottbench.assets import file_digest, verify_folder
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-NEEDED = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
+PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
+"""What is opened of a pipeline folder."""
 
 
-def weights_digest(folder: Path) -> str:
-    """sha256 hex over the folder's relative names and bytes of everything that can change an image: weights, configs,
-    vocabulary. READMEs and the file of measured quality do not count."""
+def weights_digest(folder: Path, expected: dict[str, str] | None = None) -> str:
+    """sha256 hex over the relative names and bytes of everything in `folder` (a pipeline, a U-Net, an evaluator) that is opened
+    and can change an image: weights, configs, vocabulary. READMEs and the file of measured quality do not count.
+
+    expected: relative name -> sha256 hex, where it is known. Raises DamagedAsset if a file has another.
+    """
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json":
-            total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
+    for path in opened_files(folder):
+        name, digest = path.relative_to(folder).as_posix(), file_digest(path)
+        if expected is not None and expected.get(name, digest) != digest:
+            raise DamagedAsset(f"{path} has sha256 {digest[:12]}..., expected {expected[name][:12]}... Fetch it again.")
+        total.update(f"{name}\0{digest}\n".encode())
     return total.hexdigest()
+
+
+def opened_files(folder: Path) -> list[Path]:
+    """Weights, configs and vocabularies below `folder`, sorted, without the gigabytes that published pipelines hold beside them:
+    whole checkpoints in the first folder, a safety checker, variants of weights (a dot in the stem: `model.fp16.safetensors`)."""
+    pipeline = (folder / "model_index.json").is_file()
+
+    def is_opened(path: Path) -> bool:
+        variant = path.suffix == ".safetensors" and "." in path.stem
+        known = path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"
+        return known and not variant and path.is_file() and (not pipeline or path.relative_to(folder).parts[0] in PARTS)
+
+    return [path for path in sorted(folder.rglob("*")) if is_opened(path)]
 
 
 @dataclass
@@ -130,11 +150,11 @@ class DiffusionModel:
         return other
 
 
-def read_student(folder: Path) -> dict:
-    """student.json of a student folder, checked for presence and form."""
+def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
+    """student.json of a student folder, checked for presence and form. train: the line that would make it, but for --out."""
     path = Path(folder) / "student.json"
     if not path.is_file():
-        raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: scottbench train NAME --out {folder}")
+        raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: {train} --out {folder}")
     try:
         facts = json.loads(path.read_text())
         for key in ("trainer", "teacher_digest", "weights_digest"):
@@ -169,30 +189,30 @@ def load_unet(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def _load(cls, folder: Path, dtype: torch.dtype, **arguments):
-    """cls.from_pretrained without network, pickles or remote code; a damaged file becomes a DamagedAsset."""
+    """cls.from_pretrained without network, pickles or remote code; a damaged file becomes a DamagedAsset, and so does one that
+    lacks a weight: the libraries would go on with random numbers in its place."""
+    safely = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True}
     try:
-        return cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **arguments)
-    except ScottbenchLoadErrors as error:
+        network, info = cls.from_pretrained(folder, torch_dtype=dtype, **safely, **arguments)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedAsset(f"cannot read {folder}: {line}. Restore the folder (safetensors and config.json) and try again.") from None
+    if info["missing_keys"]:
+        absent = sorted(info["missing_keys"])
+        raise DamagedAsset(f"cannot read {folder}: its safetensors lack {len(absent)} weights, first '{absent[0]}'. Restore the folder.")
+    return network
 
 
-try:
-    from safetensors import SafetensorError
-except ImportError:  # pragma: no cover - safetensors is a dependency
-    SafetensorError = OSError
-ScottbenchLoadErrors = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-
-
-def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32") -> DiffusionModel:
+def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None) -> DiffusionModel:
     """Any Stable Diffusion 1.x / 2.x pipeline folder as a DiffusionModel. Safety checker and feature extractor are not
-    loaded: black images would be counted as samples (evaluation.md 3c.5)."""
+    loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for `weights_digest`."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     import diffusers
 
     folder = Path(folder)
-    absent = [name for name in NEEDED if not (folder / name).exists()]
+    verify_folder(folder, f"model {folder.name}")
+    absent = absent_files(folder)
     if absent:
         raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
     kind = DTYPES[dtype]
@@ -204,10 +224,18 @@ def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32") -> 
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.") from None
+    digest = weights_digest(folder, expected)
     text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind).requires_grad_(False).eval().to(device)
     vae = _load(vae_class, folder / "vae", kind).requires_grad_(False).eval().to(device)
     unet = load_unet(folder / "unet", kind).to(device)
-    return DiffusionModel(weights_digest(folder), schedule, scheduler.get("prediction_type", "epsilon"), tokenizer, text_encoder, unet, vae, device)
+    return DiffusionModel(digest, schedule, scheduler.get("prediction_type", "epsilon"), tokenizer, text_encoder, unet, vae, device)
+
+
+def absent_files(folder: Path) -> list[str]:
+    """What a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), do not count."""
+    absent = [name for name in PARTS if not (folder / name).exists()]
+    weights = {path.relative_to(folder).parts[0] for path in opened_files(folder) if path.suffix == ".safetensors"}
+    return absent + [f"{part}/*.safetensors" for part in ("text_encoder", "unet", "vae") if part not in {*absent, *weights}]
 
 
 def read_schedule(config: dict) -> Schedule:
@@ -216,4 +244,8 @@ def read_schedule(config: dict) -> Schedule:
     makers = {"scaled_linear": Schedule.scaled_linear, "linear": Schedule.linear}
     if name not in makers:
         raise ValueError(f"beta_schedule '{name}' is not supported; supported: {', '.join(makers)}")
-    return makers[name](config["beta_start"], config["beta_end"], config["num_train_timesteps"])
+    for key in ("trained_betas", "rescale_betas_zero_snr"):
+        if config.get(key) not in (None, False):
+            raise ValueError(f"{key} is not supported")
+    # configs written by hand or by other tools hold the numbers as text
+    return makers[name](float(config["beta_start"]), float(config["beta_end"]), int(config["num_train_timesteps"]))

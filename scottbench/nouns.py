@@ -141,6 +141,7 @@ class Trainer:
     build: Callable[..., Any]
     """(context: `scottbench.train.Context`, options) -> a `Distillation`."""
     options: type = NoOptions
+    """Frozen dataclass, as of a method; set with `scottbench train NAME -O key=value`."""
     paper: str = ""
 
 
@@ -150,6 +151,7 @@ class Distillation(Protocol):
     networks: dict[str, Any]
     """role -> torch.nn.Module to be optimised; must have "student". Only parameters with requires_grad are trained."""
     learning_rates: dict[str, float]
+    """AdamW learning rate by role."""
     betas: dict[str, tuple[float, float]]
     """AdamW betas by role; a role that is absent uses (0.9, 0.999)."""
     ema: Any
@@ -176,6 +178,7 @@ class Cell:
     """Features of one (method, steps, seed) cell, in item order; generated first, real second."""
 
     n: int
+    """Number of generated images."""
     features: dict[str, np.ndarray]
     """extractor role -> (n, d) float32 of the generated images."""
     real: dict[str, np.ndarray]
@@ -199,12 +202,15 @@ class Metric:
     """(Cell, options) -> value."""
     higher_is_better: bool
     unit: str = ""
+    """Of the value; "" for a pure number."""
     features: str = "image"
     """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score)."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
+    """Decimals in tables."""
     options: type = NoOptions
+    """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
 
 

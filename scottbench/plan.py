@@ -121,7 +121,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     resolve.check_students(plugins, request, [noun for _, noun, _, _ in methods])
     metrics = resolve.find_metrics(plugins, preset, request)
     roles = resolve.roles(preset, metrics)
-    device = resolve.device(request.device)
+    device = resolve.device(request.device, preset)
     with offline():
         (model_name, model), items, sources, folders, card = _ready(plugins, preset, request, device, methods, roles)
         planned = _verify_students(methods, folders, model.digest)
@@ -135,7 +135,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         "dataset": {"name": preset.dataset, "split": "evaluation", "digest": items.digest, "n": n},
         "seed": request.seed,
         "device": device.partition(":")[0],
-        "dtype": preset.dtype,
+        "dtype": resolve.dtype(preset, device),
         "chunk": CHUNK,
         "cells": [_cell_record(cell) for cell in cells],
         "extractors": {role: _source_record(sources[target]) for role, target in roles.items()},
@@ -173,6 +173,7 @@ def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dic
             planned.append(PlannedMethod(label, noun, options, guidance, None, None, teacher))
         else:
             found = facts[noun.trainer]
+            resolve.check_guidance(label, guidance, found)
             planned.append(PlannedMethod(label, noun, options, guidance, folders[noun.trainer], found, found["weights_digest"]))
     return planned
 

@@ -12,7 +12,7 @@ from typing import Any
 from scottbench.errors import UsageError
 from scottbench.names import did_you_mean, is_name
 
-EXTRACTOR_KEYS = ("kind", "folder", "model", "pretrained", "resize", "label", "bytes", "sha256", "same_as")
+EXTRACTOR_KEYS = ("kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "label", "bytes", "sha256", "same_as")
 TRAIN_KEYS = ("batch_size", "minutes", "options")
 
 
@@ -23,8 +23,11 @@ class Preset:
     name: str
     summary: str
     model: str
+    """Name of the teacher."""
     dataset: str
+    """Name of the dataset, whose evaluation split gives prompts and reference images."""
     metrics: list[str]
+    """What `run` measures when the user names no metric."""
     methods: list[str]
     """What `run` samples when the user names no method."""
     steps: list[int]
@@ -32,7 +35,9 @@ class Preset:
     folder: Path = Path(".")
     """Folder of the TOML file; not a key of it."""
     device: str = "cpu"
+    """What it was tuned on; `--device` decides where a run goes."""
     dtype: str = "float32"
+    """Of the networks that generate; "float16" is meant for a GPU and becomes float32 on a CPU."""
     sample_items: int = 8
     """How many items the report's sample grid shows."""
     model_card: str | None = None

@@ -47,6 +47,14 @@ def _guidance(value: str | float, where: str) -> float:
     return scale
 
 
+def check_guidance(label: str, guidance: float, student: dict) -> None:
+    """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1)."""
+    if "w_min" in student and not student["w_min"] <= guidance - 1 <= student["w_max"]:
+        raise UsageError(
+            f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
+            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
+
+
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
@@ -108,9 +116,12 @@ def roles(preset: Preset, metrics: list[tuple[str, Any, Any]]) -> dict[str, str]
     return roles
 
 
-def device(asked: str) -> str:
+def device(asked: str, preset: Preset) -> str:
+    """The torch device. "auto" is the preset's choice; where that is "auto" too, a GPU if there is one."""
     import torch
 
+    if asked == "auto":
+        asked = preset.device
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind = asked.partition(":")[0]
@@ -123,6 +134,11 @@ def device(asked: str) -> str:
     return asked
 
 
+def dtype(preset: Preset, device: str) -> str:
+    """The number format of the run. CPUs lack fast, and in part any, arithmetic in float16: it becomes float32 there."""
+    return "float32" if device == "cpu" and preset.dtype == "float16" else preset.dtype
+
+
 # --- weights and data ------------------------------------------------------------------------------------------------
 
 
@@ -133,10 +149,10 @@ def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: st
         if folder.is_dir():
             from scottbench.model import open_pipeline
 
-            return one_line(folder.resolve().name), open_pipeline(folder, device, preset.dtype)
+            return one_line(folder.resolve().name), open_pipeline(folder, device, dtype(preset, device))
         if os.sep in request.model or request.model.startswith((".", "~")):
             raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
-    return name, plugins.find("model", name).noun.open(device, preset.dtype)
+    return name, plugins.find("model", name).noun.open(device, dtype(preset, device))
 
 
 def find_source(preset: Preset, role: str) -> Source:
@@ -169,7 +185,10 @@ def find_students(preset: Preset, request: RunRequest, methods: list[Method]) ->
                           f"Make one: scottbench train {trainer} --preset {preset.name}; then add --student {trainer}=FOLDER")
     if absent:
         raise MissingAsset("\n".join(absent))
-    gather({trainer: lambda folder=folder: read_student(folder) for trainer, folder in folders.items()})
+    gather({
+        trainer: lambda folder=folder, line=f"scottbench train {trainer} --preset {preset.name}": read_student(folder, line)
+        for trainer, folder in folders.items()
+    })
     return folders
 
 

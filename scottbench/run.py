@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def execute(plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | None, progress: Callable[[dict], None]) -> Path:
     """Run a plan, or go on with it, and return its run folder.
 
-    out: the run folder; None = runs/<UTC>-<preset>-<plan8>. batch_size: images per U-Net call, at most 64 (a chunk); None = 64.
+    out: the run folder; None = runs/<UTC>-<preset>-<plan8>. batch_size: images per U-Net call, at most 64 (a chunk); None = `auto_batch`.
     Raises UsageError (folder), Incomplete (disk full), and, after all that could be done was stored, ScottbenchError if a cell
     or a metric failed.
     """
@@ -36,7 +36,7 @@ def execute(plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | No
     clock = Clock(plan.device)
     clock.started -= plan.seconds
     folder = RunFolder.open(default_folder(plan) if out is None else Path(out), plan.hash, plan.record)
-    size = CHUNK if batch_size is None else min(batch_size, CHUNK)
+    size = auto_batch(plan.model.latent_shape) if batch_size is None else min(batch_size, CHUNK)
     work = Work(plan, folder, clock, {}, size, progress, folder.manifest() or {})
     state = record.start(plan, plugins, work.earlier)
     folder.put_json(MANIFEST, state)
@@ -61,6 +61,12 @@ def execute(plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | No
         lines = "\n".join(f"  {line}" for line in failures)
         raise ScottbenchError(f"{len(failures)} part(s) of the run failed; the others are in {folder.root}:\n{lines}")
     return folder.root
+
+
+def auto_batch(latent_shape: tuple[int, int, int]) -> int:
+    """Images per U-Net call where nobody says: a chunk of small latents, (C,h,w) up to 16x16; 8 of larger ones, since 64 guided
+    images of 512x512 are more than a usual GPU holds."""
+    return CHUNK if latent_shape[1] * latent_shape[2] <= 16 * 16 else 8
 
 
 def default_folder(plan: Plan) -> Path:

@@ -105,16 +105,18 @@ class GaussianFit:
         return float(self.covariance.trace())
 
     @cached_property
-    def root(self) -> tuple[np.ndarray, str]:
-        """(F (d, d), route) with S = F F': Cholesky, or the spectral root where S is not positive definite (dead channels)."""
+    def root(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """(F (d, r), rest (d, d - r), route) with S = F F' + rest rest': Cholesky, r = d; or, where S is not positive definite (dead
+        channels), the spectral root, whose columns of zero length but for rounding go to `rest`."""
         import numpy as np
         from scipy import linalg
 
         try:
-            return linalg.cholesky(self.covariance, lower=True, check_finite=False), "cholesky"
+            return linalg.cholesky(self.covariance, lower=True, check_finite=False), np.empty((self.d, 0)), "cholesky"
         except linalg.LinAlgError:
             values, vectors = linalg.eigh(self.covariance, check_finite=False)
-            return vectors * np.sqrt(values.clip(min=0)), "eigh"
+            columns, null = vectors * np.sqrt(values.clip(min=0)), values <= self.d * np.finfo(np.float64).eps * values.max()
+            return columns[:, ~null], columns[:, null], "eigh"
 
     @cached_property
     def compact(self) -> np.ndarray:
@@ -185,12 +187,15 @@ def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
     import numpy as np
     from scipy import linalg
 
-    factor, route = real.root
+    factor, rest, route = real.root
+    if factor.shape[1] == 0:  # all rows equal
+        return _Spectrum(root_sum=0.0, rank=0, smallest=0.0, clipped_mass=0.0, error=0.0, route=route)
     values = linalg.eigvalsh(factor.T @ generated.covariance @ factor, overwrite_a=True, check_finite=False)
     eps = np.finfo(np.float64).eps
     delta = eps * linalg.norm(real.covariance, check_finite=False) * linalg.norm(generated.covariance, check_finite=False)
     clipped = values.clip(min=0)
-    error = 2 * float((np.sqrt(clipped + delta) - np.sqrt(clipped)).sum())
+    left_out = np.einsum("dr,de,er->r", rest, generated.covariance, rest, optimize=True).clip(min=0)
+    error = 2 * float((np.sqrt(clipped + delta) - np.sqrt(clipped)).sum() + np.sqrt(left_out).sum())
     mass = float(np.abs(values).sum())
     return _Spectrum(
         root_sum=float(np.sqrt(clipped).sum()),

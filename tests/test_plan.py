@@ -15,7 +15,7 @@ from scottbench.plan import RunRequest, make_plan
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return tiny_plugin.make_files(tmp_path_factory.mktemp("tiny"))
+    return tiny_plugin.shared_files(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,13 @@ def test_a_fingerprint_names_metric_extractor_rule_n_and_reference(plugins):
 def test_what_cannot_be_meant_is_a_usage_error(plugins, changes, message):
     with pytest.raises(UsageError, match=message):
         plan(plugins, **changes)
+
+
+def test_the_device_auto_is_the_presets_choice_and_is_part_of_the_identity(plugins, files, monkeypatch):
+    assert plan(plugins, device="auto").device == "cpu"
+    free = tiny_plugins(files, preset='device = "auto"\n' + PRESET)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert plan(free, device="auto").hash == plan(plugins).hash
 
 
 def test_any_pipeline_folder_can_be_the_model(plugins, files, tmp_path):

@@ -96,6 +96,16 @@ METHODS = [
 ]
 
 
+SHARED: list[Path] = []
+
+
+def shared_files(factory) -> Path:
+    """The folder of `make_files`, made once a session (factory: pytest's tmp_path_factory); tests must not write there."""
+    if not SHARED:
+        SHARED.append(make_files(factory.mktemp("tiny")))
+    return SHARED[0]
+
+
 def make_files(folder: Path) -> Path:
     """Pipeline, evaluator, student and preset.toml in `folder`; returns it."""
     tiny.tiny_pipeline(folder / "model")

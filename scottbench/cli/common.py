@@ -125,7 +125,8 @@ def print_table(
         cells = [printable(cell) if terminal else one_line(cell) for cell in row]
         # Text, not str: a name of a plug-in must not be read as markup
         table.add_row(*[Text(cell, style="bold" if (y, x) in bold else "") for x, cell in enumerate(cells)])
-    console = Console(width=None if terminal else 10_000, emoji=False, markup=False, highlight=False)
+    # force_terminal: FORCE_COLOR would otherwise put escapes into a pipe
+    console = Console(force_terminal=terminal, width=None if terminal else 10_000, emoji=False, markup=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))

@@ -44,10 +44,17 @@ def noun_rows(plugins, kind: str) -> list[dict]:
     rows = []
     for name, found in plugins.nouns[kind].items():
         rows.append({"name": name, "summary": found.noun.summary, "package": found.distribution, "version": found.version,
-                     "plugin": found.plugin, "status": "ok"})  # fmt: skip
+                     "plugin": found.plugin, "status": status(plugins, found)})  # fmt: skip
     for plugin in plugins.broken:
         for other, name in plugin.names:
             if other == kind and name not in plugins.nouns[kind]:
                 rows.append({"name": name, "summary": "", "package": plugin.distribution, "version": plugin.version,
                              "plugin": plugin.name, "status": plugin.status})  # fmt: skip
     return sorted(rows, key=lambda row: row["name"])
+
+
+def status(plugins, found) -> str:
+    """ "ok", or "files missing" for a model (and a preset of it) whose pipeline folder is not here."""
+    model = plugins.nouns["model"].get(found.noun.model) if found.kind == "preset" else found if found.kind == "model" else None
+    folder = None if model is None else model.noun.folder
+    return "ok" if folder is None or folder().is_dir() else "files missing"

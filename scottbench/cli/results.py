@@ -31,7 +31,7 @@ def print_results(results: dict) -> None:
     from scottbench.cli.common import print_table
 
     header, rows, best = result_table(results["metrics"], results["results"], results["timings"])
-    print_table(header, rows, right=range(1, len(header)), bold=best)
+    print_table(header, rows, right=range(1, len(header)), wide=range(3, len(header)), bold=best)
     print("\n* best of its column.  ms/image: text encoder + U-Net + decoder on this machine")
     print(f"run     {results['run']}")
     if results["report"] is not None:
@@ -55,7 +55,7 @@ def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) 
     rows = []
     for y, cell in enumerate(cells):
         nfe = next(row["nfe"] for row in results if (row["method"], row["steps"], row["seed"]) == cell)
-        shown = ["-" if column[y] is None else column[y][1] + (" *" if (y, 3 + x) in best else "  ") for x, column in enumerate(columns)]
+        shown = ["-" if column[y] is None else "*" * ((y, 3 + x) in best) + column[y][1] for x, column in enumerate(columns)]
         rows.append([cell[0], str(cell[1]), "-" if nfe is None else str(nfe), *shown])
     return header, rows, best
 

@@ -90,6 +90,7 @@ def contents(record: Record) -> dict[str, Any]:
         "fingerprints": fingerprints,
         "environment": prose.environment_rows(record) + prose.digest_rows(record),
         "limits": prose.limits(record),
+        "references": prose.references(record),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scottbench.report.record import Cell, Metric, Record, duration
+from scottbench.report.record import Cell, Metric, Record, duration, section, text
 from scottbench.report.tables import number
 
 
@@ -51,7 +51,7 @@ def setup(record: Record) -> str:
         for source in plan.get("extractors", {}).values()
     )
     sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
-    reference = record.manifest.get("reference") or {}
+    reference = section(record.manifest, "reference")
     return (
         f"Each method draws N = {sizes} images at {steps} with the model {model.get('name')}, one per prompt of {dataset.get('name')} "
         f"({dataset.get('split')} split), with seed {seeds}. The guidance scale s is {guidance} (s = 1 is unguided). The reference is "
@@ -73,11 +73,11 @@ def digest_rows(record: Record) -> list[tuple[str, str]]:
         "Plan": manifest["plan_hash"],
         "Model": plan.get("model", {}).get("digest"),
         "Data": plan.get("dataset", {}).get("digest"),
-        "Reference": (manifest.get("reference") or {}).get("digest"),
+        "Reference": section(manifest, "reference").get("digest"),
     }
     for source in plan.get("extractors", {}).values():
         rows[f"Extractor: {source.get('label')}"] = source.get("digest")
-    return [(f"{what}, sha256", digest or "n/a") for what, digest in rows.items()]
+    return [(f"{what}, sha256", number(digest)) for what, digest in rows.items()]
 
 
 def split_sentence(record: Record) -> str:
@@ -86,40 +86,51 @@ def split_sentence(record: Record) -> str:
     wall, forward, share = manifest.get("wall_seconds"), manifest.get("forward_seconds"), manifest.get("forward_share")
     if wall is None:
         return "The wall time of this run was not recorded."
-    text = f"The whole run took {duration(wall)}"
+    sentence = f"The whole run took {duration(wall)}"
     if forward is not None and share is not None:
-        text += (
-            f", of which {duration(forward)} ({100 * share:.0f} %) inside the forward passes of text encoder, U-Net, decoder and "
-            f"extractors and {duration(max(0.0, wall - forward))} around them"
+        by_part = section(manifest, "forward_seconds_by_part")
+        parts = " (" + _listed(f"{part} {duration(seconds)}" for part, seconds in by_part.items()) + ")" if by_part else ""
+        sentence += (
+            f", of which {duration(forward)} ({100 * share:.0f} %) inside the forward passes of the networks{parts} and "
+            f"{duration(max(0.0, wall - forward))} around them"
         )
     peak = manifest.get("peak_memory_bytes")
-    return text + (f"; peak memory {peak / 1e9:.2f} GB." if peak is not None else ".")
+    return sentence + (f"; peak memory {peak / 1e9:.2f} GB." if peak is not None else ".")
 
 
 def environment_rows(record: Record) -> list[tuple[str, str]]:
     """(quantity, value) of software, hardware and dates."""
     manifest = record.manifest
-    environment = manifest.get("environment") or {}
+    environment = section(manifest, "environment")
     git = environment.get("git")
     commit = "an installed package" if git is None else f"{git.get('commit')}{' with local changes' if git.get('dirty') else ''}"
-    packages = ", ".join(f"{name} {version}" for name, version in (environment.get("packages") or {}).items())
+    packages = ", ".join(f"{name} {version}" for name, version in section(environment, "packages").items())
     rows = [
         ("Status", str(manifest["status"])),
         ("Started", str(manifest["created"])),
-        ("Finished", str(manifest.get("finished") or "not finished")),
+        ("Finished", text(manifest, "finished", "not finished")),
         ("Processor", f"{environment.get('cpu', 'n/a')}, {number(environment.get('threads'))} threads"),
         ("Device", str(environment.get("device", "n/a"))),
         ("System", f"{environment.get('platform', 'n/a')}, Python {environment.get('python', 'n/a')}"),
-        ("Packages", packages or "n/a"),
+        ("Packages", number(packages)),
         ("Source", commit),
     ]
     known = {"python", "platform", "cpu", "threads", "packages", "git", "device"}
     return rows + [(key, number(value)) for key, value in environment.items() if key not in known]
 
 
+def references(record: Record) -> list[tuple[str, str]]:
+    """(names of methods and metrics, the paper they follow), each paper once."""
+    papers: dict[str, list[str]] = {}
+    for entry, name in [(cell.facts, cell.method) for cell in record.cells] + [(m, m["name"]) for m in record.manifest["metrics"]]:
+        if entry.get("paper"):
+            papers.setdefault(str(entry["paper"]), []).append(str(name))
+    return [(", ".join(dict.fromkeys(names)), paper) for paper, names in papers.items()]
+
+
 def limits(record: Record) -> list[str]:
     """The run's own limits first, then those of every report of this version."""
-    own = [str(limit) for limit in record.manifest.get("limits") or []]
+    own = [str(limit) for limit in record.manifest.get("limits", [])]
     status = record.manifest["status"]
     if status != "complete":
         own.insert(0, f"This run is {status}, not complete: rows may be missing.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SCHEMA = "scottbench.run/1"
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
-TIMING_COLUMNS = {"method", "steps", "seed", "stage", "n", "seconds_per_image"}
+TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
 GENERATION = ("text", "denoise", "decode")
 """Stages that a user of a method would pay for; features and storage are the benchmark's own."""
 STAGES = (*GENERATION, "features", "store")
@@ -33,6 +33,8 @@ class Metric:
     digits: int
     fingerprint: str
     extractor: str
+    """Label of the network behind its features; "" if the run names none."""
+    summary: str
 
     @property
     def title(self) -> str:
@@ -85,8 +87,9 @@ class Cell:
 
     def reason(self, metric: str) -> str:
         """Why a metric has no value here, as far as the run recorded it."""
-        failures = self.facts.get("failures")
-        return one_line(failures.get(metric, "not recorded")) if isinstance(failures, dict) else "not recorded"
+        if self.facts.get("error") is not None:
+            return one_line(self.facts["error"])
+        return one_line(section(self.facts, "failures").get(metric, "the reason was not recorded"))
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,10 @@ class Record:
     manifest: dict
     metrics: list[Metric]
     cells: list[Cell]
-    timings: list[dict]
 
     @property
     def plan(self) -> dict:
-        return self.manifest["plan"]
+        return section(self.manifest, "plan")
 
     def groups(self) -> list[list[Cell]]:
         """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
@@ -126,19 +128,8 @@ def read_record(folder: Path) -> Record:
     cells = {}
     try:
         for facts in manifest["cells"]:
-            cells[facts["method"], facts["steps"], facts["seed"]] = Cell(facts)
-        metrics = [
-            Metric(
-                m["name"],
-                m.get("label") or m["name"],
-                m.get("unit") or "",
-                bool(m["higher_is_better"]),
-                int(m["digits"]),
-                m["fingerprint"],
-                m.get("extractor_label") or "",
-            )
-            for m in manifest["metrics"]
-        ]
+            cells[facts["method"], facts["steps"], facts["seed"]] = Cell({"id": facts["id"], "n": int(facts["n"]), **facts})
+        metrics = [_metric(entry) for entry in manifest["metrics"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
     for row in _rows(folder / "results.parquet", RESULT_COLUMNS):
@@ -151,12 +142,36 @@ def read_record(folder: Path) -> Record:
         cell.fingerprints[row["metric"]] = (row["n"], row["fingerprint"])
         if row["value"] is not None and row["value"] == row["value"]:
             cell.values[row["metric"]] = row["value"]
-    timings = _rows(folder / "timings.parquet", TIMING_COLUMNS)
-    for row in timings:
+    for row in _rows(folder / "timings.parquet", TIMING_COLUMNS):
         cell = cells.get((row["method"], row["steps"], row["seed"]))
         if cell is not None:
             cell.seconds[row["stage"]] = row["seconds_per_image"]
-    return Record(folder, manifest, metrics, list(cells.values()), timings)
+    return Record(folder, manifest, metrics, list(cells.values()))
+
+
+def _metric(entry: dict) -> Metric:
+    return Metric(
+        name=entry["name"],
+        label=text(entry, "label", entry["name"]),
+        unit=text(entry, "unit"),
+        higher_is_better=bool(entry["higher_is_better"]),
+        digits=int(entry["digits"]),
+        fingerprint=entry["fingerprint"],
+        extractor=text(entry, "extractor_label"),
+        summary=text(entry, "summary"),
+    )
+
+
+def text(entry: dict, key: str, default: str = "") -> str:
+    """entry[key] as text; the default where it is absent, null or empty."""
+    value = entry.get(key)
+    return default if value is None or value == "" else str(value)
+
+
+def section(entry: dict, key: str) -> dict:
+    """entry[key], a table; {} where it is absent or null."""
+    value = entry.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _manifest(folder: Path) -> dict:

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scottbench.report.record import Cell, Record
+from scottbench.report.record import Cell, Record, section
 
 LARGEST = 192
 """Pixels. A larger image is embedded at this size, so that a page of 512 px samples stays a few MB."""
@@ -36,7 +36,7 @@ class Grid:
 
 def sample_grid(record: Record) -> Grid | None:
     """Prompts down, reference and cells across; None where the run kept no samples."""
-    samples = record.manifest["samples"]
+    samples = section(record.manifest, "samples")
     ids, prompts = samples.get("ids", []), samples.get("prompts", [])
     if not ids:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scottbench.report.record import GENERATION, STAGES, Cell, Metric, Record, short
+from scottbench.report.record import GENERATION, STAGES, Cell, Metric, Record, section, short, text
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _results_table(record: Record, cells: list[Cell], groups: int) -> Table:
             Entry(number(cell.facts.get("nfe"))),
         ]
         for x, column in enumerate(shown):
-            why = cell.reason(record.metrics[x].name) if x < len(record.metrics) else "not timed: its images were there already"
+            why = cell.reason(record.metrics[x].name) if x < len(record.metrics) else "no time was recorded"
             row.append(Entry(column[y], y in bold[x]) if column[y] is not None else Entry("n/a", mark=_letter(reasons, why)))
         table.rows.append(row)
     table.notes = [(mark, f"Not available: {why}") for why, mark in reasons.items()]
@@ -115,33 +115,14 @@ def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:
 
 
 def timing_table(record: Record) -> Table:
-    """Milliseconds per image and stage; rows of no cell (the reference) below."""
-    columns = [
-        Column("Method"),
-        Column("Steps", number=True),
-        *(Column(stage, number=True) for stage in STAGES),
-        Column("all stages", number=True),
-    ]
-    rows = [_timing_row(cell.method, str(cell.steps), cell.seconds) for cell in record.cells]
-    known = {(cell.method, cell.steps, cell.facts["seed"]) for cell in record.cells}
-    others: dict[str, dict[str, float]] = {}
-    for row in record.timings:
-        if (row["method"], row["steps"], row["seed"]) not in known:
-            others.setdefault(row["method"] if row["method"] is not None else "shared", {})[row["stage"]] = row["seconds_per_image"]
-    rows += [_timing_row(name, "", seconds) for name, seconds in others.items()]
-    sizes = sorted({row["n"] for row in record.timings})
-    n = (
-        f"N = {sizes[0]:,} images per row"
-        if len(sizes) == 1
-        else f"N = {sizes[0]:,} to {sizes[-1]:,} images per row"
-        if sizes
-        else "nothing was timed"
+    """Milliseconds per image and stage."""
+    stages = [Column(stage, number=True) for stage in STAGES]
+    columns = [Column("Method"), Column("Steps", number=True), *stages, Column("all stages", number=True)]
+    caption = (
+        f"Time per stage in milliseconds per image, N = {_sizes(record)} images per row. {', '.join(GENERATION).capitalize()}: sampling; "
+        "features and store: measuring and keeping."
     )
-    return Table(
-        f"Time per stage in milliseconds per image, {n}. {', '.join(GENERATION)}: sampling; features and store: measuring and keeping.",
-        columns,
-        rows,
-    )
+    return Table(caption, columns, [_timing_row(cell.method, str(cell.steps), cell.seconds) for cell in record.cells])
 
 
 def _timing_row(name: str, steps: str, seconds: dict[str, float]) -> list[Entry]:
@@ -158,7 +139,7 @@ def card_table(record: Record) -> Table | None:
     rows = [
         [Entry(number(row.get(key))) for key in ("quantity", "value", "reference", "note")] for row in card["rows"] if isinstance(row, dict)
     ]
-    title = str(card.get("title") or "Model card").rstrip(".")
+    title = text(card, "title", "Model card").rstrip(".")
     n = f", N = {number(card['n'])}" if card.get("n") is not None else ""
     return Table(f"{title}{n}. Measured when the model was made, not in this run.", columns, rows)
 
@@ -177,15 +158,15 @@ def cells_table(record: Record) -> Table:
     rows = []
     for cell in record.cells:
         facts = cell.facts
-        options = ", ".join(f"{key} = {number(value)}" for key, value in (facts.get("options") or {}).items())
-        times = ", ".join(str(t) for t in facts.get("timesteps") or [])
+        options = ", ".join(f"{key} = {number(value)}" for key, value in section(facts, "options").items())
+        times = ", ".join(str(t) for t in facts.get("timesteps", []))
         rows.append(
             [
                 Entry(cell.method),
                 Entry(str(cell.steps)),
                 Entry(str(facts.get("version", ""))),
                 Entry(number(facts.get("guidance_scale"))),
-                Entry(options or "none"),
+                Entry(options if options else "none"),
                 Entry(times),
                 Entry(short(facts.get("weights_digest")), code=True),
             ]
@@ -221,10 +202,11 @@ def students_table(record: Record) -> Table | None:
 
 
 def fingerprints_table(record: Record) -> Table:
-    rows = [[Entry(metric.title), Entry(metric.fingerprint, code=True)] for metric in record.metrics]
+    """What each metric is, and what its numbers depend on."""
+    rows = [[Entry(metric.title), Entry(metric.summary), Entry(metric.fingerprint, code=True)] for metric in record.metrics]
     return Table(
         f"Fingerprint of each metric at N = {_sizes(record)}: only numbers of equal fingerprints may be compared.",
-        [Column("Metric"), Column("Fingerprint")],
+        [Column("Metric"), Column("Definition"), Column("Fingerprint")],
         rows,
     )
 

@@ -9,11 +9,13 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -99,6 +101,13 @@ def save_checkpoint(path: Path, state: dict) -> None:
     os.replace(path.with_suffix(".tmp"), path)
 
 
+def halve(folder: Path) -> None:
+    """Store a saved model's weights as fp16; its config keeps float32, so loaders compute in float32."""
+    for path in folder.glob("*.safetensors"):
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
 def put_folder(temporary: Path, target: Path) -> None:
     """Move a finished folder into place; only the exchange of names is visible to readers."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +116,6 @@ def put_folder(temporary: Path, target: Path) -> None:
         os.replace(target, old)
     os.replace(temporary, target)
     if old.exists():
-        import shutil
-
         shutil.rmtree(old)
 
 

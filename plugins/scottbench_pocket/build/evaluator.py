@@ -101,7 +101,7 @@ def report(folder: Path, images: torch.Tensor, captions: list[str]) -> dict:
 
 def train(arguments, images: torch.Tensor, ids: torch.Tensor, vocabulary: int) -> tuple[CLIP, common.Average]:
     """Train within the budget; resumes from WORK/evaluator.pt when that is there."""
-    model, path = CLIP(**{k: v for k, v in config(vocabulary)["model_cfg"].items()}), arguments.work / "evaluator.pt"
+    model, path = CLIP(**config(vocabulary)["model_cfg"]), arguments.work / "evaluator.pt"
     model = model.to(memory_format=torch.channels_last)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]

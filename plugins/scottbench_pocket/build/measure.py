@@ -75,8 +75,9 @@ class Judge:
 
     def __call__(self, images: torch.Tensor, captions: list[str]) -> dict:
         image = evaluator.features(self.model, images)
+        parts = np.array_split(captions, 1 + len(captions) // 250)
         with torch.no_grad():
-            text = torch.cat([self.model.encode_text(self.tokenizer(list(part))) for part in np.array_split(captions, 1 + len(captions) // 250)])
+            text = torch.cat([self.model.encode_text(self.tokenizer(list(part))) for part in parts])
         return {"n": len(images), "clip_score": F.cosine_similarity(image, text).mean().item(), "recall_100": evaluator.recall(image, text),
                 "fid": frechet(image.double().numpy(), self.reference), "not_finite": int((~image.isfinite()).sum())}
 
@@ -138,7 +139,8 @@ def main() -> None:
     }
     for guidance in arguments.guidance:
         began, made = time.monotonic(), sample(pipe, prompts, arguments.steps, guidance)
-        row = share(judge(made, prompts), real, floor) | {"steps": arguments.steps, "guidance": guidance, "seconds": time.monotonic() - began}
+        how = {"steps": arguments.steps, "guidance": guidance, "seconds": time.monotonic() - began}
+        row = share(judge(made, prompts), real, floor) | how
         result["teacher"].append(row)
         common.log(json.dumps(row))
         if arguments.grid is not None:

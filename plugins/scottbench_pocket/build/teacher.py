@@ -4,8 +4,8 @@
 
 Reads WORK/vae, WORK/tokenizer, WORK/text_encoder and WORK/latents.pt, which text_encoder.py leaves there; keeps WORK/teacher.pt.
 `--resume` goes on within an unfinished budget; after a finished one it starts a new budget, warmed up and annealed again.
-`--minutes 0` only exports: the checkpoint's averages with --resume, else a random U-Net (for code that just has to run). A run
-whose output folder is missing starts with that too.
+`--minutes 0` only exports: the checkpoint with --resume, else a random U-Net (for code that just has to run). A run whose output
+folder is missing starts with that too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -92,26 +91,20 @@ def held_out_loss(model: nn.Module, alphas: torch.Tensor, latents: torch.Tensor,
     return value
 
 
-def halve(folder: Path) -> None:
-    """Store a saved model's weights as fp16; its config keeps float32, so loaders compute in float32."""
-    for path in folder.glob("*.safetensors"):
-        tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
-        save_file(tensors, path, metadata={"format": "pt"})
-
-
 def export(model: Teacher, work: Path, out: Path) -> None:
     """Write the pipeline folder beside `out` and move it into place."""
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
+    vae, tokenizer = AutoencoderKL.from_pretrained(work / "vae"), CLIPTokenizer.from_pretrained(work / "tokenizer")
     StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"), text_encoder=model.text, tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
-        unet=model.unet, scheduler=scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        vae=vae, text_encoder=model.text, tokenizer=tokenizer, unet=model.unet, scheduler=scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(temporary)
     # save_pretrained writes tokenizer.json alone; SD's own folders carry vocab.json and merges.txt, and other loaders want them.
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(work / "tokenizer" / name, temporary / "tokenizer" / name)
     for part in ("vae", "text_encoder", "unet"):
-        halve(temporary / part)
+        common.halve(temporary / part)
     common.put_folder(temporary, out)
 
 
@@ -150,11 +143,11 @@ class Run:
             "minutes": self.arguments.minutes, "finished": self.clock.fraction >= 1,
         })
 
-    def averaged(self) -> Teacher:
-        """A copy of the model with the averaged weights."""
-        copy = Teacher(CLIPTextModel(self.model.text.config))
-        copy.load_state_dict(self.average.state)
-        return copy.eval()
+    def copy(self, state: dict) -> Teacher:
+        """A model of its own with `state`, laid out as safetensors wants it (which refuses channels-last weights)."""
+        result = Teacher(CLIPTextModel(self.model.text.config))
+        result.load_state_dict(state)
+        return result.eval()
 
     def train_step(self) -> float:
         common.set_rate(self.optimizer, common.rate(self.clock.fraction))
@@ -173,17 +166,18 @@ class Run:
             losses.append(self.train_step())
             if len(losses) == 100:
                 speed, mark = 100 * self.arguments.batch / (self.clock.elapsed - mark), self.clock.elapsed
-                common.log(f"step {self.step} loss {sum(losses) / 100:.4f} images/s {speed:.1f} elapsed {mark:.0f} s of {self.clock.budget:.0f}")
+                common.log(f"step {self.step} loss {sum(losses) / 100:.4f} images/s {speed:.1f} "
+                           f"elapsed {mark:.0f} s of {self.clock.budget:.0f}")
                 losses = []
             if self.clock.elapsed - saved > CHECKPOINT:
                 early, saved = saved < EARLY <= self.clock.elapsed, self.clock.elapsed
                 self.save()
                 if early:
-                    export(self.averaged(), self.arguments.work, self.arguments.out)
+                    export(self.copy(self.average.state), self.arguments.work, self.arguments.out)
 
     def finish(self) -> None:
         """Export the averaged or the raw weights, whichever predicts held-out noise better."""
-        choices = {"average": self.averaged(), "raw": self.model.eval()}
+        choices = {"average": self.copy(self.average.state), "raw": self.copy(self.model.state_dict())}
         losses = {name: held_out_loss(model, self.alphas, *self.held_out) for name, model in choices.items()}
         best = min(losses, key=losses.get)
         export(choices[best], self.arguments.work, self.arguments.out)
@@ -201,12 +195,11 @@ def main() -> None:
     run = Run(arguments)
     if arguments.resume:
         run.load()
-    if arguments.minutes == 0 or not arguments.out.exists():
-        export(run.averaged(), arguments.work, arguments.out)
-    if arguments.minutes == 0:
-        return
-    run.train()
-    run.save()
+    if not arguments.out.exists():
+        export(run.copy(run.average.state), arguments.work, arguments.out)
+    if arguments.minutes > 0:
+        run.train()
+        run.save()
     run.finish()
 
 

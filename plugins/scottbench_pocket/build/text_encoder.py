@@ -140,8 +140,8 @@ def main() -> None:
     vae = autoencoder.AutoencoderKL.from_pretrained(arguments.work / "vae")
     latents = autoencoder.encode(vae, images)
     held_images, held_captions = common.load_split("evaluation", arguments.data)
-    torch.save({"train": latents, "train_captions": captions, "evaluation": autoencoder.encode(vae, held_images[:1000]),
-                "evaluation_captions": held_captions[:1000]}, arguments.work / "latents.pt")
+    torch.save({"train": latents, "train_captions": captions, "evaluation": autoencoder.encode(vae, held_images[::5]),
+                "evaluation_captions": held_captions[::5]}, arguments.work / "latents.pt")
     tokenizer = make_tokenizer(captions, arguments.work / "tokenizer")
     ids = tokens(tokenizer, captions)
     model = Warm(build(tokenizer))

@@ -1,0 +1,148 @@
+"""Write the generated parts of the Markdown files: everything between `<!-- generated: NAME -->` and `<!-- end -->`.
+
+    python docs/generate.py            rewrite the files
+    python docs/generate.py --check    exit 1 and name the files that are out of date (tests/test_docs.py)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from scottbench import hookspecs, nouns
+from scottbench.errors import EXIT_CODES
+from scottbench.options import field_docs
+from scottbench.plugins import HOOKS, load_plugins
+from scottbench.presets import EXTRACTOR_KEYS, KEYS, TRAIN_KEYS, Preset
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ["README.md", "plugins/README.md"]
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+RECORDS = {
+    "dataset": [nouns.Items],
+    "method": [nouns.Sampling],
+    "trainer": [nouns.Distillation],
+    "metric": [nouns.Cell],
+}
+"""What a noun's functions take or return, documented beside it."""
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; a cell's line ends become blanks and its bars are escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def prose(text: str | None) -> str:
+    return inspect.cleandoc(text or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
+
+
+def default_of(item: dataclasses.Field) -> str:
+    if item.default is not dataclasses.MISSING:
+        return f"`{item.default.__name__ if isinstance(item.default, type) else repr(item.default)}`"
+    return "empty" if item.default_factory is not dataclasses.MISSING else "needed"
+
+
+def record(cls: type) -> str:
+    """A class as a table of its fields, and its public methods."""
+    docs = field_docs(cls)
+    if dataclasses.is_dataclass(cls):
+        rows = [[f"`{item.name}`", f"`{item.type}`", default_of(item), docs.get(item.name, "")] for item in dataclasses.fields(cls)]
+        fields = table(["field", "type", "default", "meaning"], rows)
+    else:
+        rows = [[f"`{name}`", f"`{kind}`", docs.get(name, "")] for name, kind in cls.__annotations__.items()]
+        fields = table(["attribute", "type", "meaning"], rows)
+    methods = [item for name, item in vars(cls).items() if inspect.isfunction(item) and not name.startswith("_")]
+    lines = [f"- `{method.__name__}{inspect.signature(method)}`: {prose(method.__doc__)}" for method in methods]
+    return f"**`{cls.__name__}`**: {prose(cls.__doc__)}\n\n{fields}" + ("\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+def hooks() -> str:
+    """The six hooks, each with the record that it returns and what that record's functions are given."""
+    parts = []
+    for hook, kind in HOOKS.items():
+        function = getattr(hookspecs, hook)
+        parts.append(f"### `{hook}{inspect.signature(function)}`\n\n{prose(function.__doc__)}\n")
+        if kind == "preset":
+            docs = field_docs(Preset)
+            rows = [[f"`{name}`", f"`{item.type}`", default_of(item), docs.get(name, "")] for name, item in KEYS.items()]
+            parts.append(table(["key", "type", "default", "meaning"], rows))
+            parts.append(f"Keys of `[extractors.ROLE]`: {', '.join(EXTRACTOR_KEYS)}. Keys of `[train]`: {', '.join(TRAIN_KEYS)}.\n")
+        for cls in [nouns.KINDS.get(kind), *RECORDS.get(kind, [])]:
+            if cls is not None:
+                parts.append(record(cls))
+    return "\n".join(parts)
+
+
+def source(path: str) -> str:
+    """A file of the repository, verbatim."""
+    language = {".py": "python", ".toml": "toml"}[Path(path).suffix]
+    return f"`{Path(path).name}`\n```{language}\n{(ROOT / path).read_text(encoding='utf-8')}```\n"
+
+
+def example() -> str:
+    folder = "tests/third_party/scottbench_example"
+    names = ("pyproject.toml", "scottbench_example/__init__.py", "scottbench_example/ddim_eta.py")
+    return "\n".join(source(f"{folder}/{name}") for name in names)
+
+
+def smallest() -> str:
+    return source("plugins/scottbench_solvers/ddim.py")
+
+
+def exit_codes() -> str:
+    return table(["code", "meaning"], [[str(code), meaning] for code, meaning in EXIT_CODES.items()])
+
+
+def verbs() -> str:
+    from scottbench.cli import scottbench
+
+    rows = []
+    for name, command in scottbench.commands.items():
+        arguments = " ".join(item.human_readable_name for item in command.params if item.param_type_name == "argument")
+        options = [max(item.opts, key=len) for item in command.params if item.param_type_name == "option"]
+        line = f"scottbench {name} {arguments}".strip()
+        rows.append([f"`{line}`", command.get_short_help_str(100), " ".join(f"`{option}`" for option in options)])
+    return table(["command", "what it does", "options"], rows)
+
+
+def bundled() -> str:
+    """Every name that the bundled plug-ins bring."""
+    rows = []
+    for kind, found in load_plugins().nouns.items():
+        rows += [[kind, f"`{name}`", item.noun.summary] for name, item in found.items() if item.distribution == "scottbench"]
+    return table(["kind", "name", "what it is"], rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "hooks": hooks, "example": example, "smallest": smallest, "exit_codes": exit_codes, "verbs": verbs, "bundled": bundled,
+}  # fmt: skip
+
+
+def rendered(text: str) -> str:
+    """`text` with every generated block made anew."""
+    return BLOCK.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}{match[3]}", text)
+
+
+def main(check: bool) -> int:
+    stale = []
+    for name in FILES:
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        after = rendered(before)
+        if after != before:
+            stale.append(name)
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    if stale:
+        print(f"{'out of date' if check else 'rewritten'}: {', '.join(stale)}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

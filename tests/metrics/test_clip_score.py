@@ -1,0 +1,78 @@
+"""CLIP score in closed form, and how the metrics are registered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scottbench.nouns import Cell, NoOptions
+from scottbench.stats import BadFeatures
+from scottbench_metrics import register_metrics
+from scottbench_metrics.clip_score import clip_score, mean_cosine
+
+
+def test_parallel_opposite_and_orthogonal_pairs_give_one_minus_one_and_zero():
+    images = np.array([[1.0, 2, 3], [1, 0, 0], [0, 1, 1]], np.float32)
+    assert mean_cosine(images[:1], 7 * images[:1]) == pytest.approx(1, abs=1e-15)
+    assert mean_cosine(images[:1], -images[:1]) == pytest.approx(-1, abs=1e-15)
+    assert mean_cosine(images[1:2], images[2:]) == 0
+    # raw cosines: a negative one is not clamped before the mean
+    assert mean_cosine(images[[0, 0, 1]], np.stack([images[0], -images[0], images[2]])) == pytest.approx(0, abs=1e-15)
+
+
+def test_lengths_do_not_matter_and_pairs_are_taken_in_item_order():
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(2, 50, 16))
+    expected = np.mean([i @ t / np.sqrt((i @ i) * (t @ t)) for i, t in zip(images, texts)])
+    assert mean_cosine(images, texts) == pytest.approx(expected, rel=1e-12)
+    assert mean_cosine(1e-30 * images, texts * rng.uniform(1, 1e30, size=(50, 1))) == pytest.approx(expected, rel=1e-12)
+    assert mean_cosine(images, texts[::-1]) != pytest.approx(expected, rel=1e-3)
+
+
+def test_it_takes_the_clip_features_of_the_cell_and_one_image_is_enough():
+    cell = Cell(1, {"clip": np.array([[3.0, 4.0]])}, {}, {"clip": np.array([[1.0, 0.0]])})
+    assert clip_score(cell, NoOptions()) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "message"),
+    [
+        (np.zeros((2, 3)), np.ones((2, 3)), "2 image feature vectors are all zero"),
+        (np.ones((2, 3)), np.ones((3, 3)), "image features have shape \\(2, 3\\), prompt features \\(3, 3\\)"),
+        (np.full((2, 3), np.nan), np.ones((2, 3)), "2 of 2 image images are NaN|features of 2 of 2 image"),
+    ],
+)
+def test_features_without_a_cosine_are_refused(images, texts, message):
+    with pytest.raises(BadFeatures, match=message):
+        mean_cosine(images, texts)
+
+
+def test_an_extractor_without_a_text_tower_is_refused():
+    with pytest.raises(BadFeatures, match="no text tower"):
+        clip_score(Cell(1, {"clip": np.ones((1, 2))}, {}, {}), NoOptions())
+
+
+def test_the_six_metrics_are_registered_with_their_direction_and_role():
+    found = {metric.name: (metric.higher_is_better, metric.features, metric.label) for metric in register_metrics()}
+    assert found == {
+        "fid": (False, "image", "FID"),
+        "coverage": (True, "image", "Coverage"),
+        "precision": (True, "image", "Precision"),
+        "recall": (True, "image", "Recall"),
+        "density": (True, "image", "Density"),
+        "clip_score": (True, "clip", "CLIP score"),
+    }
+    assert all(metric.summary and metric.paper for metric in register_metrics())
+
+
+def test_every_registered_function_is_there():
+    assert all(callable(metric.compute.resolve()) for metric in register_metrics())
+
+
+def test_registering_imports_no_arrays():
+    program = "import sys, scottbench_metrics as m; m.register_metrics(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert not {"numpy", "scipy", "torch"} & set(modules)

@@ -202,9 +202,10 @@ def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) ->
     for caller in callers:
         kind = HOOKS[caller.name]
         for implementation in caller.get_hookimpls():  # not caller(): pluggy would drop a forgotten return
-            for noun in _checked_list(caller.name, implementation.function()):
-                noun = read_preset(noun) if kind == "preset" else _checked(kind, noun)
-                collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, _file_of(noun, module)))
+            for given in _checked_list(caller.name, implementation.function()):
+                noun = read_preset(given) if kind == "preset" else _checked(kind, given)
+                file = str(given) if kind == "preset" else _file_of(noun, module)
+                collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, file))
 
 
 def _checked_list(hook: str, result: object) -> list:
@@ -227,8 +228,6 @@ def _checked(kind: str, noun: Any) -> Any:
 
 def _file_of(noun: Any, module: ModuleType) -> str:
     """The file that holds what a noun does. A lazy function's module is looked up, not imported."""
-    if isinstance(noun, Preset):
-        return str(noun.folder)
     for item in dataclasses.fields(noun):
         value = getattr(noun, item.name)
         if isinstance(value, lazy):

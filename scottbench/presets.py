@@ -35,7 +35,7 @@ class Preset:
     folder: Path = Path(".")
     """Folder of the TOML file; not a key of it."""
     device: str = "cpu"
-    """What it was tuned on; `--device` decides where a run goes."""
+    """What `--device auto` means: cpu, cuda, or "auto" for a GPU if there is one."""
     dtype: str = "float32"
     """Of the networks that generate; "float16" is meant for a GPU and becomes float32 on a CPU."""
     sample_items: int = 8

@@ -56,7 +56,7 @@ def start(plan: Plan, plugins: Plugins, earlier: dict) -> dict:
 
 def now() -> str:
     """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def cell_record(cell: PlannedCell, n: int) -> dict:

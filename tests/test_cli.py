@@ -218,10 +218,9 @@ def finished(folder, tmp_path_factory) -> tuple[Path, str, str]:
 def test_a_run_prints_its_table_on_stdout_and_its_progress_on_stderr(finished):
     out, stdout, stderr = finished
     lines = stdout.splitlines()
-    assert lines[0].split()[:3] == ["method", "steps", "NFE"]
-    assert "gap, tiny features ↓ n=8" in lines[0]
-    assert "agreement, tiny features ↑ n=8" in lines[0]
-    assert [line.split()[:3] for line in lines[1:5]] == [["ode", "1", "2"], ["ode", "2", "4"], ["hop", "1", "1"], ["hop", "2", "2"]]
+    assert lines[0] == "metrics on tiny features, N = 8"
+    assert lines[1].split() == ["method", "steps", "NFE", "gap", "↓", "agreement", "↑", "ms/image", "↓"]
+    assert [line.split()[:3] for line in lines[2:6]] == [["ode", "1", "2"], ["ode", "2", "4"], ["hop", "1", "1"], ["hop", "2", "2"]]
     assert f"report  {out / 'report' / 'index.html'}" in lines
     assert "\x1b" not in stdout
     assert "ode__s1__seed0" in stderr
@@ -311,7 +310,7 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys
 
 METRICS = [
     {"name": "fid", "label": "FID", "extractor_label": "pocket features", "higher_is_better": False, "digits": 2},
-    {"name": "cov", "label": "Coverage", "extractor_label": "", "higher_is_better": True, "digits": 3},
+    {"name": "cov", "label": "Coverage", "extractor_label": "pocket features", "higher_is_better": True, "digits": 3},
 ]
 
 
@@ -324,21 +323,29 @@ def rows(*values: tuple[str, float | None, float | None]) -> list[dict]:
 
 
 def test_the_best_of_a_column_follows_its_direction_and_ties_are_shared():
-    header, table, best = result_table(METRICS, rows(("a", 1.004, 0.5), ("b", 1.0, 0.7), ("c", 2.0, None)), [])
-    assert header == ["method", "steps", "NFE", "FID, pocket features ↓ n=64", "Coverage ↑ n=64", "ms/image ↓"]
+    title, header, table, best = result_table(METRICS, rows(("a", 1.004, 0.5), ("b", 1.0, 0.7), ("c", 2.0, None)), [])
+    assert title == "metrics on pocket features, N = 64"
+    assert header == ["method", "steps", "NFE", "FID ↓", "Coverage ↑", "ms/image ↓"]
     assert best == {(0, 3), (1, 3), (1, 4)}  # 1.004 and 1.0 print alike with two digits
     assert [row[3] for row in table] == ["*1.00", "*1.00", "2.00"]
     assert table[2][4] == "-"
 
 
 def test_a_nan_is_shown_as_missing_and_is_never_best():
-    _, table, best = result_table(METRICS, rows(("a", float("nan"), 0.5), ("b", 1.0, 0.7)), [])
+    _, _, table, best = result_table(METRICS, rows(("a", float("nan"), 0.5), ("b", 1.0, 0.7)), [])
     assert table[0][3] == "-"
     assert (0, 3) not in best
 
 
+def test_features_that_differ_stand_in_the_headings():
+    metrics = [METRICS[0], {**METRICS[1], "extractor_label": "ViT-g-14"}]
+    title, header, _, _ = result_table(metrics, rows(("a", 1.0, 0.5)), [])
+    assert title == "N = 64"
+    assert header[3:5] == ["FID, pocket features ↓", "Coverage, ViT-g-14 ↑"]
+
+
 def test_one_row_has_no_best():
-    assert result_table(METRICS, rows(("a", 1.0, 0.5)), [])[2] == set()
+    assert result_table(METRICS, rows(("a", 1.0, 0.5)), [])[3] == set()
 
 
 def test_time_per_image_is_what_a_user_of_the_method_pays():
@@ -346,7 +353,7 @@ def test_time_per_image_is_what_a_user_of_the_method_pays():
         {"method": "a", "steps": 2, "seed": 0, "stage": stage, "seconds_per_image": seconds}
         for stage, seconds in [("text", 0.001), ("denoise", 0.02), ("decode", 0.004), ("features", 5.0), ("store", 7.0)]
     ]
-    assert result_table(METRICS, rows(("a", 1.0, 0.5)), timings)[1][0][-1] == "25.0"
+    assert result_table(METRICS, rows(("a", 1.0, 0.5)), timings)[2][0][-1] == "25.0"
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------

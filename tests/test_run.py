@@ -96,8 +96,9 @@ def test_the_record_says_how_it_was_made(folder, plan):
     record = manifest(folder)
     assert record["status"] == "complete" and record["plan_hash"] == plan.hash and record["plan"] == plan.record
     assert record["command"] == "scottbench run -p tiny" and record["limits"] == ["Random weights: the numbers mean nothing."]
-    assert record["samples"] == {"ids": Dots.ids[:4], "prompts": Dots.prompts[:4]}
+    assert record["samples"] == {"ids": list(Dots.ids[:4]), "prompts": Dots.prompts[:4]}
     assert 0 < record["forward_share"] < 1 and record["forward_seconds"] < record["wall_seconds"]
+    assert set(record["environment"]) == {"python", "platform", "cpu", "threads", "packages", "git", "device"}
     assert set(record["forward_seconds_by_part"]) == {"text encoder", "U-Net", "decoder", "extractor"}
     assert record["peak_memory_bytes"] > 2**20 and record["environment"]["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert record["cells"][1]["student"]["trainer"] == "hop" and record["cells"][1]["timesteps"] == [999, 499]
@@ -108,6 +109,11 @@ def test_the_record_holds_no_path_of_this_machine(folder, files):
     for name in ("manifest.json", "plan.lock.json", "results.parquet", "timings.parquet"):
         data = (folder / name).read_bytes()
         assert str(files).encode() not in data and str(folder).encode() not in data
+
+
+def test_the_clock_is_taken_off_the_networks_again(folder, plan):
+    """Or the second run of one process would count its forward passes twice."""
+    assert "forward" not in {**vars(plan.model.unet), **vars(plan.model.text_encoder)} and "decode" not in vars(plan.model.vae)
 
 
 def test_timings_have_every_stage_of_every_cell(folder):
@@ -354,7 +360,7 @@ def test_each_set_of_weights_is_opened_once(files, tmp_path, monkeypatch):
 
 def test_prompts_and_items_of_a_hostile_dataset_stay_inside(files, tmp_path):
     class Hostile(Dots):
-        prompts = ["<script>alert(1)</script>", "\x1b[2J", "../../etc/passwd", *Dots.prompts[3:]]
+        prompts = ("<script>alert(1)</script>", "\x1b[2J", "../../etc/passwd", *Dots.prompts[3:])
 
     plugins = tiny_plugins(files, items=Hostile, preset=PRESET.replace("steps = [2]", "steps = [1]"))
     root = execute(make_plan(plugins, RunRequest("tiny", methods=["hop"], device="cpu")), plugins, tmp_path / "run", None, quiet)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import torch
 
-WORDS = "a red green blue dark pale small large round flat apple pear cat dog house tree star moon sun fish of and the on".split()
+WORDS = [
+    "a", "red", "green", "blue", "dark", "pale", "small", "large", "round", "flat", "apple", "pear", "cat", "dog",
+    "house", "tree", "star", "moon", "sun", "fish", "of", "and", "the", "on",
+]
 CONTEXT = 16
 """Tokens of a prompt, start and end included."""
 SIDE = 64

@@ -44,7 +44,7 @@ same_as = "image"
 class Dots:
     """12 items: noise pictures of one hue each."""
 
-    ids = [f"dot-{number:02d}" for number in range(12)]
+    ids = tuple(f"dot-{number:02d}" for number in range(12))
     prompts = PROMPTS
     digest = hashlib.sha256(b"dots").hexdigest()
 

@@ -105,28 +105,39 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(
-    header: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[int] = (), wide: Iterable[int] = (), bold: Iterable = ()
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    right: Iterable[int] = (),
+    wrap: Iterable[int] = (),
+    stack: Iterable[int] = (),
+    bold: Iterable = (),
 ) -> None:
     """A table on stdout: rich on a terminal, aligned plain text, one line a row, when piped.
 
-    right: columns set flush right; wide: columns that may wrap on a terminal; bold: (row, column) pairs to stress.
+    right: columns set flush right. On a terminal only: wrap, columns of text that may take several lines; stack, columns whose
+    heading stands one word a line; bold, (row, column) pairs to stress.
     """
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     terminal = sys.stdout.isatty()
-    right, wide, bold = set(right), set(wide), set(bold)
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for x, title in enumerate(header):
-        table.add_column(Text(printable(title)), justify="right" if x in right else "left", no_wrap=not (terminal and x in wide))
+    right, wrap, stack, bold = set(right), set(wrap), set(stack), set(bold)
+    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} if terminal else {"box": None, "padding": (0, 2, 0, 0)}
+    table = Table(**style, show_edge=False, pad_edge=False, header_style="bold")
+    for x, title in enumerate(map(printable, header)):
+        heading = "\n".join(title.split()) if terminal and x in stack else title
+        table.add_column(Text(heading), justify="right" if x in right else "left", no_wrap=not (terminal and x in wrap))
     for y, row in enumerate(rows):
         cells = [printable(cell) if terminal else one_line(cell) for cell in row]
         # Text, not str: a name of a plug-in must not be read as markup
         table.add_row(*[Text(cell, style="bold" if (y, x) in bold else "") for x, cell in enumerate(cells)])
     # force_terminal: FORCE_COLOR would otherwise put escapes into a pipe
     console = Console(force_terminal=terminal, width=None if terminal else 10_000, emoji=False, markup=False, highlight=False)
+    # rich would leave out the columns that do not fit; a line that the terminal folds loses nothing
+    console.width = max(console.width, Measurement.get(console, console.options.update(width=10_000), table).minimum)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))

@@ -22,7 +22,7 @@ def list_nouns(kind: str, as_json: bool) -> None:
     print_table(
         ["name", "brings" if kind == "plugin" else "summary", "package", "status"],
         [[row["name"], row["summary"], f"{row['package']} {row['version']}", row["status"]] for row in rows],
-        wide=(1, 3),
+        wrap=(1, 3),
     )
     if kind != "plugin" and plugins.broken:
         names = ", ".join(plugin.name for plugin in plugins.broken)

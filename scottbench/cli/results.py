@@ -29,23 +29,29 @@ def read_results(folder: Path) -> dict:
 def print_results(results: dict) -> None:
     """The table of a run on stdout: one row a cell, one column a metric, the best of a column marked with *."""
     from scottbench.cli.common import print_table
+    from scottbench.names import printable
 
-    header, rows, best = result_table(results["metrics"], results["results"], results["timings"])
-    print_table(header, rows, right=range(1, len(header)), wide=range(3, len(header)), bold=best)
+    title, header, rows, best = result_table(results["metrics"], results["results"], results["timings"])
+    print(printable(title))
+    print_table(header, rows, right=range(1, len(header)), stack=range(3, len(header)), bold=best)
     print("\n* best of its column.  ms/image: text encoder + U-Net + decoder on this machine")
-    print(f"run     {results['run']}")
+    print(f"run     {printable(results['run'])}")
     if results["report"] is not None:
-        print(f"report  {results['report']}")
+        print(f"report  {printable(results['report'])}")
 
 
-def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) -> tuple[list[str], list[list[str]], set]:
-    """(header, rows of text, {(row, column) that is best}). Cells that tie in what is shown are all best; one row has no best."""
-    counts = sorted({row["n"] for row in results})
+def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) -> tuple[str, list[str], list[list[str]], set]:
+    """(title, header, rows of text, {(row, column) that is best}). Cells that print alike tie; one row has no best.
+
+    Features that all metrics share, and N, stand in the title; features that differ stand in the headings.
+    """
+    labels = list(dict.fromkeys(metric["extractor_label"] for metric in metrics))
+    counts = ", ".join(str(n) for n in sorted({row["n"] for row in results}))
+    title = f"{f'metrics on {labels[0]}, ' if len(labels) == 1 else ''}N = {counts}"
     header = ["method", "steps", "NFE"]
     for metric in metrics:
-        label = f"{metric['label']}, {metric['extractor_label']}" if metric.get("extractor_label") else metric["label"]
-        n = f" n={counts[0]}" if len(counts) == 1 else ""
-        header.append(f"{label} {'↑' if metric['higher_is_better'] else '↓'}{n}")
+        label = metric["label"] if len(labels) == 1 else f"{metric['label']}, {metric['extractor_label']}"
+        header.append(f"{label} {'↑' if metric['higher_is_better'] else '↓'}")
     header.append("ms/image ↓")
     cells = list(dict.fromkeys((row["method"], row["steps"], row["seed"]) for row in results))
     columns = [_metric_column(metric, results, cells) for metric in metrics]
@@ -57,7 +63,7 @@ def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) 
         nfe = next(row["nfe"] for row in results if (row["method"], row["steps"], row["seed"]) == cell)
         shown = ["-" if column[y] is None else "*" * ((y, 3 + x) in best) + column[y][1] for x, column in enumerate(columns)]
         rows.append([cell[0], str(cell[1]), "-" if nfe is None else str(nfe), *shown])
-    return header, rows, best
+    return title, header, rows, best
 
 
 def _metric_column(metric: dict, results: list[dict], cells: list[tuple]) -> list[tuple[float, str] | None]:

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import click
 
+HOW_TO_SET = {
+    "method": "Set with -m {name}@{example}, or for all methods of a run with -O {example}",
+    "metric": "Set with -k {name}@{example}",
+    "trainer": "Set with scottbench train {name} -O {example}",
+}
+
 
 @click.command(short_help="Show one noun: options, defaults, paper, file.")
 @click.argument("kind")
@@ -27,12 +33,19 @@ def show(kind: str, name: str, as_json: bool) -> None:
         return
     width = max(len(key) for key in facts)
     for key, value in facts.items():
-        click.echo(f"{key.ljust(width)}  {printable(value)}")
+        click.echo(f"{key.ljust(width)}  {printable(in_words(value))}")
     if options:
         click.echo("")
-        print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wide=(2, 3))
-        inline = f", or for this method alone: -m {name}@{options[0]['name']}=..." if kind == "method" else ""
-        click.echo(f"\nSet with -O option=value{inline}")
+        print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wrap=(2, 3))
+        example = f"{options[0]['name']}={options[0]['default']}"
+        click.echo("\n" + HOW_TO_SET[kind].format(name=name, example=example))
+
+
+def in_words(value) -> str:
+    """Lists and tables of a preset as text: "a; b", "x = 2.5, y = 2.5"."""
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return ", ".join(f"{key} = {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
 
 
 def noun_facts(found) -> dict:

@@ -27,7 +27,7 @@ def train(name, preset, minutes, max_steps, batch_size, out, resume, pairs, seed
     """Distil a student with trainer NAME: losses logged, checkpoints kept, a student folder at the end."""
     from scottbench.cli.common import maybe, number, positive
     from scottbench.cli.progress import Progress
-    from scottbench.options import make_options, parse_pairs
+    from scottbench.options import parse_pairs
     from scottbench.plugins import load_plugins
 
     arguments = {
@@ -39,16 +39,16 @@ def train(name, preset, minutes, max_steps, batch_size, out, resume, pairs, seed
         "resume": resume,
     }
     plugins = load_plugins()
-    trainer = plugins.find("trainer", name).noun
-    plugins.find("preset", preset)
-    make_options(trainer.options, arguments["options"], f"trainer '{name}'")
+    plugins.find("trainer", name)
+    chosen = plugins.find("preset", preset).noun
     out = Path("students") / f"{preset}-{name}" if out is None else out
 
     from scottbench import resolve
     from scottbench.assets import offline
     from scottbench.train import train as distil
 
+    arguments["device"] = resolve.device(device, chosen)
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
-        distil(plugins, preset, name, out, device=resolve.device(device), progress=progress.train_event, **arguments)
+        distil(plugins, preset, name, out, progress=progress.train_event, **arguments)
     click.echo(f"student {out}")
     click.echo(f"next    scottbench run --preset {preset} --methods {name} --student {name}={out}")

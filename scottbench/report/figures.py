@@ -39,6 +39,8 @@ STYLE = {
     # a "$" in a name is a dollar sign, not the start of a formula
     "text.parse_math": False,
 }
+LONGEST = 40
+"""Characters of a name inside a figure."""
 SIZE = (3.6, 2.75)
 """Inches: half of a text column."""
 
@@ -93,6 +95,12 @@ def _data_uri(drawing: Drawing) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def _name(text: str) -> str:
+    """Text of a record as a figure has room for it."""
+    clean = " ".join(printable(text).split())
+    return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"
+
+
 def _by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Method, and its seed where there are several -> cells in order of steps."""
     several = len({cell.facts["seed"] for cell in cells}) > 1
@@ -118,7 +126,7 @@ def _against_steps(axes: Axes, cells: Sequence[Cell], metric: Metric) -> None:
 
     for index, (name, line) in enumerate(_by_method(cells).items()):
         line = [cell for cell in line if metric.name in cell.values]
-        axes.plot([cell.steps for cell in line], [cell.values[metric.name] for cell in line], label=printable(name), **_line_style(index))
+        axes.plot([cell.steps for cell in line], [cell.values[metric.name] for cell in line], label=_name(name), **_line_style(index))
     steps = sorted({cell.steps for cell in cells})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(steps))
@@ -127,7 +135,7 @@ def _against_steps(axes: Axes, cells: Sequence[Cell], metric: Metric) -> None:
     axes.set_xlim(steps[0] / 1.4, steps[-1] * 1.4)
     _zoom(axes, "y", metric)
     axes.set_xlabel("sampling steps")
-    axes.set_ylabel(printable(f"{metric.title} {metric.arrow}"))
+    axes.set_ylabel(f"{_name(metric.title)} {metric.arrow}")
     # no handles without values: a legend of lines that are not there would mislead
     axes.legend(handlelength=2.4, labelspacing=0.3)
 
@@ -139,11 +147,11 @@ def _against_metric(axes: Axes, cells: Sequence[Cell], y: Metric, x: Metric) -> 
         line = [cell for cell in line if x.name in cell.values and y.name in cell.values]
         places = [(cell.values[x.name], cell.values[y.name]) for cell in line]
         axes.plot(*zip(*places, strict=True) if places else ([], []), **_line_style(index))
-        points += [(place, f"{printable(cell.method)}@{cell.steps}", COLOURS[index % len(COLOURS)]) for place, cell in zip(places, line)]
+        points += [(place, f"{_name(cell.method)}@{cell.steps}", COLOURS[index % len(COLOURS)]) for place, cell in zip(places, line)]
     _zoom(axes, "x", x)
     _zoom(axes, "y", y)
-    axes.set_xlabel(printable(f"{x.title} {x.arrow}"))
-    axes.set_ylabel(printable(f"{y.title} {y.arrow}"))
+    axes.set_xlabel(f"{_name(x.title)} {x.arrow}")
+    axes.set_ylabel(f"{_name(y.title)} {y.arrow}")
     _label_points(axes, points)
 
 

@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from scottbench_metrics import register_metrics
+from scottbench_metrics.clip_score import clip_score, mean_cosine
 
 from scottbench.nouns import Cell, NoOptions
 from scottbench.stats import BadFeatures
-from scottbench_metrics import register_metrics
-from scottbench_metrics.clip_score import clip_score, mean_cosine
 
 
 def test_parallel_opposite_and_orthogonal_pairs_give_one_minus_one_and_zero():

@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
+from scottbench_metrics.fid import fid
 
 from scottbench.nouns import Cell, NoOptions
 from scottbench.stats import BadFeatures, GaussianFit, frechet_distance
-from scottbench_metrics.fid import fid
 
 
 def exact_sample(n: int, variances: np.ndarray, mean: np.ndarray, rotation: np.ndarray, seed: int) -> np.ndarray:

@@ -7,14 +7,14 @@ import io
 
 import numpy as np
 import pytest
+from scottbench_metrics import neighbours, register_metrics
+from scottbench_metrics.neighbours import balls, squared_radii
+from scottbench_metrics.options import BallOptions
 
 from scottbench.errors import UsageError
 from scottbench.nouns import Cell
 from scottbench.options import make_options
 from scottbench.stats import BadFeatures
-from scottbench_metrics import neighbours, register_metrics
-from scottbench_metrics.neighbours import balls, squared_radii
-from scottbench_metrics.options import BallOptions
 
 METRICS = {metric.name: metric for metric in register_metrics() if metric.options is BallOptions}
 

@@ -11,7 +11,7 @@ import polars as pl
 from PIL import Image, ImageDraw
 
 DIRECTIONS = {"fid": False, "clip_score": True, "coverage": True, "precision": True, "recall": True, "density": True}
-LABELS = {"fid": "FID", "clip_score": "CLIP score", "coverage": "Coverage", "precision": "Precision", "recall": "Recall", "density": "Density"}
+LABELS = dict(zip(DIRECTIONS, ("FID", "CLIP score", "Coverage", "Precision", "Recall", "Density")))
 VALUES = {
     ("scott", 1): (1.07, 0.507, 0.51, 0.61, 0.42, 0.93),
     ("scott", 2): (0.76, 0.5704, 0.67, 0.72, 0.5, 1.01),
@@ -30,7 +30,9 @@ PROMPTS = (
 )
 
 
-def fake_run(folder: Path, cells=(("scott", 2), ("cd", 2)), n: int = 256, prompts=PROMPTS, size: int = 64, label="pocket features", **changes) -> Path:
+def fake_run(
+    folder: Path, cells=(("scott", 2), ("cd", 2)), n: int = 256, prompts=PROMPTS, size: int = 64, label="pocket features", **changes
+) -> Path:
     """A complete run folder of (method, steps) cells. `changes` replace top-level keys of the manifest."""
     folder.mkdir(parents=True)
     ids = [f"item-{i}" for i in range(len(prompts))]
@@ -38,7 +40,8 @@ def fake_run(folder: Path, cells=(("scott", 2), ("cd", 2)), n: int = 256, prompt
     metrics = [metric_entry(name, n, label) for name in DIRECTIONS]
     manifest = {**manifest_of(entries, metrics, ids, list(prompts), n), **changes}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    rows = [result_row(entry, metric, value) for entry in entries for metric, value in zip(metrics, VALUES[entry["method"], entry["steps"]])]
+    values = [VALUES[entry["method"], entry["steps"]] for entry in entries]
+    rows = [result_row(entry, metric, value) for entry, row in zip(entries, values) for metric, value in zip(metrics, row)]
     pl.DataFrame(rows).write_parquet(folder / "results.parquet")
     pl.DataFrame([row for entry in entries for row in timing_rows(entry)]).write_parquet(folder / "timings.parquet")
     for hue, place in enumerate(["reference", *(entry["id"] for entry in entries)]):
@@ -68,9 +71,10 @@ def metric_entry(name: str, n: int, label: str | None) -> dict:
 def cell_entry(method: str, steps: int, n: int) -> dict:
     student = {"trainer": method, "steps": 5210, "samples_seen": 166720, "minutes": 98.4, "network_evaluations": 1200345}
     return {
-        "id": f"{method}__s{steps}__seed0", "method": method, "summary": "a few-step sampler", "paper": f"The paper of {method}", "version": "1",
-        "steps": steps, "seed": 0, "guidance_scale": 2.5, "options": {"eta": 0.0}, "timesteps": [999 - 250 * i for i in range(steps)],
-        "nfe": steps, "weights_digest": method[0] * 64, "student": student, "n": n, "error": None, "failures": {},
+        "id": f"{method}__s{steps}__seed0", "method": method, "summary": "a few-step sampler", "paper": f"The paper of {method}",
+        "version": "1", "steps": steps, "seed": 0, "guidance_scale": 2.5, "options": {"eta": 0.0},
+        "timesteps": [999 - 250 * i for i in range(steps)], "nfe": steps, "weights_digest": method[0] * 64,
+        "student": student, "n": n, "error": None, "failures": {},
     }  # fmt: skip
 
 
@@ -81,9 +85,11 @@ def manifest_of(entries: list[dict], metrics: list[dict], ids: list[str], prompt
         {"quantity": "FID, times the floor", "value": 1.58, "reference": 1.0, "note": "floor: training images"},
     ]
     return {
-        "schema": "scottbench.run/1", "status": "complete", "plan_hash": "7c1e9a2f" * 8, "command": "scottbench run --methods scott,cd --steps 2",
+        "schema": "scottbench.run/1", "status": "complete", "plan_hash": "7c1e9a2f" * 8,
+        "command": "scottbench run --methods scott,cd --steps 2",
         "created": "2026-02-11T09:30:04Z", "finished": "2026-02-11T09:35:10Z", "wall_seconds": 306.2, "forward_seconds": 231.0,
-        "forward_seconds_by_part": {"U-Net": 150.0, "decoder": 60.0, "extractor": 21.0}, "forward_share": 0.7544, "peak_memory_bytes": 2_100_000_000,
+        "forward_seconds_by_part": {"U-Net": 150.0, "decoder": 60.0, "extractor": 21.0}, "forward_share": 0.7544,
+        "peak_memory_bytes": 2_100_000_000,
         "plan": {
             "preset": "pocket", "model": {"name": "pocket", "digest": "a1" * 32}, "seed": 0, "device": "cpu", "dtype": "float32",
             "dataset": {"name": "emoji5k", "split": "evaluation", "digest": "b2" * 32, "n": n},

@@ -102,10 +102,14 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 
 def halve(folder: Path) -> None:
-    """Store a saved model's weights as fp16; its config keeps float32, so loaders compute in float32."""
+    """Store a saved model's weights as fp16 and drop its origin; the config keeps float32, so loaders compute in float32."""
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)  # a folder of the machine that trained it
+    write_json(folder / "config.json", config)
     for path in folder.glob("*.safetensors"):
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # safetensors writes for its owner alone; a wheel's files are for every user
 
 
 def put_folder(temporary: Path, target: Path) -> None:

@@ -65,7 +65,11 @@ def features(model: CLIP, images: torch.Tensor, size: int = 250) -> torch.Tensor
 
 @torch.no_grad()
 def recall(image: torch.Tensor, text: torch.Tensor, among: int = 100) -> float:
-    """Share of images whose own caption comes first among the `among` captions of their group (in order of the rows)."""
+    """Share of images whose own caption comes first among the `among` captions of their group (in order of the rows).
+
+    An incomplete last group is left out; fewer rows than `among` in all make one smaller group.
+    """
+    among = min(among, len(image))
     groups = zip(F.normalize(image, dim=-1).split(among), F.normalize(text, dim=-1).split(among))
     hits = [((i @ t.T).argmax(1) == torch.arange(len(i))).float() for i, t in groups if len(i) == among]
     return torch.cat(hits).mean().item()
@@ -77,6 +81,7 @@ def export(model: CLIP, state: dict, tokenizer_folder: Path, out: Path) -> None:
     shutil.copytree(tokenizer_folder, temporary, dirs_exist_ok=True)
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().clone() for k, v in state.items()}
     save_file(tensors, temporary / "open_clip_model.safetensors")
+    (temporary / "open_clip_model.safetensors").chmod(0o644)
     common.write_json(temporary / "open_clip_config.json", config(model.vocab_size))
     common.put_folder(temporary, out)
 

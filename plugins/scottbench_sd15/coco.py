@@ -1,0 +1,177 @@
+"""MSCOCO captions, and any data in their form: a JSON file with `images` and `annotations`, and a folder of pictures.
+
+Protocol of the 5,000 (evaluation.md 3b): every captioned entry of `images`, in the order of the image ids; its prompt is the
+caption with the lowest annotation id, since the file is not grouped by image; its reference picture is the centred square,
+512x512 by LANCZOS, never JPEG again.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from scottbench.assets import cache_dir, file_digest, in_words
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+
+VARIABLE = "SCOTTBENCH_COCO2017"
+"""Names the folder with annotations/, val2017/ and train2017/."""
+SIDE = 512
+SPLITS = {"evaluation": "val2017", "train": "train2017"}
+ARCHIVES = {"val2017": (5_000, 815_585_330), "train2017": (118_287, 19_336_861_798), "annotations_trainval2017": (0, 252_907_541)}
+"""Archive -> pictures in it, bytes of the zip."""
+SHOWN = 3
+"""How many missing pictures a message names."""
+
+
+class Row(NamedTuple):
+    image: int
+    file_name: str
+    annotation: int
+    caption: str
+
+
+class CocoFolder:
+    """One split of captioned pictures; they are decoded when asked for.
+
+    captions: the JSON file. pictures: the folder that its file names are relative to. most: only the first so many items.
+    hints: what to say where the one or the other is missing. Raises MissingAsset for absent files, DamagedAsset for a JSON
+    file of another form.
+    """
+
+    def __init__(
+        self, captions: Path, pictures: Path, what: str, side: int = SIDE, most: int | None = None, hints: tuple[str, str] = ("", "")
+    ):
+        self.what, self.folder, self.side = what, Path(pictures), side
+        absent = [f"missing {captions}{hints[0]}"] if not Path(captions).is_file() else []
+        absent += [f"missing {pictures}/{hints[1]}"] if not self.folder.is_dir() else []
+        if absent:
+            raise self._missing(absent)
+        rows, self.uncaptioned = read_captions(Path(captions))
+        """Images that are left out because they have no caption, or blank ones only."""
+        self.rows = rows if most is None else rows[:most]
+        self._check_pictures(hints[1])
+        self.ids = [f"{row.image:012d}" for row in self.rows]
+        """Image ids with leading zeros ("000000000139"), ascending."""
+        self.prompts = [row.caption for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _missing(self, lines: Iterable[str]) -> MissingAsset:
+        return MissingAsset("\n".join([f"{self.what} cannot be used:", *(f"  {line}" for line in lines)]))
+
+    def _check_pictures(self, hint: str) -> None:
+        absent = [row.file_name for row in self.rows if not (self.folder / row.file_name).is_file()]
+        if absent:
+            names = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
+            raise self._missing([f"missing {len(absent)} of {len(self.rows)} pictures in {self.folder}: {names}{hint}"])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over image id, annotation id, caption and picture bytes of every item.
+
+        The bytes are read each time: sizes or dates would let a picture change unseen, and 5,000 pictures (0.8 GB) take seconds,
+        less than it takes to decode them.
+        """
+        total = hashlib.sha256()
+        for row, item in zip(self.rows, self.ids, strict=True):
+            total.update(f"{item}\t{row.annotation}\t{row.caption}\t{file_digest(self.folder / row.file_name)}\n".encode())
+        return total.hexdigest()
+
+    def images(self, indices: Iterable[int]) -> np.ndarray:
+        """(n, side, side, 3) uint8, RGB 0..255. Raises DamagedAsset for a picture that cannot be decoded."""
+        chosen = list(indices)
+        pictures = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
+        for position, index in enumerate(chosen):
+            path = self.folder / self.rows[index].file_name
+            try:
+                with Image.open(path) as picture:
+                    pictures[position] = np.asarray(square(picture.convert("RGB"), self.side))
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's decoders raise all of these
+                raise DamagedAsset(f"{path} cannot be decoded ({error}). Delete it and fetch it again.") from None
+        return pictures
+
+
+def square(picture: Image.Image, side: int) -> Image.Image:
+    """The centred square of the short side's length, `side` x `side` by LANCZOS; orientation tags are not followed."""
+    short = min(picture.size)
+    left, top = (picture.width - short) // 2, (picture.height - short) // 2
+    return picture.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def read_captions(path: Path) -> tuple[list[Row], int]:
+    """Rows in the order of the image ids, and the number of images without a caption. Raises DamagedAsset."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return choose(document["images"], document["annotations"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
+        raise DamagedAsset(f"{path} is not a whole file of COCO captions ({reason}). Delete it and fetch it again.") from None
+
+
+def choose(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> tuple[list[Row], int]:
+    """One caption per image: the one with the lowest annotation id that is not blank, its blanks and line breaks made single
+    blanks. Captions of images that are not listed do not count. Raises ValueError for values of another kind."""
+    first: dict[int, tuple[int, str]] = {}
+    for annotation in annotations:
+        image, candidate = whole(annotation["image_id"]), (whole(annotation["id"]), " ".join(annotation["caption"].split()))
+        if candidate[1] and (image not in first or candidate < first[image]):
+            first[image] = candidate
+    names = {whole(image["id"]): inside(image["file_name"]) for image in images}
+    if len(names) < len(images):
+        raise ValueError("an image id is listed twice")
+    rows = [Row(image, names[image], *first[image]) for image in sorted(names) if image in first]
+    if not rows:
+        raise ValueError("no image has a caption")
+    return rows, len(names) - len(rows)
+
+
+def whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"id {value!r} is not a whole number")
+    return value
+
+
+def inside(name: str) -> str:
+    """A file name that stays below its folder: the JSON file may come from anywhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name or "\\" in name:
+        raise ValueError(f"file name {name!r} leads out of its folder")
+    return name
+
+
+def coco_folder() -> Path:
+    """Where COCO 2017 is, or would be: $SCOTTBENCH_COCO2017, else coco2017 in scottbench's cache folder."""
+    chosen = os.environ.get(VARIABLE)
+    return Path(chosen).expanduser() if chosen else cache_dir() / "coco2017"
+
+
+def open_coco2017(split: str = "evaluation") -> CocoFolder:
+    """val2017 ("evaluation": its 5,000 images, or the first 5,000 of other data in its place) or train2017 ("train")."""
+    if split not in SPLITS:
+        raise UsageError(f"dataset 'coco2017-5k' has no split '{split}'. Splits: {', '.join(SPLITS)}")
+    name, root = SPLITS[split], coco_folder()
+    captions = f"annotations/captions_{name}.json"
+    hints = (
+        archive_hint(root, "annotations", "annotations_trainval2017", captions),
+        archive_hint(root, "zips", name),
+    )
+    most = ARCHIVES[name][0] if split == "evaluation" else None
+    return CocoFolder(root / captions, root / name, f"dataset 'coco2017-5k' ({name})", most=most, hints=hints)
+
+
+def archive_hint(root: Path, place: str, archive: str, member: str = "") -> str:
+    """Size of one of COCO's archives and the shell line that fetches and unpacks it below `root` (over http: the host's
+    certificate is another's)."""
+    count, size = ARCHIVES[archive]
+    unpack = " ".join(["unzip -q", f"{archive}.zip", *([member] if member else [])])
+    folder, url = shlex.quote(str(root)), f"http://images.cocodataset.org/{place}/{archive}.zip"
+    what = f" ({count:,} pictures, a zip of {in_words(size)})" if not member else f" (in a zip of {in_words(size)})"
+    return f"{what}  fetch: mkdir -p {folder} && cd {folder} && curl -LO {url} && {unpack}"

@@ -1,0 +1,70 @@
+"""Stable Diffusion 1.5 at a pinned revision of its hub repository, from the local hub cache; or a folder of the user's.
+
+Nothing here opens a socket. Sizes and digests are those that the hub shows for the revision; the weights' are checked at every
+opening, so that "sd15" always means the same numbers. The files in full precision are used: each is cast to the run's dtype.
+"""
+
+import os
+from pathlib import Path
+
+from scottbench.assets import Needed, in_words, require
+from scottbench.errors import DamagedAsset, MissingAsset
+
+VARIABLE = "SCOTTBENCH_SD15"
+"""Names a diffusers pipeline folder that is used in place of the hub's; its digest is recorded, not checked."""
+REPOSITORY = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+"""A commit of the mirror, and the same commit of runwayml/stable-diffusion-v1-5, which is gone."""
+BYTES = {
+    "model_index.json": 541,
+    "scheduler/scheduler_config.json": 308,
+    "text_encoder/config.json": 617,
+    "text_encoder/model.safetensors": 492_265_874,
+    "tokenizer/merges.txt": 524_619,
+    "tokenizer/special_tokens_map.json": 472,
+    "tokenizer/tokenizer_config.json": 806,
+    "tokenizer/vocab.json": 1_059_962,
+    "unet/config.json": 743,
+    "unet/diffusion_pytorch_model.safetensors": 3_438_167_540,
+    "vae/config.json": 547,
+    "vae/diffusion_pytorch_model.safetensors": 334_643_276,
+}
+"""Every file that is opened, by its name in the repository."""
+SHA256 = {
+    "text_encoder/model.safetensors": "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
+    "unet/diffusion_pytorch_model.safetensors": "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
+    "vae/diffusion_pytorch_model.safetensors": "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
+}
+TOTAL = in_words(sum(BYTES.values()))
+FETCH = f"hf download {REPOSITORY} --revision {REVISION} {' '.join(BYTES)}"
+
+
+def sd15_folder() -> Path:
+    """Where the pipeline is, or would be: $SCOTTBENCH_SD15, else the pinned snapshot in the hub cache."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}" / "snapshots" / REVISION
+
+
+def open_sd15(device: str = "cpu", dtype: str = "float32"):
+    """SD1.5 as a DiffusionModel. Raises MissingAsset naming each absent file, DamagedAsset for one that is not the pinned one."""
+    from scottbench.model import open_pipeline
+
+    folder = sd15_folder()
+    if os.environ.get(VARIABLE):
+        if not folder.is_dir():
+            raise MissingAsset(
+                f"model 'sd15' cannot be used:\n  missing {folder}/, which {VARIABLE} names. "
+                f"Set it to a diffusers pipeline folder, or unset it and fetch {TOTAL}: {FETCH}"
+            )
+        return open_pipeline(folder, device, dtype)
+    try:
+        require("model 'sd15'", [Needed(folder / name, bytes=size) for name, size in BYTES.items()])
+        return open_pipeline(folder, device, dtype, SHA256)
+    except DamagedAsset as error:
+        raise DamagedAsset(f"{error}\n  fetch {TOTAL} again: {FETCH} --force-download") from None
+    except MissingAsset as error:
+        raise MissingAsset(f"{error}\n  fetch {TOTAL}: {FETCH}") from None

@@ -1,0 +1,363 @@
+"""What the report says: values, ranking, captions, provenance, and the same bytes every time."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+from fake_run import PROMPTS, edit_manifest, edit_results, fake_run
+from page import Page
+from PIL import Image
+
+from scottbench.errors import UsageError
+from scottbench.report import build
+
+SIX = [(method, steps) for method in ("scott", "cd") for steps in (1, 2, 4)]
+
+
+def page_of(folder, *arguments, **keywords) -> Page:
+    return Page(build(fake_run(folder / "run", *arguments, **keywords)))
+
+
+def manifest_of_run(run) -> dict:
+    return json.loads((run / "manifest.json").read_text())
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_main_table_shows_every_cell_and_metric_with_its_extractor_and_direction(tmp_path):
+    table = page_of(tmp_path).table("Table 1")
+    titles = ["FID ↓", "CLIP score ↑", "Coverage ↑", "Precision ↑", "Recall ↑", "Density ↑"]
+    assert table.header == ["Method", "Steps", "NFE", *(f"{title} (pocket features)" for title in titles), "ms/image ↓"]
+    assert table.body == [
+        ["scott", "2", "2", "0.760", "0.570", "0.670", "0.720", "0.500", "1.010", "35.2"],
+        ["cd", "2", "2", "0.830", "0.570", "0.600", "0.710", "0.440", "1.020", "35.2"],
+    ]
+
+
+def test_the_best_of_each_column_is_bold_and_equal_numbers_are_all_bold(tmp_path):
+    # CLIP scores 0.5704 and 0.5702 print alike; so do the times
+    assert page_of(tmp_path).table("Table 1").bold == {(0, 3), (0, 4), (1, 4), (0, 5), (0, 6), (0, 7), (1, 8), (0, 9), (1, 9)}
+
+
+def test_with_one_row_nothing_is_best(tmp_path):
+    page = page_of(tmp_path, [("scott", 2)])
+    assert page.table("Table 1").bold == set()
+    assert "one row, so none is marked best" in page.captions[0]
+
+
+def test_every_caption_of_a_table_or_figure_names_n(tmp_path):
+    page = page_of(tmp_path, SIX, n=5000)
+    numbered = [caption for caption in page.captions if caption.split(" ")[0] in ("Table", "Figure")]
+    assert len(numbered) == len(page.captions) == 9
+    assert all("N = 5,000" in caption for caption in numbered)
+    assert [caption.split(".")[0] for caption in numbered] == [
+        "Table 1", "Figure 1", "Figure 2", "Figure 3", "Table 2", "Table 3", "Table 4", "Table 5", "Table 6",
+    ]  # fmt: skip
+
+
+def test_a_metric_is_never_named_without_its_extractor(tmp_path):
+    page = page_of(tmp_path)
+    # the model card is quoted as its author wrote it
+    text = page.text.replace("FID, times the floor", "")
+    assert text.count("FID") == text.count("FID (pocket features)") + text.count("FID ↓")
+    assert "FID ↓ (pocket features)" in page.table("Table 1").header
+
+
+def test_the_abstract_is_one_sentence_of_the_numbers(tmp_path):
+    page = page_of(tmp_path, SIX, n=5000)
+    assert (
+        "On N = 5,000 prompts of emoji5k, scott at 4 steps reaches FID (pocket features) 0.710 against 0.810 for cd at 4 steps, "
+        "CLIP score (pocket features) 0.581 against 0.568, Coverage (pocket features) 0.700 against 0.660 "
+        "and 61.4 against 61.4 ms per image."
+    ) in page.text
+
+
+def test_the_abstract_follows_the_direction_of_the_first_metric(tmp_path):
+    run = fake_run(tmp_path / "run")
+    metrics = manifest_of_run(run)["metrics"]
+    edit_manifest(run, metrics=[metrics[5]])  # density: higher is better, and cd has more
+    assert "cd at 2 steps reaches Density (pocket features) 1.020 against 1.010 for scott at 2 steps" in Page(build(run)).text
+
+
+@pytest.mark.parametrize("column", ["n", "fingerprint"])
+def test_rows_of_another_n_or_fingerprint_are_neither_ranked_nor_drawn_together(tmp_path, column):
+    run = fake_run(tmp_path / "run", SIX)
+    other = pl.lit(128, pl.Int64) if column == "n" else pl.lit("another extractor")
+    edit_results(run, **{column: pl.when(pl.col("method") == "cd").then(other).otherwise(pl.col(column))})
+    page = Page(build(run))
+    scott, cd = page.table("Table 1"), page.table("Table 2")
+    assert {row[0] for row in scott.body} == {"scott"} and {row[0] for row in cd.body} == {"cd"}
+    assert (2, 3) in scott.bold and (2, 3) in cd.bold
+    assert "not ranked with these" in page.captions[0]
+    assert f"N = {128 if column == 'n' else 256}" in page.captions[1]
+    charts = [image["alt"] for image in page.images() if image["alt"].startswith("Chart")]
+    assert charts and not any("cd@" in alt for alt in charts)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_metric_that_failed_is_shown_with_its_reason_and_is_never_best(tmp_path, missing):
+    run = fake_run(tmp_path / "run")
+    cells = manifest_of_run(run)["cells"]
+    cells[0]["failures"] = {"coverage": "k = 5 neighbours need at least 6 images; found 4"}
+    edit_manifest(run, cells=cells)
+    lost = (pl.col("method") == "scott") & (pl.col("metric") == "coverage")
+    edit_results(run, value=pl.when(lost).then(pl.lit(missing, pl.Float64)).otherwise(pl.col("value")))
+    page = Page(build(run))
+    assert page.table("Table 1").body[0][5] == "n/a a"
+    assert "a Not available: k = 5 neighbours need at least 6 images; found 4" in page.text
+    # the other value has nothing to be better than
+    assert not {(0, 5), (1, 5)} & page.table("Table 1").bold
+
+
+def test_a_cell_that_failed_keeps_its_row_and_says_why(tmp_path):
+    run = fake_run(tmp_path / "run", SIX, status="failed")
+    cells = manifest_of_run(run)["cells"]
+    cells[5] |= {"error": "the sampler raised ValueError", "nfe": None}
+    edit_manifest(run, cells=cells)
+    lost = (pl.col("method") == "cd") & (pl.col("steps") == 4)
+    edit_results(run, value=pl.when(lost).then(None).otherwise(pl.col("value")))
+    page = Page(build(run))
+    assert page.table("Table 1").body[5][:4] == ["cd", "4", "n/a", "n/a a"]
+    assert "a Not available: the sampler raised ValueError" in page.text
+    assert "failed: not a finished run" in page.text
+
+
+# --- figures and samples ---------------------------------------------------------------------------------------------
+
+
+def test_the_figures_plot_the_first_metric_against_steps_and_against_the_second(tmp_path):
+    page = page_of(tmp_path, SIX)
+    steps, pair = [image for image in page.images() if image["alt"].startswith("Chart")]
+    assert "FID (pocket features) against the number of sampling steps" in steps["alt"]
+    assert "scott@1: 1.070; scott@2: 0.760; scott@4: 0.710; cd@1: 0.980" in steps["alt"]
+    assert "FID (pocket features) against CLIP score (pocket features)" in pair["alt"]
+    assert "cd@4: 0.810, 0.568" in pair["alt"]
+    for image in (steps, pair):
+        svg = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
+        assert "<svg" in svg and "<metadata" not in svg and "<script" not in svg
+
+
+def test_lines_and_texts_of_the_figures_have_enough_contrast():
+    from scottbench.report.figures import COLOURS
+
+    def luminance(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    assert all(1.05 / (luminance(colour) + 0.05) >= 4.5 for colour in COLOURS)
+
+
+def test_the_grid_shows_the_first_samples_of_the_plan_beside_their_reference(tmp_path):
+    page = page_of(tmp_path)
+    (grid,) = [table for table in page.tables if table.header[0] == "prompt"]
+    assert grid.header == ["prompt", "reference", "scott 2 steps", "cd 2 steps"]
+    assert [row[0] for row in grid.body] == list(PROMPTS)
+    pictures = [image for image in page.images() if not image["alt"].startswith("Chart")]
+    columns = ("reference image", "scott, 2 steps", "cd, 2 steps")
+    assert [image["alt"] for image in pictures[:3]] == [f"{PROMPTS[0]}: {column}" for column in columns]
+    assert all(image["class"] == "pixelated" for image in pictures)
+    for column, place in enumerate(["reference", "scott__s2__seed0", "cd__s2__seed0"]):
+        with zipfile.ZipFile(tmp_path / "run" / "images" / place / "00000-00063.zip") as archive:
+            for row in range(len(PROMPTS)):
+                expected = np.asarray(Image.open(archive.open(f"item-{row}.png")))
+                assert (pixels(pictures[3 * row + column]) == expected).all()
+
+
+def pixels(image: dict) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].removeprefix("data:image/png;base64,")))))
+
+
+def test_large_samples_are_embedded_small(tmp_path):
+    pictures = [image for image in page_of(tmp_path, size=512, prompts=PROMPTS[:2]).images() if not image["alt"].startswith("Chart")]
+    assert {pixels(image).shape for image in pictures} == {(192, 192, 3)}
+    assert not any("class" in image for image in pictures)
+
+
+@pytest.mark.parametrize("damage", ["absent", "truncated", "no image", "outside"])
+def test_a_sample_that_cannot_be_shown_leaves_a_gap_and_no_error(tmp_path, damage):
+    run = fake_run(tmp_path / "run")
+    archive = run / "images" / "cd__s2__seed0" / "00000-00063.zip"
+    if damage == "absent":
+        archive.unlink()
+    elif damage == "truncated":
+        archive.write_bytes(archive.read_bytes()[:300])
+    elif damage == "no image":
+        with zipfile.ZipFile(archive, "w") as rewritten:
+            rewritten.writestr("item-0.png", b"<script>alert(1)</script>")
+    else:
+        cells = manifest_of_run(run)["cells"]
+        cells[1]["id"] = "../images/scott__s2__seed0"
+        edit_manifest(run, cells=cells)
+    (grid,) = [table for table in Page(build(run)).tables if table.header[0] == "prompt"]
+    assert [row[3] for row in grid.body] == ["n/a"] * len(PROMPTS)
+    assert [row[2] for row in grid.body] == [""] * len(PROMPTS)
+
+
+# --- how it was made -------------------------------------------------------------------------------------------------
+
+
+def test_time_per_stage_and_the_split_of_the_wall_time_are_there(tmp_path):
+    page = page_of(tmp_path)
+    table = page.table("Table 2")
+    assert table.header == ["Method", "Steps", "text", "denoise", "decode", "features", "store", "all stages"]
+    assert table.body[0] == ["scott", "2", "1.10", "26.20", "7.90", "3.60", "0.70", "39.50"]
+    assert "The whole run took 5 min 06 s, of which 3 min 51 s (75 %) inside the forward passes" in page.text
+    assert "(U-Net 2 min 30 s, decoder 1 min 00 s and extractor 21 s)" in page.text and "peak memory 2.10 GB" in page.text
+
+
+def test_weights_recipe_students_versions_and_digests_are_there(tmp_path):
+    page = page_of(tmp_path)
+    assert page.table("Table 3").body[1] == ["FID, times the floor", "1.58", "1", "floor: training images"]
+    assert page.table("Table 4").body[0] == ["scott", "2", "1", "2.5", "eta = 0", "999, 749", "s" * 12]
+    assert page.table("Table 5").body[0] == ["scott", "5,210", "166,720", "98.4", "1,200,345", "s" * 12]
+    assert page.table("Table 6").body[0] == ["FID (pocket features)", "what fid is", "fid(); scottbench 0.1; n=256"]
+    for text in ("scottbench run --methods scott,cd --steps 2", "torch 2.14.1", "A processor, 2 threads", "d" * 40 + " with local changes",
+                 "7c1e9a2f" * 8, "a1" * 32, "b2" * 32, "c3" * 32, "e5" * 32, "2026-02-11T09:30:04Z", "The paper of scott"):  # fmt: skip
+        assert text in page.text
+    assert "The guidance scale s is 2.5 for scott and 2.5 for cd" in page.text
+
+
+def test_limits_are_the_preset_s_and_those_of_every_report(tmp_path):
+    text = page_of(tmp_path).text
+    for limit in ("Emoji at 64x64 say nothing", "equal fingerprint and equal N", "without intervals", "Times are of this machine"):
+        assert limit in text
+
+
+def test_what_a_run_may_lack_is_left_out(tmp_path):
+    run = fake_run(tmp_path / "run", model_card=None, samples={"ids": [], "prompts": []}, label=None)
+    cells = manifest_of_run(run)["cells"]
+    edit_manifest(run, cells=[{**cell, "student": None} for cell in cells])
+    page = Page(build(run))
+    assert "Teacher quality" not in page.text and "Students" not in page.text and not [t for t in page.tables if t.header[0] == "prompt"]
+    assert page.table("Table 1").header[3] == "FID ↓"
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_records_give_equal_bytes_without_torch_or_plug_ins_whatever_the_process(tmp_path):
+    import matplotlib
+
+    first = fake_run(tmp_path / "first", SIX)
+    with matplotlib.rc_context({"axes.linewidth": 9, "font.size": 30, "svg.hashsalt": "other"}):
+        expected = build(first).read_bytes()
+    assert build(first).read_bytes() == expected
+    second = fake_run(tmp_path / "elsewhere" / "second", SIX)
+    program = "import sys; from scottbench.report import build; build(sys.argv[1]); print(*sys.modules)"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    command = [sys.executable, "-c", program, str(second)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=250)
+    assert (second / "report" / "index.html").read_bytes() == expected
+    modules = ran.stdout.split()
+    assert "torch" not in modules and not [name for name in modules if name.startswith(("scottbench_", "scottbench.plugins"))]
+
+
+def test_the_page_loads_nothing_and_forbids_loading(tmp_path):
+    page = page_of(tmp_path)
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for key in ("src", "href", "srcset", "action", "background"):
+            assert attributes.get(key, "data:").startswith("data:")
+        assert not [key for key in attributes if key.startswith("on")]
+    assert "url(" not in page.html and "@import" not in page.html
+    (policy,) = [attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+
+
+def test_the_page_can_be_read_by_a_screen_reader(tmp_path):
+    page = page_of(tmp_path)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert all(attributes["alt"].strip() for attributes in page.images())
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
+    assert all("tabindex" in attributes and "role" in attributes for _, attributes in page.tags if attributes.get("class") == "scroll")
+
+
+HOSTILE = '<script>alert("x")</script>"><img src=x onerror=alert(1)>\x1b[31mred\x1b]0;title\x07\u202e{{ 7*7 }} $x_1$ &amp;'
+
+
+def test_hostile_strings_are_inert(tmp_path):
+    run = fake_run(tmp_path / "run", prompts=[HOSTILE, "a prompt"], command=f"scottbench run {HOSTILE}", limits=[HOSTILE])
+    manifest = manifest_of_run(run)
+    cells, metrics, plan = manifest["cells"], manifest["metrics"], manifest["plan"]
+    cells[0] |= {"method": HOSTILE, "options": {HOSTILE: HOSTILE}, "paper": HOSTILE}
+    cells[0]["student"]["trainer"] = HOSTILE
+    metrics[0] |= {"label": HOSTILE, "extractor_label": HOSTILE, "fingerprint": HOSTILE}
+    plan["preset"] = plan["dataset"]["name"] = plan["model"]["name"] = HOSTILE
+    environment = {HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE}}
+    edit_manifest(run, cells=cells, metrics=metrics, plan=plan, environment=environment, created=HOSTILE)
+    renamed = pl.when(pl.col("method") == "scott").then(pl.lit(HOSTILE)).otherwise(pl.col("method"))
+    for name in ("results.parquet", "timings.parquet"):
+        pl.read_parquet(run / name).with_columns(method=renamed).write_parquet(run / name)
+    page = Page(build(run))
+    assert not {"script"} & {tag for tag, _ in page.tags}
+    assert all(image["src"].startswith("data:") for image in page.images())
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
+    for character in ("\x1b", "\x07", "\u202e"):
+        assert character not in page.html
+    assert "49" not in page.table("Table 1").body[0][0] and "{{ 7*7 }}" in page.text
+    for image in page.images():
+        if image["src"].startswith("data:image/svg+xml"):
+            ElementTree.fromstring(base64.b64decode(image["src"].partition(",")[2]))
+
+
+# --- folders that are no run -----------------------------------------------------------------------------------------
+
+
+def break_run(run, how: str) -> None:
+    manifest, results = run / "manifest.json", run / "results.parquet"
+    if how == "no manifest":
+        manifest.unlink()
+    elif how == "no JSON":
+        manifest.write_text("{")
+    elif how == "not an object":
+        manifest.write_text("[]")
+    elif how == "other schema":
+        edit_manifest(run, schema="scottbench.run/2")
+    elif how == "a key missing":
+        edit_manifest(run, **{"cells": [{"method": "scott"}]})
+    elif how == "no results":
+        results.unlink()
+    elif how == "results damaged":
+        results.write_bytes(results.read_bytes()[:100])
+    elif how == "results of another run":
+        edit_results(run, steps=pl.col("steps") + 1)
+    elif how == "a column missing":
+        pl.read_parquet(results).drop("fingerprint").write_parquet(results)
+    elif how == "not writable":
+        (run / "report").write_text("a file")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no manifest", "is no run folder: it has no manifest.json"),
+        ("no JSON", "manifest.json cannot be read"),
+        ("not an object", "has schema None; this version reads scottbench.run/1"),
+        ("other schema", "has schema 'scottbench.run/2'; this version reads scottbench.run/1"),
+        ("a key missing", "manifest.json is damaged"),
+        ("no results", "results.parquet is missing: the run did not finish"),
+        ("results damaged", "results.parquet cannot be read"),
+        ("results of another run", "results.parquet has a cell that manifest.json lacks"),
+        ("a column missing", "lacks column 'fingerprint'"),
+        ("not writable", "cannot write"),
+    ],
+)
+def test_a_folder_that_is_no_finished_run_is_refused_in_one_line(tmp_path, how, message):
+    run = fake_run(tmp_path / "run")
+    break_run(run, how)
+    with pytest.raises(UsageError, match=message) as caught:
+        build(run)
+    assert "\n" not in str(caught.value)
+    assert not (run / "report" / "index.html").exists()

@@ -83,9 +83,11 @@ def verify_folder(folder: Path, what: str) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS over all files of the folder (README files too), for builders of shipped assets."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    (folder / SUMS).write_text("".join(f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files), encoding="utf-8")
+    """Write SHA256SUMS over weights, configs and vocabularies of the folder, for builders of shipped assets. READMEs and the
+    file of measured quality may change afterwards."""
+    known = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
+    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known if path.is_file()]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def gather(checks: dict[str, Callable[[], Any]]) -> dict[str, Any]:

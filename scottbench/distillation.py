@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scottbench.diffusion import Schedule, consistency_function, guidance_embedding, guide, to_x0_eps
-from scottbench.model import DiffusionModel
+from scottbench.model import DiffusionModel, fast_layout
 
 
 def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch.nn.Module:
@@ -21,7 +21,7 @@ def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch
     missing, unexpected = student.load_state_dict(unet.state_dict(), strict=False)
     assert missing == ["time_embedding.cond_proj.weight"] and not unexpected, (missing, unexpected)
     torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
-    return student.to(unet.device)
+    return fast_layout(student).to(unet.device)  # the teacher's layout: another one would round differently
 
 
 def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

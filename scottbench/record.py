@@ -123,11 +123,13 @@ def measure(work: Work, state: dict) -> None:
     plan, rows = work.plan, []
     real = {role: stored_features(work, "reference", role) for role in work.extractors}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
+    real, text, shared = by_role(plan, real), by_role(plan, text), {}
     for cell, entry in zip(plan.cells, state["cells"], strict=True):
         values = {}
         if entry["error"] is None:
             made = {role: stored_features(work, cell.id, role) for role in work.extractors}
-            values = compute(work, cell, by_role(plan, made), by_role(plan, real), by_role(plan, text), entry["failures"])
+            given = Cell(plan.n, by_role(plan, made), real, text, real_memo=shared)
+            values = compute(work, cell, given, entry["failures"])
         rows += [result_row(plan, cell, entry, metric, values.get(metric.label)) for metric in plan.metrics]
         work.progress("metrics", plan.n, cell.id)
     write_results(work.folder, rows)
@@ -147,9 +149,9 @@ def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
     return np.concatenate(chunks)
 
 
-def compute(work: Work, cell: PlannedCell, made: dict, real: dict, text: dict, failures: dict[str, str]) -> dict[str, float]:
+def compute(work: Work, cell: PlannedCell, given: Cell, failures: dict[str, str]) -> dict[str, float]:
     """Metric -> value; where one cannot be computed, `failures` gets the reason instead."""
-    given, values = Cell(work.plan.n, made, real, text), {}
+    values = {}
     for metric in work.plan.metrics:
         try:
             value = float(metric.noun.compute(given, metric.options))

@@ -17,7 +17,7 @@ from scottbench.errors import ScottbenchError
 if TYPE_CHECKING:
     import numpy as np
 
-ACCURACY = 1e-9
+ACCURACY = 1e-8
 """Share of tr S1 + tr S2 that rounding may move the distance by before the slower singular-value route is taken."""
 NEGATIVE = 1e-6
 """A negative distance down to this share of tr S1 + tr S2 is rounding and becomes 0; below it, it is an error."""
@@ -183,7 +183,7 @@ class _Spectrum:
 
 
 def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
-    """Eigenvalues of F' S2 F. Their error is about eps |S1| |S2| each, whatever their size, hence sqrt(eps) in the smallest roots."""
+    """Eigenvalues of F' S2 F. Each errs by about eps times the largest, whatever its size, hence sqrt(eps) in small roots."""
     import numpy as np
     from scipy import linalg
 
@@ -192,7 +192,7 @@ def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
         return _Spectrum(root_sum=0.0, rank=0, smallest=0.0, clipped_mass=0.0, error=0.0, route=route)
     values = linalg.eigvalsh(factor.T @ generated.covariance @ factor, overwrite_a=True, check_finite=False)
     eps = np.finfo(np.float64).eps
-    delta = eps * linalg.norm(real.covariance, check_finite=False) * linalg.norm(generated.covariance, check_finite=False)
+    delta = 4 * eps * max(values.max(), 0.0)
     clipped = values.clip(min=0)
     left_out = np.einsum("dr,de,er->r", rest, generated.covariance, rest, optimize=True).clip(min=0)
     error = 2 * float((np.sqrt(clipped + delta) - np.sqrt(clipped)).sum() + np.sqrt(left_out).sum())

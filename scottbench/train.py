@@ -289,8 +289,6 @@ def train(plugins, preset_name: str, trainer_name: str, out: Path, *, minutes: f
     loop = Loop(distillation, data, accelerator, Path(out), size, seed)
     if resume:
         loop.resume()
-    for network in (model.unet, distillation.ema, *distillation.networks.values()):
-        network.to(memory_format=torch.channels_last)  # convolutions on CPU and tensor cores are faster so
     networks = [model.unet, distillation.ema, distillation.networks["student"]]
     networks += [d.unet for d in distillation.networks.values() if hasattr(d, "unet")]
     count_evaluations(loop.state, networks)

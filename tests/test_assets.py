@@ -12,8 +12,10 @@ from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "weights").write_bytes(b"0123456789")
+    (tmp_path / "unet" / "weights.safetensors").write_bytes(b"0123456789")
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "quality.json").write_text("measured later")
+    (tmp_path / "README.md").write_text("words")
     write_sums(tmp_path)
     return tmp_path
 
@@ -29,7 +31,7 @@ def test_every_missing_file_is_named_with_size_and_fetch_line(tmp_path):
 
 @pytest.mark.parametrize("needed", [{"bytes": 11}, {"sha256": "0" * 64}])
 def test_a_file_of_another_size_or_digest_is_damaged(folder, needed):
-    path = folder / "unet" / "weights"
+    path = folder / "unet" / "weights.safetensors"
     require("model", [Needed(path, bytes=10, sha256=file_digest(path))])
     with pytest.raises(DamagedAsset, match="damaged .*weights"):
         require("model", [Needed(path, **needed)])
@@ -38,15 +40,15 @@ def test_a_file_of_another_size_or_digest_is_damaged(folder, needed):
 @pytest.mark.parametrize("damage", [b"0123456780", b"01234", None])
 def test_sums_find_a_flipped_bit_a_truncated_and_a_missing_file(folder, damage):
     verify_folder(folder, "model")
-    path = folder / "unet" / "weights"
+    path = folder / "unet" / "weights.safetensors"
     path.unlink() if damage is None else path.write_bytes(damage)
-    with pytest.raises(MissingAsset, match="unet/weights"):
+    with pytest.raises(MissingAsset, match="unet/weights.safetensors"):
         verify_folder(folder, "model")
 
 
 def test_sums_are_in_the_form_of_the_sha256sum_tool(folder):
     lines = (folder / SUMS).read_text().splitlines()
-    assert lines == [f"{file_digest(folder / name)}  {name}" for name in ("config.json", "unet/weights")]
+    assert lines == [f"{file_digest(folder / name)}  {name}" for name in ("config.json", "unet/weights.safetensors")]
     (folder / SUMS).write_text("nonsense\n")
     with pytest.raises(DamagedAsset, match="a line is not"):
         verify_folder(folder, "model")

@@ -48,7 +48,7 @@ def cli(folder, tmp_path, monkeypatch, capsys):
 def processor_seconds(*arguments: str) -> float:
     """User and system time of a Python process: what it takes on an idle machine, however busy this one is."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run([sys.executable, "-P", *arguments], check=True, stdout=subprocess.DEVNULL, timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -64,7 +64,7 @@ QUICK = [["--help"], ["--version"], [], ["run", "--help"], ["list", "methods"], 
 @pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
 def test_nothing_heavy_is_imported_to_answer_a_question_or_refuse_a_value(arguments):
     program = f"import sys; from scottbench.cli import invoke; invoke({arguments!r}); print(*sys.modules, file=sys.stderr)"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True, timeout=60)
     modules = set(found.stderr.split())
     assert "click" in modules
     assert not {"torch", "diffusers", "transformers", "polars", "matplotlib", "scipy", "open_clip"} & modules
@@ -209,7 +209,7 @@ def finished(folder, tmp_path_factory) -> tuple[Path, str, str]:
     tiny = f"q = tiny_plugin.tiny_plugins(pathlib.Path({str(folder)!r})); p.load_plugins = lambda: q; "
     program = "import pathlib, tiny_plugin, scottbench.plugins as p; " + tiny + MAIN
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    command = [sys.executable, "-c", program, "run", "-p", "tiny", "-m", "ode,hop", "-s", "1,2", "-n", "8", "-o", str(out)]
+    command = [sys.executable, "-P", "-c", program, "run", "-p", "tiny", "-m", "ode,hop", "-s", "1,2", "-n", "8", "-o", str(out)]
     found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert found.returncode == 0, found.stderr
     return out, found.stdout, found.stderr
@@ -428,8 +428,10 @@ def test_markup_and_escapes_of_a_plug_in_are_printed_as_text(folder, monkeypatch
 
 def listing(load: str) -> subprocess.Popen:
     """`scottbench list methods`, started, with an expression in place of load_plugins()."""
-    program = f"import time, scottbench.plugins as p\np.load_plugins = lambda: {load}\n{MAIN}"
-    command = [sys.executable, "-c", program, "list", "methods"]
+    # a suite started in the background of a shell hands on that Ctrl-C is ignored
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heed}\nimport time, scottbench.plugins as p\np.load_plugins = lambda: {load}\n{MAIN}"
+    command = [sys.executable, "-P", "-c", program, "list", "methods"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -296,7 +296,7 @@ def site(tmp_path_factory) -> Path:
 def scottbench(site: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])}
     program = "import sys; from scottbench.cli import main; main(sys.argv[1:])"
-    return subprocess.run([sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-P", "-c", program, *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_a_third_party_package_is_listed_with_its_name_and_version(site):

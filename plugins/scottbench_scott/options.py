@@ -36,6 +36,8 @@ class SCottOptions:
     """lora: teacher U-Net with LoRA on its decoder; full: all decoder weights; unconditional: lora without text and time; none."""
     adv_weight: float = 0.4
     """lambda of the hinge adversarial loss. Paper: 0.4."""
+    adv_scale: Literal["fixed", "gradient"] = "fixed"
+    """fixed: lambda times the loss (paper); gradient: lambda times the consistency loss's gradient norm at the student's output."""
     adv_loss: Literal["hinge", "relu"] = "hinge"
     """Student's term: -D(fake) (hinge) or relu(1 - D(fake)) (PCM)."""
     disc_input: Literal["renoise", "clean", "target"] = "renoise"

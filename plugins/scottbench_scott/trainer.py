@@ -52,10 +52,10 @@ class StochasticConsistencyDistillation:
                 logits = self.discriminate(torch.cat([real, fake.detach()]), torch.cat([c, c]), batch["uncond"], generator)
                 yield "discriminator", {"hinge": hinge(logits[:n], logits[n:])}, accuracies(logits[:n], logits[n:])
 
-        losses = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber)}
+        losses, facts = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber)}, {}
         if adversarial and batch["step"] >= o.disc_warmup:
-            losses["adversarial"] = o.adv_weight * self.generator_loss(fake, c, batch["uncond"], generator)
-        yield "student", losses, {}
+            losses["adversarial"], facts = self.adversarial_term(fake, losses["consistency"], prediction, c, batch["uncond"], generator)
+        yield "student", losses, facts
 
     def f(self, network, z, t, text, w):
         return consistency_output(network, self.teacher.schedule, self.teacher.prediction, z, t, text, w)
@@ -94,6 +94,23 @@ class StochasticConsistencyDistillation:
             return self.networks["discriminator"](x, tau, text, uncond, learn)
         tau = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(x),), generator=generator).to(x.device)
         return self.networks["discriminator"](add_noise(self.teacher.schedule, x, tau, self.normal(x, generator)), tau, text, uncond, learn)
+
+    def adversarial_term(self, fake, consistency, prediction, text, uncond, generator):
+        """The weighted adversarial loss of the student and the gradient norms of both terms at the student's output.
+
+        The gradient is taken at the output first, where its size can be seen and set, and handed on to the student by a term
+        that is linear in the output: one pass through the discriminator serves both.
+        """
+        leaf = fake.detach().requires_grad_()
+        loss = self.generator_loss(leaf, text, uncond, generator)
+        (adversarial,) = torch.autograd.grad(loss, leaf)
+        (consistent,) = torch.autograd.grad(consistency, prediction, retain_graph=True)
+        norms = {"consistency_gradient": float(consistent.norm()), "adversarial_gradient": float(adversarial.norm())}
+        weight = self.options.adv_weight
+        if self.options.adv_scale == "gradient":
+            weight *= norms["consistency_gradient"] / max(norms["adversarial_gradient"], 1e-12)
+        linear = (fake * adversarial).sum()
+        return weight * (loss.detach() + linear - linear.detach()), norms
 
     def generator_loss(self, fake, text, uncond, generator):
         """-E[D(fake)] (hinge) or E[relu(1 - D(fake))]; gradients reach the student only."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scottbench.diffusion import guidance_embedding
+from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged, UsageError
 from scottbench.model import open_pipeline
@@ -154,6 +154,26 @@ def test_the_student_term_reaches_the_student_only(teacher):
     losses["adversarial"].backward()
     assert all(p.grad is None for p in scott.networks['discriminator'].trainable)
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in scott.networks["student"].parameters())
+
+
+def test_the_adversarial_gradient_is_lambda_times_the_consistency_gradient_where_asked(teacher):
+    """adv_scale = gradient: at the student's output the two gradients' norms are in the ratio lambda; fixed: the plain gradient."""
+    for scale in ("fixed", "gradient"):
+        scott = StochasticConsistencyDistillation(Context(copy.deepcopy(teacher), "cpu"), SCottOptions(disc_rank=4, adv_scale=scale))
+        torch.manual_seed(0)
+        torch.nn.init.normal_(scott.networks["discriminator"].head.weight)
+        prediction = torch.randn(4, 4, 8, 8, requires_grad=True)
+        target = torch.randn(4, 4, 8, 8)
+        b = batch(teacher)
+        consistency = pseudo_huber(prediction, target)
+        term, norms = scott.adversarial_term(prediction, consistency, prediction, b["text"], b["uncond"], torch.Generator().manual_seed(1))
+        (got,) = torch.autograd.grad(term, prediction)
+        if scale == "gradient":
+            assert float(got.norm()) == pytest.approx(0.4 * norms["consistency_gradient"], rel=1e-4)
+        else:
+            plain = 0.4 * scott.generator_loss(prediction, b["text"], b["uncond"], torch.Generator().manual_seed(1))
+            (expected,) = torch.autograd.grad(plain, prediction)
+            assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6) and float(term.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
 
 
 def test_invariant_21_ema_in_closed_form():

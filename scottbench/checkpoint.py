@@ -61,7 +61,10 @@ def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generat
         for i, tensor in members.items():
             stored = flat.get(f"{group}/{i}")
             if stored is None or stored.shape != tensor.shape:
-                raise UsageError(f"the checkpoint {folder} was made with other options (its {group} network differs). Give the same options, or another --out.")
+                raise UsageError(
+                    f"the checkpoint {folder} was made with other options (its {group} network differs). "
+                    "Give the same options, or another --out."
+                )
             tensor.data.copy_(stored)
     for role, optimizer in optimizers.items():
         template = optimizer.state_dict()

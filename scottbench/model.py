@@ -95,7 +95,9 @@ class DiffusionModel:
 
     def embed(self, prompts: list[str]) -> Tensor:
         """`encode_prompts` with gradients left on, for trainers that keep the text encoder trainable."""
-        tokens = self.tokenizer(prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt")
+        tokens = self.tokenizer(
+            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
         return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
     def network(self, z: Tensor, t: int | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
@@ -169,14 +171,20 @@ def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
     `DiffusionModel.with_student`."""
     facts = read_student(folder)
     if facts["trainer"] != trainer:
-        raise UsageError(f"{folder} holds a student of '{facts['trainer']}', not of '{trainer}'. Give a folder made by: scottbench train {trainer}")
+        raise UsageError(
+            f"{folder} holds a student of '{facts['trainer']}', not of '{trainer}'. Give a folder made by: scottbench train {trainer}"
+        )
     if facts["teacher_digest"] != teacher_digest:
         raise DamagedAsset(
-            f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, but this preset's model has {teacher_digest[:12]}. "
-            f"Train again: scottbench train {trainer}")
+            f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, "
+            f"but this preset's model has {teacher_digest[:12]}. Train again: scottbench train {trainer}"
+        )
     digest = weights_digest(folder / "unet")
     if digest != facts["weights_digest"]:
-        raise DamagedAsset(f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. Restore the folder or train again.")
+        raise DamagedAsset(
+            f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. "
+            "Restore the folder or train again."
+        )
     return facts
 
 
@@ -211,9 +219,8 @@ def _load(cls, folder: Path, dtype: torch.dtype, **arguments):
 def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None) -> DiffusionModel:
     """Any Stable Diffusion 1.x / 2.x pipeline folder as a DiffusionModel. Safety checker and feature extractor are not
     loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for `weights_digest`."""
-    from transformers import CLIPTextModel, CLIPTokenizer
-
     import diffusers
+    from transformers import CLIPTextModel, CLIPTokenizer
 
     folder = Path(folder)
     verify_folder(folder, f"model {folder.name}")

@@ -79,7 +79,6 @@ def default_folder(plan: Plan) -> Path:
 
 def run_cells(work: Work, state: dict) -> None:
     """Reference, prompts, then cell after cell. Each set of weights is opened once."""
-    import torch
 
     torch.set_flush_denormal(True)  # subnormal activations, frequent on white, cost a CPU many times a normal product
     students: dict[Path, DiffusionModel] = {}

@@ -61,7 +61,12 @@ class Data:
     held_out: torch.Tensor
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator, device: str) -> dict:
-        return {"latents": self.latents[indices].to(device), "text": self.text[indices].to(device), "uncond": self.uncond.to(device), "generator": generator}
+        return {
+            "latents": self.latents[indices].to(device),
+            "text": self.text[indices].to(device),
+            "uncond": self.uncond.to(device),
+            "generator": generator,
+        }
 
 
 @dataclass
@@ -79,7 +84,10 @@ def prepare_data(model: DiffusionModel, items, batch_size: int, seed: int, progr
     n = len(items.ids)
     held = min(HELD_OUT, n // 10)
     if n - held < batch_size:
-        raise UsageError(f"the training split has {n} items ({n - held} after {held} held out), fewer than one batch of {batch_size}. Use --batch-size {max(1, n - held)} or less.")
+        raise UsageError(
+            f"the training split has {n} items ({n - held} after {held} held out), "
+            f"fewer than one batch of {batch_size}. Use --batch-size {max(1, n - held)} or less."
+        )
     latents, text = [], []
     for start in range(0, n, 64):
         index = range(start, min(start + 64, n))
@@ -145,7 +153,12 @@ class Loop:
         self.state = State()
         self.parameters = {r: [p for p in net.parameters() if p.requires_grad] for r, net in distillation.networks.items()}
         self.optimizers = {
-            role: torch.optim.AdamW(self.parameters[role], lr=distillation.learning_rates[role], betas=distillation.betas.get(role, (0.9, 0.999)), weight_decay=0.0)
+            role: torch.optim.AdamW(
+                self.parameters[role],
+                lr=distillation.learning_rates[role],
+                betas=distillation.betas.get(role, (0.9, 0.999)),
+                weight_decay=0.0,
+            )
             for role in distillation.networks
         }
         for role, network in distillation.networks.items():
@@ -160,7 +173,10 @@ class Loop:
             for term, value in losses.items():
                 logged[f"{role}/{term}"] = float(value.detach())
                 if not math.isfinite(logged[f"{role}/{term}"]):
-                    raise TrainingDiverged(f"step {self.state.step}: the {role}'s {term} loss is {logged[f'{role}/{term}']}; the last checkpoint in {self.out} is kept. Lower the learning rate (-O lr=...) and --resume.")
+                    raise TrainingDiverged(
+                        f"step {self.state.step}: the {role}'s {term} loss is {logged[f'{role}/{term}']}; "
+                        f"the last checkpoint in {self.out} is kept. Lower the learning rate (-O lr=...) and --resume."
+                    )
             optimizer = self.optimizers[role]
             for group in optimizer.param_groups:
                 group["lr"] = self.distillation.learning_rates[role] * scale
@@ -169,7 +185,9 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if role == "student":
-                update_ema(self.distillation.ema, self.accelerator.unwrap_model(self.distillation.networks["student"]), self.distillation.ema_decay)
+                update_ema(
+                    self.distillation.ema, self.accelerator.unwrap_model(self.distillation.networks["student"]), self.distillation.ema_decay
+                )
             logged |= {f"{role}/{k}": v for k, v in facts.items()}
         return logged
 
@@ -191,7 +209,12 @@ class Loop:
                 if self.state.step % evaluate_every == 0:
                     logged |= self.held_out()
                 if self.state.step % log_every == 0 or self.state.step == 1 or any(k.startswith("evaluate/") for k in logged):
-                    line = {"step": self.state.step, "seconds": round(self.state.seconds, 2), "lr_scale": round(scale, 5), **{k: round(v, 6) for k, v in logged.items()}}
+                    line = {
+                        "step": self.state.step,
+                        "seconds": round(self.state.seconds, 2),
+                        "lr_scale": round(scale, 5),
+                        **{k: round(v, 6) for k, v in logged.items()},
+                    }
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                 progress("train", self.state.step, budget, self.state.seconds, logged)
@@ -217,7 +240,9 @@ class Loop:
 def count_evaluations(state: State, networks) -> None:
     """Counts the images that pass through every U-Net given."""
     for network in {id(n): n for n in networks}.values():
-        network.register_forward_hook(lambda module, arguments, output: setattr(state, "evaluations", state.evaluations + len(arguments[0])))
+        network.register_forward_hook(
+            lambda module, arguments, output: setattr(state, "evaluations", state.evaluations + len(arguments[0]))
+        )
 
 
 def export(loop: Loop, facts: dict) -> None:
@@ -227,16 +252,31 @@ def export(loop: Loop, facts: dict) -> None:
     # safetensors refuses the channels-last layout of training
     student = copy.deepcopy(loop.distillation.ema).half().to(memory_format=torch.contiguous_format)
     student.save_pretrained(loop.out / "unet", safe_serialization=True)
-    facts = {"schema": "scottbench.student/1", **facts, **loop.distillation.student_config(), "weights": "ema", "steps": loop.state.step,
-             "samples_seen": loop.state.step * loop.batch_size, "minutes": round(loop.state.seconds / 60, 2), "network_evaluations": loop.state.evaluations}
+    facts = {
+        "schema": "scottbench.student/1",
+        **facts,
+        **loop.distillation.student_config(),
+        "weights": "ema",
+        "steps": loop.state.step,
+        "samples_seen": loop.state.step * loop.batch_size,
+        "minutes": round(loop.state.seconds / 60, 2),
+        "network_evaluations": loop.state.evaluations,
+    }
     facts["weights_digest"] = weights_digest(loop.out / "unet")
     (loop.out / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
 def configuration(preset: str, trainer: str, options, teacher: DiffusionModel, data_digest: str, batch_size: int, seed: int) -> dict:
     """What a resumed training must share with the one it continues; also the head of student.json."""
-    return {"trainer": trainer, "preset": preset, "options": asdict(options), "teacher_digest": teacher.digest, "dataset_digest": data_digest,
-            "batch_size": batch_size, "seed": seed}
+    return {
+        "trainer": trainer,
+        "preset": preset,
+        "options": asdict(options),
+        "teacher_digest": teacher.digest,
+        "dataset_digest": data_digest,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
@@ -245,10 +285,14 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
     if path.is_file():
         found = json.loads(path.read_text())
         if not resume:
-            raise UsageError(f"{out} already holds a training of '{found.get('trainer')}'. Continue it with --resume, or give another --out.")
+            raise UsageError(
+                f"{out} already holds a training of '{found.get('trainer')}'. Continue it with --resume, or give another --out."
+            )
         different = sorted(k for k in config if found.get(k) != json.loads(json.dumps(config[k])))
         if different:
-            raise UsageError(f"{out} was trained with another configuration ({', '.join(different)} differ). Give the same one, or another --out.")
+            raise UsageError(
+                f"{out} was trained with another configuration ({', '.join(different)} differ). Give the same one, or another --out."
+            )
     elif resume:
         raise UsageError(f"nothing to resume at {out}: no training.json. Start without --resume.")
     try:
@@ -258,8 +302,21 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
         raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
 
 
-def train(plugins, preset_name: str, trainer_name: str, out: Path, *, minutes: float | None = None, max_steps: int | None = None,
-          batch_size: int | None = None, resume: bool = False, options: dict | None = None, seed: int = 0, device: str = "cpu", progress=None) -> Path:
+def train(
+    plugins,
+    preset_name: str,
+    trainer_name: str,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    resume: bool = False,
+    options: dict | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress=None,
+) -> Path:
     """Trains a student of the preset's model on its dataset's training split and exports it to `out`.
 
     options: name -> text, over the preset's [train.options.NAME], over the trainer's defaults. Returns `out`.
@@ -271,7 +328,9 @@ def train(plugins, preset_name: str, trainer_name: str, out: Path, *, minutes: f
     preset = plugins.find("preset", preset_name).noun
     trainer = plugins.find("trainer", trainer_name).noun
     settings = preset.train
-    chosen = make_options(trainer.options, {**settings.get("options", {}).get(trainer_name, {}), **(options or {})}, f"trainer '{trainer_name}'")
+    chosen = make_options(
+        trainer.options, {**settings.get("options", {}).get(trainer_name, {}), **(options or {})}, f"trainer '{trainer_name}'"
+    )
     size = settings.get("batch_size", 32) if batch_size is None else batch_size
     if minutes is None and max_steps is None:
         minutes = settings.get("minutes", 30.0)
@@ -293,5 +352,14 @@ def train(plugins, preset_name: str, trainer_name: str, out: Path, *, minutes: f
     networks += [d.unet for d in distillation.networks.values() if hasattr(d, "unet")]
     count_evaluations(loop.state, networks)
     loop.run(Budget(minutes, max_steps), report)
-    export(loop, {**config, "held_out_items": len(data.held_out), "threads": torch.get_num_threads(), "torch": torch.__version__, "numpy": np.__version__})
+    export(
+        loop,
+        {
+            **config,
+            "held_out_items": len(data.held_out),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )
     return Path(out)

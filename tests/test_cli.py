@@ -192,6 +192,17 @@ def test_a_missing_pipeline_folder_is_exit_code_3_and_names_what_is_missing(cli,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_missing_is_named_one_file_a_line(cli, monkeypatch):
+    from scottbench.errors import MissingAsset
+
+    def nothing_here(*arguments):
+        raise MissingAsset("model 'tiny' cannot be used:\n  missing a.safetensors (3.4 GB)\n  missing b.json")
+
+    monkeypatch.setattr("scottbench.plan.make_plan", nothing_here)
+    assert cli("run", "-p", "tiny") == (
+        3, "", "error: model 'tiny' cannot be used:\n  missing a.safetensors (3.4 GB)\n  missing b.json\n")  # fmt: skip
+
+
 def test_an_error_message_cannot_steer_the_terminal(cli):
     code, _, err = cli("run", "-p", "tiny", "-m", "x\x1b]0;owned\x07\x1b[2Jy")
     assert code == 2
@@ -304,6 +315,22 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys
     assert captured.out == ""
     assert f"--out runs/{made.name}" in captured.err
     assert "error: interrupted" in captured.err
+
+
+def test_the_embedded_default_runs_end_to_end(tmp_path):
+    """What `scottbench run` promises without any flag but --limit: two students, six metrics, a report, two network calls an image."""
+    command = [sys.executable, "-P", "-c", MAIN, "run", "--limit", "32", "--json", "-q"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=280)
+    assert (found.returncode, found.stderr) == (0, "")
+    document = json.loads(found.stdout)
+    values = {(row["method"], row["metric"]): row["value"] for row in document["results"]}
+    metrics = {"fid", "clip_score", "coverage", "precision", "recall", "density"}
+    assert set(values) == {(method, metric) for method in ("scott", "cd") for metric in metrics}
+    assert all(0 <= values[method, "coverage"] <= 1 and values[method, "fid"] > 0 for method in ("scott", "cd"))
+    assert {(row["steps"], row["nfe"], row["n"], row["dataset"]) for row in document["results"]} == {(2, 2, 32, "emoji5k")}
+    (made,) = (tmp_path / "runs").iterdir()
+    assert document["run"] == f"runs/{made.name}"
+    assert (made / "report" / "index.html").stat().st_size > 10_000
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

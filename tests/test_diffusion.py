@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from scottbench.diffusion import (
     Schedule,
     add_noise,
@@ -24,7 +25,15 @@ from scottbench.diffusion import (
 )
 
 SD = Schedule.scaled_linear()
-SD_CONFIG = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+SD_CONFIG = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    num_train_timesteps=1000,
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
 
 
 def tensors(n=4, seed=0):

@@ -12,7 +12,9 @@ class SCottOptions:
     """SDE sub-steps between t_n and t_m. Paper: 3."""
     solver: Literal["er-sde", "ddim", "ode"] = "er-sde"
     """er-sde: rho from a noise function; ddim: DDIM(eta); ode: no noise (CD's teacher, in h sub-steps)."""
-    noise_function: Literal["x", "x^1.5", "x^2", "x^2.5", "x(exp(-1/x)+10)", "x^0.9*log10(1+100x^1.5)", "x(exp(x^0.3)+10)"] = "x(exp(x^0.3)+10)"
+    noise_function: Literal[
+        "x", "x^1.5", "x^2", "x^2.5", "x(exp(-1/x)+10)", "x^0.9*log10(1+100x^1.5)", "x(exp(x^0.3)+10)"
+    ] = "x(exp(x^0.3)+10)"
     """phi of ER-SDE, by formula. Paper: "function 5", read as the solver's default SDE_5 (methods.md 3.2)."""
     strength: float = 1.0
     """Exponent a of rho: 0 is the ODE, 1 the noise function as published."""

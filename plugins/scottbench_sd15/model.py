@@ -62,9 +62,10 @@ def open_sd15(device: str = "cpu", dtype: str = "float32"):
             )
         return open_pipeline(folder, device, dtype)
     try:
-        require("model 'sd15'", [Needed(folder / name, bytes=size) for name, size in BYTES.items()])
+        require(f"model 'sd15' in {folder}", [Needed(folder / name, bytes=size) for name, size in BYTES.items()])
         return open_pipeline(folder, device, dtype, SHA256)
     except DamagedAsset as error:
         raise DamagedAsset(f"{error}\n  fetch {TOTAL} again: {FETCH} --force-download") from None
     except MissingAsset as error:
-        raise MissingAsset(f"{error}\n  fetch {TOTAL}: {FETCH}") from None
+        short = str(error).replace(f"missing {folder}{os.sep}", "missing ")  # the folder's name is long, and in the first line
+        raise MissingAsset(f"{short}\n  fetch {TOTAL}: {FETCH}") from None

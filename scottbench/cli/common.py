@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,9 +17,8 @@ class Terminated(BaseException):
 
 
 def fail(message: str, code: int) -> int:
-    """Print one error line on stderr; gives back the exit code."""
-    text = re.sub(r"\s*\n\s*", " ", printable(message).strip())
-    print(f"error: {text}", file=sys.stderr)
+    """Print an error on stderr, one line or a line for each missing file; gives back the exit code."""
+    print(f"error: {printable(message).strip()}", file=sys.stderr)
     return code
 
 

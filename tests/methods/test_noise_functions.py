@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from scottbench.diffusion import Schedule, rho_ddim
 from scottbench_scott.noise_functions import LOG_PSI, rho_er_sde
+
+from scottbench.diffusion import Schedule, rho_ddim
 
 SD = Schedule.scaled_linear()
 SDE_5 = "x(exp(x^0.3)+10)"
@@ -15,7 +16,9 @@ def noise_std(s, t, rho):
     return SD.sigma(t) * math.sqrt(1 - float(rho) ** 2)
 
 
-@pytest.mark.parametrize("s, t, sde_5, power", [(999, 975, 0.2904, 0.5891), (999, 991, 0.1738, 0.3663), (503, 479, 0.0952, 0.3847), (103, 79, 0.0314, 0.1793)])
+@pytest.mark.parametrize(
+    "s, t, sde_5, power", [(999, 975, 0.2904, 0.5891), (999, 991, 0.1738, 0.3663), (503, 479, 0.0952, 0.3847), (103, 79, 0.0314, 0.1793)]
+)
 def test_noise_of_one_step_has_the_published_size(s, t, sde_5, power):
     assert noise_std(s, t, rho_er_sde(SD, s, t, SDE_5)) == pytest.approx(sde_5, abs=6e-5)
     assert noise_std(s, t, rho_er_sde(SD, s, t, "x^2.5")) == pytest.approx(power, abs=6e-5)

@@ -9,13 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scottbench.diffusion import guidance_embedding, pseudo_huber
-from scottbench.distillation import update_ema
-from scottbench.errors import TrainingDiverged, UsageError
-from scottbench.model import open_pipeline
-from scottbench.nouns import Dataset, Model, Sampling
-from scottbench.presets import Preset
-from scottbench.train import Context, train
 from scottbench_cd import register_methods as cd_methods
 from scottbench_cd import register_trainers as cd_trainers
 from scottbench_cd.options import CDOptions
@@ -26,6 +19,14 @@ from scottbench_scott.discriminator import Discriminator, trainable_share
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation, accuracies, hinge
 from tiny import tiny_pipeline
+
+from scottbench.diffusion import guidance_embedding, pseudo_huber
+from scottbench.distillation import update_ema
+from scottbench.errors import TrainingDiverged, UsageError
+from scottbench.model import open_pipeline
+from scottbench.nouns import Dataset, Model, Sampling
+from scottbench.presets import Preset
+from scottbench.train import Context, train
 
 FAST = {"lr": 1e-3, "w_min": 0.0, "w_max": 2.0}
 
@@ -54,8 +55,11 @@ class Registry:
 
     def __init__(self, pipeline):
         preset = Preset("tiny", "", "tiny", "items", [], [], [1], train={"batch_size": 4})
-        nouns = {("preset", "tiny"): preset, ("model", "tiny"): Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)),
-                 ("dataset", "items"): Dataset("items", "", lambda split: Items())}
+        nouns = {
+            ("preset", "tiny"): preset,
+            ("model", "tiny"): Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)),
+            ("dataset", "items"): Dataset("items", "", lambda split: Items()),
+        }
         self.nouns = nouns | {("trainer", t.name): t for t in [*cd_trainers(), *scott_trainers()]}
 
     def find(self, kind, name):
@@ -65,7 +69,13 @@ class Registry:
 def batch(teacher, n=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     text = teacher.embed(["a red apple", "a blue fish", "a green star", "the dark moon"][:n])
-    return {"latents": torch.randn(n, 4, 8, 8, generator=generator), "text": text, "uncond": teacher.embed([""]), "generator": generator, "step": 0}
+    return {
+        "latents": torch.randn(n, 4, 8, 8, generator=generator),
+        "text": text,
+        "uncond": teacher.embed([""]),
+        "generator": generator,
+        "step": 0,
+    }
 
 
 def test_invariant_12_student_equals_teacher_at_the_start_for_every_guidance(teacher):
@@ -108,7 +118,9 @@ def test_invariant_19_a_fresh_discriminator_says_nothing(teacher, pipeline):
     assert role == "discriminator" and float(losses["hinge"].detach()) == 2.0 and facts["accuracy"] == 0.5
     role, losses, _ = next(steps)
     assert role == "student" and float(losses["adversarial"].detach()) == 0.0
-    relu = StochasticConsistencyDistillation(Context(open_pipeline(pipeline), "cpu"), SCottOptions(disc_rank=4, adv_loss="relu", discriminator="full"))
+    relu = StochasticConsistencyDistillation(
+        Context(open_pipeline(pipeline), "cpu"), SCottOptions(disc_rank=4, adv_loss="relu", discriminator="full")
+    )
     assert float(list(relu.step(batch(teacher)))[1][1]["adversarial"].detach()) == pytest.approx(0.4)
 
 
@@ -150,9 +162,9 @@ def test_invariant_20_only_the_decoder_learns(teacher, kind):
 def test_the_student_term_reaches_the_student_only(teacher):
     scott = StochasticConsistencyDistillation(Context(teacher, "cpu"), SCottOptions(disc_rank=4))
     torch.nn.init.normal_(scott.networks["discriminator"].head.weight)
-    *_, (role, losses, _) = scott.step(batch(teacher))
+    *_, (_, losses, _) = scott.step(batch(teacher))
     losses["adversarial"].backward()
-    assert all(p.grad is None for p in scott.networks['discriminator'].trainable)
+    assert all(p.grad is None for p in scott.networks["discriminator"].trainable)
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in scott.networks["student"].parameters())
 
 
@@ -173,7 +185,9 @@ def test_the_adversarial_gradient_is_lambda_times_the_consistency_gradient_where
         else:
             plain = 0.4 * scott.generator_loss(prediction, b["text"], b["uncond"], torch.Generator().manual_seed(1))
             (expected,) = torch.autograd.grad(plain, prediction)
-            assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6) and float(term.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+            assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6) and float(term.detach()) == pytest.approx(
+                float(plain.detach()), rel=1e-5
+            )
 
 
 def test_invariant_21_ema_in_closed_form():
@@ -185,8 +199,16 @@ def test_invariant_21_ema_in_closed_form():
         assert torch.allclose(p, q + 0.95**7 * (r - q), atol=1e-12)
 
 
-@pytest.mark.parametrize("name, options", [("cd", {}), ("cd", {"huber": "norm"}), ("scott", {"disc_rank": "4"}), ("scott", {"disc_rank": "4", "solver": "ddim", "disc_input": "target", "t_sampling": "uniform"}),
-                                           ("scott", {"discriminator": "full", "disc_input": "clean", "disc_steps": "2", "h": "2"})])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("cd", {}),
+        ("cd", {"huber": "norm"}),
+        ("scott", {"disc_rank": "4", "adv_scale": "gradient"}),
+        ("scott", {"disc_rank": "4", "solver": "ddim", "disc_input": "target", "t_sampling": "uniform"}),
+        ("scott", {"discriminator": "full", "disc_input": "clean", "disc_steps": "2", "h": "2"}),
+    ],
+)
 def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
     out = train(Registry(pipeline), "tiny", name, tmp_path / "s", max_steps=3, options={**FAST, **options})
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -201,7 +223,13 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
     (method,) = {"cd": cd_methods, "scott": scott_methods}[name]()
     text = student.encode_prompts(["a red apple"] * 2)
     with torch.no_grad():
-        run = Sampling(student.denoiser(text, student.encode_prompts([""]), 2.0), lambda k: torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(k)), student.schedule, 2, None)
+        run = Sampling(
+            student.denoiser(text, student.encode_prompts([""]), 2.0),
+            lambda k: torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(k)),
+            student.schedule,
+            2,
+            None,
+        )
         latents = method.sample(run)
     assert latents.shape == (2, 4, 8, 8) and torch.isfinite(latents).all() and student.evaluations == 4
     with pytest.raises(UsageError, match="student of"):

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+import scottbench_cd
 import scottbench_metrics
 import scottbench_sd15
 import scottbench_solvers
 import tiny
 from PIL import Image
+from scottbench_sd15.coco import open_coco2017
 from sd15_files import CHOSEN, add_unused, coco_folder, make_old, new_pipeline
 
 from scottbench import resolve
@@ -25,6 +27,7 @@ from scottbench.plan import RunRequest, make_plan
 from scottbench.plugins import load_plugins
 from scottbench.presets import read_preset
 from scottbench.run import auto_batch, execute
+from scottbench.train import train
 
 TOML = scottbench_sd15.HERE / "sd15.toml"
 TINY_EVALUATORS = """
@@ -54,7 +57,7 @@ def plugins(tmp_path_factory):
     extra = types.ModuleType("stand_in")
     extra.register_presets = hookimpl(lambda: [root / "stand-in.toml"])
     extra.register_presets.__name__ = "register_presets"
-    modules = [scottbench_sd15, scottbench_solvers, scottbench_metrics, extra]
+    modules = [scottbench_sd15, scottbench_solvers, scottbench_cd, scottbench_metrics, extra]
     loaded = load_plugins(
         [
             types.SimpleNamespace(name=module.__name__, value=module.__name__, load=lambda module=module: module, dist=None)
@@ -116,6 +119,19 @@ def test_reference_images_are_the_squares_and_the_page_is_there(finished):
     assert json.loads((folder / "manifest.json").read_text())["status"] == "complete"
     page = (folder / "report" / "index.html").read_text()
     assert "tiny image features" in page and "a red apple and a pear" in page
+
+
+def test_a_student_trained_on_the_training_split_is_sampled(plugins, files, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCOTTBENCH_SD15", str(files / "model"))
+    monkeypatch.setenv("SCOTTBENCH_COCO2017", str(coco_folder(tmp_path / "coco")))
+    coco_folder(tmp_path / "coco", "train2017")
+    student = train(plugins, "stand-in", "cd", tmp_path / "cd", max_steps=2, batch_size=2)
+    request = RunRequest("stand-in", methods=["cd"], metrics=["clip_score"], students={"cd": str(student)}, limit=2, device="cpu")
+    folder = execute(make_plan(plugins, request), plugins, tmp_path / "run", None, lambda event: None)
+    (row,) = polars.read_parquet(folder / "results.parquet").to_dicts()
+    assert (row["nfe"], row["guidance_scale"], row["n"]) == (2, 8.0, 2) and np.isfinite(row["value"])
+    facts = json.loads((student / "student.json").read_text())
+    assert facts["dataset_digest"] == open_coco2017("train").digest and (facts["w_min"], facts["w_max"]) == (2, 14)
 
 
 def test_students_that_are_missing_are_named_with_the_line_that_trains_them(plugins, files, monkeypatch, tmp_path):

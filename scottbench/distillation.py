@@ -17,7 +17,9 @@ def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch
     """
     from diffusers import UNet2DConditionModel
 
-    student = UNet2DConditionModel.from_config({**unet.config, "time_cond_proj_dim": embedding_dim})
+    # without `_use_default_values`: where an old config.json does not name a key, diffusers would undo the change of it
+    config = {key: value for key, value in unet.config.items() if key != "_use_default_values"}
+    student = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": embedding_dim})
     missing, unexpected = student.load_state_dict(unet.state_dict(), strict=False)
     assert missing == ["time_embedding.cond_proj.weight"] and not unexpected, (missing, unexpected)
     torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)

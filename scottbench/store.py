@@ -62,7 +62,7 @@ def writing(path: Path) -> Iterator[None]:
                 "run folder.") from None
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
             raise UsageError(f"cannot write {path}: {error.strerror}. Name a folder that is writable with --out.") from None
-        if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
             raise UsageError(f"{path} cannot be a run folder: {error.strerror}. Name another with --out.") from None
         raise
 

@@ -125,7 +125,7 @@ def test_a_student_trained_on_the_training_split_is_sampled(plugins, files, monk
     monkeypatch.setenv("SCOTTBENCH_SD15", str(files / "model"))
     monkeypatch.setenv("SCOTTBENCH_COCO2017", str(coco_folder(tmp_path / "coco")))
     coco_folder(tmp_path / "coco", "train2017")
-    student = train(plugins, "stand-in", "cd", tmp_path / "cd", max_steps=2, batch_size=2)
+    student = train(plugins, "stand-in", "cd", tmp_path / "cd", max_steps=1, batch_size=1)
     request = RunRequest("stand-in", methods=["cd"], metrics=["clip_score"], students={"cd": str(student)}, limit=2, device="cpu")
     folder = execute(make_plan(plugins, request), plugins, tmp_path / "run", None, lambda event: None)
     (row,) = polars.read_parquet(folder / "results.parquet").to_dicts()

@@ -15,6 +15,8 @@ from scottbench.names import did_you_mean, is_name
 EXTRACTOR_KEYS = ("kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "label", "bytes", "sha256", "same_as")
 TRAIN_KEYS = ("batch_size", "minutes", "options")
 
+DTYPES = ("float32", "float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -85,6 +87,8 @@ def read_preset(path: Path) -> Preset:
 def _check(preset: Preset, path: Path) -> None:
     if not is_name(preset.name):
         raise UsageError(f"preset {path}: name {preset.name!r} may have letters, digits, '_', '.' and '-' only")
+    if preset.dtype not in DTYPES:
+        raise UsageError(f"preset {path}: dtype must be one of {', '.join(DTYPES)}, found {preset.dtype!r}.{did_you_mean(preset.dtype, DTYPES)}")
     if not preset.steps or min(preset.steps) < 1:
         raise UsageError(f"preset {path}: steps must be numbers of at least 1, found {preset.steps}")
     tables = [("train", preset.train, TRAIN_KEYS)]

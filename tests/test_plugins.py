@@ -264,6 +264,7 @@ def test_a_preset_is_read_with_its_folder(tmp_path):
         (PRESET + "[extractors.image]\nkindd = 1", "unknown key 'kindd' in [extractors.image]. Did you mean 'kind'?"),
         (PRESET + '[extractors.clip]\nsame_as = "image"', "is the same as 'image', which is not there"),
         (PRESET + "[train]\nminuts = 1", "unknown key 'minuts' in [train]. Did you mean 'minutes'?"),
+        (PRESET + 'dtype = "float23"', "dtype must be one of float32, float16, bfloat16, found 'float23'. Did you mean 'float32'?"),
         (PRESET + "[guidance]\na = true", "'guidance' must be a table"),
         ("name = ", "cannot be read"),
     ],

@@ -176,12 +176,11 @@ class Run:
                     export(self.copy(self.average.state), self.arguments.work, self.arguments.out)
 
     def finish(self) -> None:
-        """Export the averaged or the raw weights, whichever predicts held-out noise better."""
-        choices = {"average": self.copy(self.average.state), "raw": self.copy(self.model.state_dict())}
-        losses = {name: held_out_loss(model, self.alphas, *self.held_out) for name, model in choices.items()}
-        best = min(losses, key=losses.get)
-        export(choices[best], self.arguments.work, self.arguments.out)
-        common.log(f"held-out loss {losses}; exported the {best} weights of step {self.step}")
+        """Export the averaged weights. The losses on evaluation pairs are logged and decide nothing."""
+        models = {"average": self.copy(self.average.state), "raw": self.copy(self.model.state_dict())}
+        losses = {name: held_out_loss(model, self.alphas, *self.held_out) for name, model in models.items()}
+        export(models["average"], self.arguments.work, self.arguments.out)
+        common.log(f"held-out loss {losses}; exported the averaged weights of step {self.step}")
 
 
 def main() -> None:

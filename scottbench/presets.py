@@ -88,7 +88,8 @@ def _check(preset: Preset, path: Path) -> None:
     if not is_name(preset.name):
         raise UsageError(f"preset {path}: name {preset.name!r} may have letters, digits, '_', '.' and '-' only")
     if preset.dtype not in DTYPES:
-        raise UsageError(f"preset {path}: dtype must be one of {', '.join(DTYPES)}, found {preset.dtype!r}.{did_you_mean(preset.dtype, DTYPES)}")
+        hint = did_you_mean(preset.dtype, DTYPES)
+        raise UsageError(f"preset {path}: dtype must be one of {', '.join(DTYPES)}, found {preset.dtype!r}.{hint}")
     if not preset.steps or min(preset.steps) < 1:
         raise UsageError(f"preset {path}: steps must be numbers of at least 1, found {preset.steps}")
     tables = [("train", preset.train, TRAIN_KEYS)]

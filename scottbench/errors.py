@@ -35,6 +35,18 @@ class Incomplete(ScottbenchError):
     exit_code = 4
 
 
+class Mismatch(ScottbenchError):
+    """Records that must not be put together: values of different N or fingerprints, other prompts. Exit code 5."""
+
+    exit_code = 5
+
+
+class GateNotMet(ScottbenchError):
+    """What `--gate` asks for does not hold. Exit code 6."""
+
+    exit_code = 6
+
+
 class TrainingDiverged(ScottbenchError):
     """A loss term became NaN or infinite; the last good checkpoint is kept. Exit code 1."""
 
@@ -45,6 +57,8 @@ EXIT_CODES = {
     2: "usage: unknown name, wrong value, unusable folder",
     3: "missing prerequisite: weights, data or a package absent or damaged",
     4: "incomplete but resumable (disk full)",
+    5: "integrity mismatch: different N, fingerprints or prompts",
+    6: "gate not met (compare --gate, claims --gate)",
     130: "interrupted by Ctrl-C; finished chunks are kept",
     143: "terminated (SIGTERM); finished chunks are kept",
 }

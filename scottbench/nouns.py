@@ -193,6 +193,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Influence:
+    """First-order influence of every item on a metric's value; each array has mean 0 (Hampel 1974)."""
+
+    generated: np.ndarray
+    """(n,) float64."""
+    real: np.ndarray | None
+    """(m,) float64; None where the reference does not enter the value."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """Features of a cell to one number."""
 
@@ -212,6 +222,12 @@ class Metric:
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
+    influence: Callable[[Cell, Any], Influence] | None = None
+    """(Cell, options) -> Influence, for intervals and paired tests; None = from `items`, else by a jackknife of `compute`."""
+    items: Callable[[Cell, Any], np.ndarray] | None = None
+    """(Cell, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """Least and greatest value possible, None = no limit; intervals stay inside."""
 
 
 KINDS = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}

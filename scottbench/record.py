@@ -1,4 +1,4 @@
-"""What a run leaves behind: manifest, results.parquet (bytes that depend on the plan alone), timings.parquet."""
+"""What a run leaves behind: manifest, results, items and pairs (.parquet; bytes that depend on the plan alone), timings.parquet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.environment import environment, peak_memory
 from scottbench.errors import ScottbenchError
+from scottbench.evidence import Measured, degrees_of_freedom
+from scottbench.inference import Uncertainty, interval_or_reason, write_tables
 from scottbench.names import one_line
 from scottbench.nouns import Cell
 from scottbench.plan import CHUNK, Plan, PlannedCell, PlannedMetric, reference_digest
@@ -65,7 +67,7 @@ def cell_record(cell: PlannedCell, n: int) -> dict:
         "id": cell.id, "method": method.label, "summary": method.noun.summary, "paper": method.noun.paper, "version": method.noun.version,
         "steps": cell.steps, "seed": cell.seed, "guidance_scale": method.guidance, "options": dict(vars(method.options)),
         "timesteps": cell.timesteps, "nfe": None, "weights_digest": method.weights_digest, "student": method.facts, "n": n,
-        "error": None, "failures": {},
+        "error": None, "failures": {}, "no_interval": {},
     }  # fmt: skip
 
 
@@ -123,16 +125,22 @@ def measure(work: Work, state: dict) -> None:
     plan, rows = work.plan, []
     real = {role: stored_features(work, "reference", role) for role in work.extractors}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
-    real, text, shared = by_role(plan, real), by_role(plan, text), {}
+    real, text, shared, measured = by_role(plan, real), by_role(plan, text), {}, []
     for cell, entry in zip(plan.cells, state["cells"], strict=True):
-        values = {}
+        values, spreads = {}, {}
         if entry["error"] is None:
             made = {role: stored_features(work, cell.id, role) for role in work.extractors}
             given = Cell(plan.n, by_role(plan, made), real, text, real_memo=shared)
             values = compute(work, cell, given, entry["failures"])
-        rows += [result_row(plan, cell, entry, metric, values.get(metric.label)) for metric in plan.metrics]
+            spreads = spread(work, given, values, entry["no_interval"])
+        rows += [result_row(plan, cell, entry, metric, values.get(metric.label), spreads.get(metric.label)) for metric in plan.metrics]
+        measured += [
+            (evidence(plan, cell, metric, values[metric.label], spreads[metric.label]), spreads[metric.label].items)
+            for metric in plan.metrics if metric.label in spreads
+        ]  # fmt: skip
         work.progress("metrics", plan.n, cell.id)
     write_results(work.folder, rows)
+    write_tables(lambda name, frame: work.folder.put(name, parquet(frame)), measured)
     write_timings(work, [cell for cell, entry in zip(plan.cells, state["cells"], strict=True) if entry["error"] is None])
 
 
@@ -168,12 +176,33 @@ def compute(work: Work, cell: PlannedCell, given: Cell, failures: dict[str, str]
     return values
 
 
-def result_row(plan: Plan, cell: PlannedCell, entry: dict, metric: PlannedMetric, value: float | None) -> dict[str, Any]:
+def spread(work: Work, given: Cell, values: dict[str, float], reasons: dict[str, str]) -> dict[str, Uncertainty]:
+    """Metric -> interval and influences of each value; where there is none, `reasons` says why."""
+    found = {}
+    for metric in work.plan.metrics:
+        if metric.label in values:
+            result = interval_or_reason(metric.noun, given, metric.options, values[metric.label])
+            (reasons if isinstance(result, str) else found)[metric.label] = result
+    return found
+
+
+def evidence(plan: Plan, cell: PlannedCell, metric: PlannedMetric, value: float, uncertainty: Uncertainty) -> Measured:
+    return Measured(
+        cell.method.label, cell.steps, (cell.seed,), metric.label, metric.noun.higher_is_better, plan.n, metric.fingerprint, value,
+        uncertainty.influence, degrees_of_freedom(uncertainty.method, plan.n), tuple(plan.items.ids[: plan.n]), metric.noun.digits, cell.id)
+
+
+def result_row(
+    plan: Plan, cell: PlannedCell, entry: dict, metric: PlannedMetric, value: float | None, uncertainty: Uncertainty | None
+) -> dict[str, Any]:
     noun, method = metric.noun, cell.method
+    low, high, how = None, None, None
+    if uncertainty is not None:
+        low, high, how = uncertainty.interval.low, uncertainty.interval.high, uncertainty.method
     return {
         "method": method.label, "steps": cell.steps, "nfe": entry["nfe"], "seed": cell.seed, "guidance_scale": method.guidance,
         "dataset": plan.preset.dataset, "n": plan.n, "metric": metric.label, "value": value, "unit": noun.unit,
-        "higher_is_better": noun.higher_is_better, "fingerprint": metric.fingerprint,
+        "higher_is_better": noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": low, "ci_high": high, "ci_method": how,
     }  # fmt: skip
 
 
@@ -184,7 +213,8 @@ def write_results(folder: RunFolder, rows: list[dict]) -> None:
     schema = {
         "method": polars.String, "steps": polars.Int32, "nfe": polars.Int32, "seed": polars.Int64, "guidance_scale": polars.Float64,
         "dataset": polars.String, "n": polars.Int32, "metric": polars.String, "value": polars.Float64, "unit": polars.String,
-        "higher_is_better": polars.Boolean, "fingerprint": polars.String,
+        "higher_is_better": polars.Boolean, "fingerprint": polars.String, "ci_low": polars.Float64, "ci_high": polars.Float64,
+        "ci_method": polars.String,
     }  # fmt: skip
     folder.put("results.parquet", parquet(polars.DataFrame(rows, schema=schema)))
 

@@ -49,6 +49,16 @@ class Metric:
         return f"{value:.{self.digits}f}"
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of a value: prompts and sampling noise."""
+
+    low: float
+    high: float
+    method: str
+    """Where its standard error comes from: "influence", "items" or "jackknife"."""
+
+
 @dataclass
 class Cell:
     """One method at one number of steps and one seed."""
@@ -59,6 +69,8 @@ class Cell:
     """Metric -> value, for metrics that could be computed."""
     fingerprints: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Metric -> (n, fingerprint)."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """Metric -> interval, where the run recorded one."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> seconds per image."""
 
@@ -142,6 +154,8 @@ def read_record(folder: Path) -> Record:
         cell.fingerprints[row["metric"]] = (row["n"], row["fingerprint"])
         if row["value"] is not None and row["value"] == row["value"]:
             cell.values[row["metric"]] = row["value"]
+            if row.get("ci_low") is not None and row.get("ci_high") is not None:
+                cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
     for row in _rows(folder / "timings.parquet", TIMING_COLUMNS):
         cell = cells.get((row["method"], row["steps"], row["seed"]))
         if cell is not None:

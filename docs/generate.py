@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench import hookspecs, nouns
+from scottbench import claims, hookspecs, nouns
 from scottbench.errors import EXIT_CODES
 from scottbench.options import field_docs
 from scottbench.plugins import HOOKS, load_plugins
@@ -27,7 +27,8 @@ RECORDS = {
     "dataset": [nouns.Items],
     "method": [nouns.Sampling],
     "trainer": [nouns.Distillation],
-    "metric": [nouns.Cell],
+    "metric": [nouns.Cell, nouns.Influence],
+    "claim": [claims.Claim, claims.Comparison, claims.Arm, claims.Quoted],
 }
 """What a noun's functions take or return, documented beside it."""
 
@@ -63,7 +64,7 @@ def record(cls: type) -> str:
 
 
 def hooks() -> str:
-    """The six hooks, each with the record that it returns and what that record's functions are given."""
+    """The seven hooks, each with the record that it returns and what that record's functions are given."""
     parts = []
     for hook, kind in HOOKS.items():
         function = getattr(hookspecs, hook)

@@ -45,6 +45,11 @@ class Measured:
     """Decimals in tables."""
     id: str = ""
     """Of its (first) cell: a folder name of the run."""
+    preset: str = ""
+    weights: str = ""
+    """Digest of the weights that it samples from."""
+    student: dict | None = None
+    """student.json, where it samples from a student."""
 
     @property
     def cell(self) -> str:
@@ -88,7 +93,8 @@ def read_evidence(folder: Path) -> list[Measured]:
             raise UsageError(f"{path} has {rows.height} items of {name} of {cell.facts['id']}, not {n}: it is damaged. Make the run again.")
         found.append(Measured(
             method, steps, (seed,), name, metrics[name].higher_is_better, n, fingerprint, cell.values[name], rows["influence"].to_numpy(),
-            degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits, str(cell.facts["id"])))
+            degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits, str(cell.facts["id"]),
+            str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")), cell.facts.get("student")))
     return found
 
 

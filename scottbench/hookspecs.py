@@ -1,4 +1,4 @@
-"""The six hooks of a plug-in. One form: each returns a list. Registering is cheap: no torch, no files opened."""
+"""The seven hooks of a plug-in. One form: each returns a list. Registering is cheap: no torch, no files opened."""
 
 from __future__ import annotations
 
@@ -41,3 +41,8 @@ def register_metrics() -> list[Metric]:
 @hookspec
 def register_presets() -> list[Path]:
     """Paths of TOML files, each a named bundle of model, dataset, metrics, students and protocol."""
+
+
+@hookspec
+def register_claims() -> list[Path]:
+    """Paths of TOML files, each one statement of a paper that `scottbench claims` holds against a run."""

@@ -13,7 +13,7 @@ from scottbench.evidence import ITEMS, Measured, comparable, degrees_of_freedom,
 from scottbench.intervals import LEVEL, Interval, NoInterval, by_prompt, interval, jackknife
 from scottbench.names import one_line
 from scottbench.nouns import Cell, Metric
-from scottbench.pairs import PairedDifference, holm, images_to_decide, paired_difference
+from scottbench.pairs import PairedDifference, holm, images_to_decide, paired_difference, rounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,14 +100,6 @@ class Pair:
             many = self.images_to_decide
             return "inconclusive" if many is None else f"inconclusive: about {rounded(many)} images would decide"
         return {"a better": f"{self.a.cell} better", "b better": f"{self.b.cell} better"}.get(self.verdict, self.verdict)
-
-
-def rounded(images: int) -> str:
-    """ "2,900": two digits are all that such a number is worth; above ten million only that."""
-    if images > 10_000_000:
-        return "more than 10,000,000"
-    places = max(0, len(str(images)) - 2)
-    return f"{round(images, -places):,}"
 
 
 def pair_table(couples: Iterable[tuple[Measured, Measured]]) -> list[Pair]:

@@ -111,3 +111,11 @@ def images_to_decide(
         return None
     quantiles = t_quantile(1 - alpha / 2, math.inf) + t_quantile(chance, math.inf)
     return max(2, math.ceil(n * (quantiles * standard_error / difference) ** 2))
+
+
+def rounded(images: int) -> str:
+    """ "2,900": two digits are all that such a number is worth; above ten million only that."""
+    if images > 10_000_000:
+        return "more than 10,000,000"
+    places = max(0, len(str(images)) - 2)
+    return f"{round(images, -places):,}"

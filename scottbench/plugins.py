@@ -1,8 +1,8 @@
 """Find, load and check plug-ins; give the noun called x, with a suggestion where there is none.
 
-Plug-ins are entry points of the group "scottbench", bundled and third-party ones alike. A plug-in that cannot be imported or
-breaks a rule is marked BROKEN with its first useful line and the others go on working: pluggy's own loader would let one
-broken plug-in stop every command, and would skip the second of two plug-ins of one name without a word.
+Plug-ins are entry points of the group "scottbench", bundled and third-party ones alike. One that cannot be imported or breaks a rule is
+marked BROKEN with its first useful line and the others go on working: pluggy's own loader would let one stop every command, and would
+skip the second of two plug-ins of one name without a word.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from typing import Any
 import pluggy
 
 from scottbench import hookspecs
+from scottbench.claims import read_claim
 from scottbench.errors import ScottbenchError, UsageError
 from scottbench.names import closest, did_you_mean, is_name, one_line
 from scottbench.nouns import KINDS, lazy
 from scottbench.presets import Preset, read_preset
 
 GROUP = "scottbench"
-HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, "preset")}
-"""Hook name -> kind of noun."""
+FILES = {"preset": read_preset, "claim": read_claim}  # kinds that are registered as paths of TOML files
+HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, *FILES)}  # hook name -> kind of noun
 HOW_TO_USE = {
-    "method": "use --methods {}",
-    "metric": "use --metrics {}",
+    "method": "use --methods {}", "metric": "use --metrics {}",
     "model": "use --model {}",
     "preset": "use --preset {}",
     "trainer": "use: scottbench train {}",
     "dataset": "see: scottbench show dataset {}",
+    "claim": "see: scottbench show claim {}",
 }
 
 
@@ -50,7 +51,7 @@ class Registered:
     """A noun and where it comes from."""
 
     noun: Any
-    """A Model, Dataset, Method, Trainer, Metric or Preset."""
+    """A Model, Dataset, Method, Trainer, Metric, Preset or Claim."""
     kind: str
     plugin: str
     distribution: str
@@ -82,7 +83,7 @@ class Plugins:
     """Everything a user can name on the command line."""
 
     nouns: dict[str, dict[str, Registered]] = field(default_factory=lambda: {kind: {} for kind in HOOKS.values()})
-    """Kind ("method", "metric", "model", "dataset", "trainer", "preset") -> name -> Registered."""
+    """Kind ("method", "preset", "claim", ...) -> name -> Registered."""
     plugins: list[Plugin] = field(default_factory=list)
 
     @property
@@ -109,7 +110,7 @@ class Plugins:
             for other in names if other_kind != kind else ():
                 others.setdefault(other, other_kind)
         elsewhere = name if name in others else None
-        hint = "" if elsewhere is not None else did_you_mean(name, self.nouns[kind])
+        hint = did_you_mean(name, self.nouns[kind]) if elsewhere is None else ""
         if elsewhere is None and not hint:
             elsewhere = closest(name, others)
         if elsewhere is not None:
@@ -203,9 +204,9 @@ def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) ->
         kind = HOOKS[caller.name]
         for implementation in caller.get_hookimpls():  # not caller(): pluggy would drop a forgotten return
             for given in _checked_list(caller.name, implementation.function()):
-                noun = read_preset(given) if kind == "preset" else _checked(kind, given)
-                file = str(given) if kind == "preset" else _file_of(noun, module)
-                collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, file))
+                noun = FILES[kind](given) if kind in FILES else _checked(kind, given)
+                where = str(given) if kind in FILES else _file_of(noun, module)
+                collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, where))
 
 
 def _checked_list(hook: str, result: object) -> list:

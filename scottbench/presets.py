@@ -74,8 +74,8 @@ def read_preset(path: Path) -> Preset:
     for key, value in table.items():
         if key not in KEYS:
             raise UsageError(f"preset {path}: unknown key '{key}'.{did_you_mean(key, KEYS)}")
-        if not _fits(value, TYPES[key]):
-            raise UsageError(f"preset {path}: '{key}' must be {_describe(TYPES[key])}, found {value!r}")
+        if not fits(value, TYPES[key]):
+            raise UsageError(f"preset {path}: '{key}' must be {describe(TYPES[key])}, found {value!r}")
     missing = [key for key, item in KEYS.items() if key not in table and item.default is MISSING and item.default_factory is MISSING]
     if missing:
         raise UsageError(f"preset {path}: key '{missing[0]}' is missing; needed: {', '.join(missing)}")
@@ -104,28 +104,28 @@ def _check(preset: Preset, path: Path) -> None:
             raise UsageError(f"preset {path}: [extractors.{role}] is the same as '{same_as}', which is not there")
 
 
-def _fits(value: object, kind: Any) -> bool:
+def fits(value: object, kind: Any) -> bool:
     """Whether a TOML value has the annotated type. An integer may stand for a float; true and false are no numbers."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is list:
-        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
+        return isinstance(value, dict) and all(fits(item, arguments[1]) for item in value.values())
     if isinstance(value, bool) and kind is not bool:
         return False
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def _describe(kind: Any) -> str:
+def describe(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _describe(arguments[0])
+        return describe(arguments[0])
     if origin is list:
-        return f"a list of {_describe(arguments[0])}s"
+        return f"a list of {describe(arguments[0])}s"
     if origin is dict:
         return "a table"
     return {str: "string", int: "whole number", float: "number", dict: "table"}.get(kind, getattr(kind, "__name__", str(kind)))

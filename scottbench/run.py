@@ -55,6 +55,7 @@ def execute(plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | No
     record.update(state, work, "failed" if failures else "complete")
     folder.put_json(MANIFEST, state)
     progress({"stage": "report", "cell": None, "done": 0, "total": 1})
+    write_claims(folder, plugins)
     from scottbench.report import build
 
     build(folder.root)
@@ -63,6 +64,15 @@ def execute(plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | No
         lines = "\n".join(f"  {line}" for line in failures)
         raise ScottbenchError(f"{len(failures)} part(s) of the run failed; the others are in {folder.root}:\n{lines}")
     return folder.root
+
+
+def write_claims(folder: RunFolder, plugins: Plugins) -> None:
+    """claims.json: every claim that the plug-ins bring, held against the finished run; the report shows them."""
+    from scottbench.evidence import read_evidence
+    from scottbench.verdicts import judge
+
+    claims = [registered.noun for registered in plugins.nouns["claim"].values()]
+    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(folder.root))})
 
 
 def auto_batch(latent_shape: tuple[int, int, int]) -> int:

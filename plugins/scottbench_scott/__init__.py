@@ -1,4 +1,6 @@
-"""SCott: stochastic consistency distillation (arXiv 2403.01505): sampler and trainer."""
+"""SCott: stochastic consistency distillation (arXiv 2403.01505): sampler, trainer, and the paper's claims."""
+
+from pathlib import Path
 
 from scottbench.hookspecs import hookimpl
 from scottbench.nouns import Method, Trainer, lazy
@@ -33,3 +35,8 @@ def register_trainers():
             paper=PAPER,
         )
     ]
+
+
+@hookimpl
+def register_claims():
+    return sorted(Path(__file__).with_name("claims").glob("*.toml"))

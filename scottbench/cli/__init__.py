@@ -10,7 +10,9 @@ import sys
 import click
 
 from scottbench import __version__
+from scottbench.cli.claims import claims
 from scottbench.cli.common import Terminated, fail
+from scottbench.cli.compare import compare
 from scottbench.cli.list import list_nouns
 from scottbench.cli.report import report
 from scottbench.cli.run import run
@@ -25,10 +27,12 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench run                        the embedded benchmark: sample, measure, write an HTML report
   scottbench run -n 256                 the same on the first 256 prompts, in seconds
   scottbench run -m NAME,NAME -s 1,2,4  your choice of methods and of sampling steps
-  scottbench list methods               likewise: metrics models datasets trainers presets plugins
+  scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
   scottbench train NAME                 distil a student of your own
   scottbench report RUN                 rebuild the report of a run folder
+  scottbench compare RUN A B            paired difference of two cells, such as NAME@2 NAME@4
+  scottbench claims RUN                 what papers say, held against a run
 
 Every verb explains itself: scottbench run --help
 """
@@ -64,7 +68,7 @@ def scottbench(context: click.Context) -> None:
         click.echo(QUICK_START, nl=False)
 
 
-for verb in (run, train, list_nouns, show, report):
+for verb in (run, train, list_nouns, show, report, compare, claims):
     scottbench.add_command(verb)
 
 

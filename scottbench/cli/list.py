@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 
-@click.command("list", short_help="List methods, metrics, models, datasets, trainers, presets, plugins.")
+@click.command("list", short_help="List methods, metrics, models, datasets, trainers, presets, claims, plugins.")
 @click.argument("kind")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def list_nouns(kind: str, as_json: bool) -> None:
-    """List what can be named: methods, metrics, models, datasets, trainers, presets, plugins."""
+    """List what can be named: methods, metrics, models, datasets, trainers, presets, claims, plugins."""
     from scottbench.cli.common import kind_of, note, print_json, print_table
     from scottbench.plugins import load_plugins
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 
 GENERATION = ("text", "denoise", "decode")
@@ -10,11 +12,14 @@ GENERATION = ("text", "denoise", "decode")
 
 
 def read_results(folder: Path) -> dict:
-    """{"run", "plan_hash", "results": rows, "timings": rows, "report"} of a run folder, and what the table's headings need."""
+    """{"run", "plan_hash", "results": rows, "timings": rows, "pairs": rows, "claims", "report"} of a run folder, and what the table's
+    headings need."""
     import polars as pl
 
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    report = folder / "report" / "index.html"
+    report, judged = folder / "report" / "index.html", {"claims": []}
+    if (folder / "claims.json").is_file():
+        judged = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
     return {
         "run": str(folder),
         "plan_hash": manifest["plan_hash"],
@@ -22,28 +27,77 @@ def read_results(folder: Path) -> dict:
         "metrics": manifest["metrics"],
         "results": pl.read_parquet(folder / "results.parquet").to_dicts(),
         "timings": pl.read_parquet(folder / "timings.parquet").to_dicts(),
+        "pairs": pl.read_parquet(folder / "pairs.parquet").to_dicts() if (folder / "pairs.parquet").is_file() else [],
+        "claims": judged["claims"],
         "report": str(report) if report.is_file() else None,
     }
 
 
+PAIRS = 12
+"""Lines of paired differences under the table; more are in pairs.parquet."""
+
+
 def print_results(results: dict) -> None:
-    """The table of a run on stdout: one row a cell, one column a metric, the best of a column marked with *."""
+    """The table of a run on stdout: one row a cell, one column a metric with its interval, the best of a column marked with *; below
+    it the paired differences, and how its claims stand."""
     from scottbench.cli.common import print_table
     from scottbench.names import printable
 
-    title, header, rows, best = result_table(results["metrics"], results["results"], results["timings"])
+    title, header, rows, best = result_table(results["metrics"], results["results"], results["timings"], stacked=sys.stdout.isatty())
     print(printable(title))
     print_table(header, rows, right=range(1, len(header)), stack=range(3, len(header)), bold=best)
-    print("\n* best of its column.  ms/image: text encoder + U-Net + decoder on this machine")
+    intervals = any(row.get("ci_low") is not None for row in results["results"])
+    brackets = "  [95 % interval]: prompts and sampling noise, not training seeds." if intervals else ""
+    print(f"\n* best of its column.{brackets}  ms/image: text encoder + U-Net + decoder on this machine")
+    if results["pairs"]:
+        print_pairs(results["pairs"], results["metrics"])
     print(f"run     {printable(results['run'])}")
+    if results["claims"]:
+        counts = Counter(claim["verdict"] for claim in results["claims"])
+        found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        print(f"claims  {found}   (scottbench claims {printable(results['run'])})")
     if results["report"] is not None:
         print(f"report  {printable(results['report'])}")
 
 
-def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) -> tuple[str, list[str], list[list[str]], set]:
+def print_pairs(pairs: list[dict], metrics: list[dict]) -> None:
+    """Paired differences over shared prompts and seeds; of the first metric alone where there are many."""
+    from scottbench.cli.common import print_table
+
+    print(f"paired differences over shared prompts and seeds (95 % intervals; p: Holm over {_tests(pairs)})")
+    shown = pairs if len(pairs) <= PAIRS else [row for row in pairs if row["metric"] == pairs[0]["metric"]][:PAIRS]
+    print_table(["A - B", "metric", "difference", "p (Holm)", "verdict"], pair_rows(shown, metrics), right=(2, 3))
+    if len(shown) < len(pairs):
+        print(f"{len(pairs) - len(shown)} more in pairs.parquet and in the report. Any two cells: scottbench compare RUN A B")
+    print()
+
+
+def _tests(pairs: list[dict]) -> str:
+    return "1 test" if len(pairs) == 1 else f"{len(pairs)} tests"
+
+
+def pair_rows(pairs: list[dict], metrics: list[dict]) -> list[list[str]]:
+    """Rows of pairs.parquet (or `compare`) as text: pair, metric, difference with interval, adjusted p, verdict."""
+    from scottbench.report.numbers import bracket, decimals, p_text, signed
+
+    known = {metric["name"]: metric for metric in metrics}
+    rows = []
+    for row in pairs:
+        metric = known[row["metric"]]
+        digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric["digits"] + 1)
+        pair = f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}"
+        difference = f"{signed(row['difference'], digits)} {bracket(row['ci_low'], row['ci_high'], digits)}"
+        rows.append([pair, metric["label"], difference, p_text(row["p_holm"]).removeprefix("p = ").removeprefix("p "), row["verdict"]])
+    return rows
+
+
+def result_table(
+    metrics: list[dict], results: list[dict], timings: list[dict], stacked: bool = False
+) -> tuple[str, list[str], list[list[str]], set]:
     """(title, header, rows of text, {(row, column) that is best}). Cells that print alike tie; one row has no best.
 
-    Features that all metrics share, and N, stand in the title; features that differ stand in the headings.
+    Features that all metrics share, and N, stand in the title; features that differ stand in the headings. stacked: intervals on a line
+    of their own, below the value.
     """
     labels = list(dict.fromkeys(metric["extractor_label"] for metric in metrics))
     counts = ", ".join(str(n) for n in sorted({row["n"] for row in results}))
@@ -55,23 +109,35 @@ def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) 
     header.append("ms/image ↓")
     cells = list(dict.fromkeys((row["method"], row["steps"], row["seed"]) for row in results))
     columns = [_metric_column(metric, results, cells) for metric in metrics]
-    columns.append([(seconds, f"{1000 * seconds:.1f}") if seconds is not None else None for seconds in _seconds(timings, cells)])
+    columns.append([(f"{1000 * seconds:.1f}", "") if seconds is not None else None for seconds in _seconds(timings, cells)])
     directions = [metric["higher_is_better"] for metric in metrics] + [False]
     best = {(y, 3 + x) for x, (column, higher) in enumerate(zip(columns, directions)) for y in _best(column, higher)}
     rows = []
     for y, cell in enumerate(cells):
         nfe = next(row["nfe"] for row in results if (row["method"], row["steps"], row["seed"]) == cell)
-        shown = ["-" if column[y] is None else "*" * ((y, 3 + x) in best) + column[y][1] for x, column in enumerate(columns)]
+        shown = ["-" if column[y] is None else "*" * ((y, 3 + x) in best) + _joined(column[y], stacked) for x, column in enumerate(columns)]
         rows.append([cell[0], str(cell[1]), "-" if nfe is None else str(nfe), *shown])
     return title, header, rows, best
 
 
-def _metric_column(metric: dict, results: list[dict], cells: list[tuple]) -> list[tuple[float, str] | None]:
-    """(value, text) per cell; None where the metric has no value there."""
-    values = {(row["method"], row["steps"], row["seed"]): row["value"] for row in results if row["metric"] == metric["name"]}
-    found = [values.get(cell) for cell in cells]
+def _joined(entry: tuple[str, str], stacked: bool) -> str:
+    return entry[0] + ("\n" if stacked else " ") * bool(entry[1]) + entry[1]
+
+
+def _metric_column(metric: dict, results: list[dict], cells: list[tuple]) -> list[tuple[str, str] | None]:
+    """(value, interval or "") per cell, as text, with as many decimals as the intervals bear; None where there is no value."""
+    from scottbench.report.numbers import bracket, decimals
+
+    rows = {(row["method"], row["steps"], row["seed"]): row for row in results if row["metric"] == metric["name"]}
+    found = [rows.get(cell) for cell in cells]
     # a NaN is no value: it is shown as missing and can never be best
-    return [None if value is None or value != value else (value, f"{value:.{metric['digits']}f}") for value in found]
+    found = [None if row is None or row["value"] is None or row["value"] != row["value"] else row for row in found]
+    ends = [None if row is None or row.get("ci_low") is None else (row["ci_low"], row["ci_high"]) for row in found]
+    digits = decimals([(end[1] - end[0]) / 2 for end in ends if end is not None], metric["digits"])
+    return [
+        None if row is None else (f"{row['value']:.{digits}f}", "" if end is None else bracket(*end, digits))
+        for row, end in zip(found, ends)
+    ]
 
 
 def _seconds(timings: list[dict], cells: list[tuple]) -> list[float | None]:
@@ -84,9 +150,9 @@ def _seconds(timings: list[dict], cells: list[tuple]) -> list[float | None]:
     return [found.get(cell) for cell in cells]
 
 
-def _best(column: list[tuple[float, str] | None], higher_is_better: bool) -> list[int]:
+def _best(column: list[tuple[str, str] | None], higher_is_better: bool) -> list[int]:
     """Rows that are best of a column: compared as printed, so that two equal numbers never look different."""
-    present = [(y, float(entry[1])) for y, entry in enumerate(column) if entry is not None]
+    present = [(y, float(entry[0])) for y, entry in enumerate(column) if entry is not None]
     if len(present) < 2:
         return []
     top = (max if higher_is_better else min)(value for _, value in present)

@@ -65,14 +65,15 @@ def _finalize(value: Any) -> Any:
 
 def contents(record: Record) -> dict[str, Any]:
     """Everything the template shows; tables and figures numbered in the order of the page."""
-    from scottbench.report import prose, tables
+    from scottbench.report import inference, prose, tables
     from scottbench.report.figures import figures
     from scottbench.report.samples import sample_grid
 
     results, charts, grid = tables.results_tables(record), figures(record), sample_grid(record)
     timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)
     students, fingerprints = tables.students_table(record), tables.fingerprints_table(record)
-    _number([*results, timing, card, recipe, students, fingerprints])
+    pairs, claims = inference.pairs_table(record), inference.claims_table(record)
+    _number([*results, pairs, claims, timing, card, recipe, students, fingerprints])
     _number([*charts, grid])
     return {
         "manifest": record.manifest,
@@ -80,6 +81,8 @@ def contents(record: Record) -> dict[str, Any]:
         "abstract": prose.abstract(record),
         "setup": prose.setup(record),
         "results": results,
+        "differences": pairs,
+        "claims": claims,
         "figures": charts,
         "grid": grid,
         "timing": timing,

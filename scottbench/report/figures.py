@@ -86,7 +86,8 @@ def _draw(title: str, cells: Sequence[Cell], metrics: list[Metric], draw: Callab
         for cell in cells
         if all(metric.name in cell.values for metric in metrics)
     ]
-    return Figure(f"{title}. N = {cells[0].n:,} images per point.", f"Chart. {title}. {'; '.join(values)}.", source)
+    bars = " Bars: 95 % intervals." if any(metric.name in cell.intervals for cell in cells for metric in metrics) else ""
+    return Figure(f"{title}. N = {cells[0].n:,} images per point.{bars}", f"Chart. {title}. {'; '.join(values)}.", source)
 
 
 def _data_uri(drawing: Drawing) -> str:
@@ -120,13 +121,26 @@ def _line_style(index: int) -> dict:
     }
 
 
+def _bars(cells: Sequence[Cell], metric: Metric) -> list[list[float]]:
+    """Lengths of the intervals below and above each value; 0 where there is none."""
+    found = [(cell.values[metric.name], cell.intervals.get(metric.name)) for cell in cells]
+    below = [0.0 if interval is None else value - interval.low for value, interval in found]
+    return [below, [0.0 if interval is None else interval.high - value for value, interval in found]]
+
+
+def _bar_style(index: int) -> dict:
+    return {"fmt": "none", "ecolor": COLOURS[index % len(COLOURS)], "elinewidth": 1.0}
+
+
 def _against_steps(axes: Axes, cells: Sequence[Cell], metric: Metric) -> None:
     """One line per method over a logarithmic axis of steps."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     for index, (name, line) in enumerate(_by_method(cells).items()):
         line = [cell for cell in line if metric.name in cell.values]
-        axes.plot([cell.steps for cell in line], [cell.values[metric.name] for cell in line], label=_name(name), **_line_style(index))
+        steps, values = [cell.steps for cell in line], [cell.values[metric.name] for cell in line]
+        axes.plot(steps, values, label=_name(name), **_line_style(index))
+        axes.errorbar(steps, values, yerr=_bars(line, metric), **_bar_style(index))
     steps = sorted({cell.steps for cell in cells})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(steps))
@@ -147,6 +161,8 @@ def _against_metric(axes: Axes, cells: Sequence[Cell], y: Metric, x: Metric) -> 
         line = [cell for cell in line if x.name in cell.values and y.name in cell.values]
         places = [(cell.values[x.name], cell.values[y.name]) for cell in line]
         axes.plot(*zip(*places, strict=True) if places else ([], []), **_line_style(index))
+        if places:
+            axes.errorbar(*zip(*places, strict=True), xerr=_bars(line, x), yerr=_bars(line, y), **_bar_style(index))
         points += [(place, f"{_name(cell.method)}@{cell.steps}", COLOURS[index % len(COLOURS)]) for place, cell in zip(places, line)]
     _zoom(axes, "x", x)
     _zoom(axes, "y", y)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scottbench.report.record import Cell, Metric, Record, duration, section, text
-from scottbench.report.tables import number
+from scottbench.report.numbers import duration
+from scottbench.report.record import Cell, Metric, Record, section, text
+from scottbench.report.tables import metric_column, number
 
 
 def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
@@ -28,11 +29,10 @@ def abstract(record: Record) -> str:
     second = next((cell for cell in measured[1:] if cell.method != first.method), measured[1] if len(measured) > 1 else None)
     parts = []
     for metric in [m for m in record.metrics if m.name in first.values][:3]:
-        against = metric.show(second.values[metric.name]) if second is not None and metric.name in second.values else None
+        shown = dict(zip(map(id, cells), metric_column(metric, cells)))  # as the table prints them
+        against = None if second is None else shown[id(second)]
         of_second = f" for {second.name}" if against is not None and not parts else ""
-        parts.append(
-            f"{metric.title} {metric.show(first.values[metric.name])}" + (f" against {against}{of_second}" if against is not None else "")
-        )
+        parts.append(f"{metric.title} {shown[id(first)]}" + (f" against {against}{of_second}" if against is not None else ""))
     if first.milliseconds is not None:
         also = f" against {second.milliseconds:.1f}" if second is not None and second.milliseconds is not None else ""
         parts.append(f"{first.milliseconds:.1f}{also} ms per image")
@@ -140,10 +140,17 @@ def limits(record: Record) -> list[str]:
             f"Numbers named after an extractor ({', '.join(labels)}) cannot be compared with numbers of another, published ones included."
         )
     seeds = len({cell.facts["seed"] for cell in record.cells})
+    drawn = "one seed" if seeds == 1 else f"{seeds} seeds"
+    spread = f"Point estimates from {drawn} without intervals: a small difference may be noise."
+    if any(cell.intervals for cell in record.cells):
+        spread = (
+            f"Intervals and tests are about other prompts and other sampling noise ({drawn} here), at this N. They do not cover training: "
+            "a student distilled again, with another seed, may differ by more."
+        )
     return [
         *own,
         "Only numbers of equal fingerprint and equal N share a column and a ranking; several of the metrics depend on N itself.",
-        f"Point estimates from {'one seed' if seeds == 1 else f'{seeds} seeds'} without intervals: a small difference may be noise.",
+        spread,
         "Times are of this machine and this batch size; NFE is what transfers to another.",
         "The samples are the first of the plan, not a random or a typical choice.",
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.names import one_line
+from scottbench.report.numbers import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 SCHEMA = "scottbench.run/1"
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
+PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
 TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
 GENERATION = ("text", "denoise", "decode")
 """Stages that a user of a method would pay for; features and storage are the benchmark's own."""
@@ -112,6 +114,10 @@ class Record:
     manifest: dict
     metrics: list[Metric]
     cells: list[Cell]
+    pairs: list[dict] = field(default_factory=list)
+    """Rows of pairs.parquet; none in a run of an earlier version."""
+    claims: list[dict] = field(default_factory=list)
+    """Judged claims, as claims.json has them; likewise."""
 
     @property
     def plan(self) -> dict:
@@ -160,7 +166,8 @@ def read_record(folder: Path) -> Record:
         cell = cells.get((row["method"], row["steps"], row["seed"]))
         if cell is not None:
             cell.seconds[row["stage"]] = row["seconds_per_image"]
-    return Record(folder, manifest, metrics, list(cells.values()))
+    pairs = _rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
+    return Record(folder, manifest, metrics, list(cells.values()), pairs, _claims(folder / "claims.json"))
 
 
 def _metric(entry: dict) -> Metric:
@@ -205,6 +212,14 @@ def _manifest(folder: Path) -> dict:
     return manifest
 
 
+def _claims(path: Path) -> list[dict]:
+    try:
+        claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(repr(error))}). Delete it: scottbench claims judges anew") from None
+    return [claim for claim in claims if isinstance(claim, dict)]
+
+
 def _rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
     import polars as pl
 
@@ -218,25 +233,3 @@ def _rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
     if absent:
         raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
     return table.to_dicts()
-
-
-# --- how numbers are written ------------------------------------------------------------------------------------------
-
-
-def count(n: int, noun: str) -> str:
-    """ "1 step", "2 steps", "5,000 prompts"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "5 min 12 s", "1 h 40 min"."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def short(digest: object) -> str:
-    """The first 12 digits of a digest."""
-    return str(digest)[:12] if digest else "n/a"

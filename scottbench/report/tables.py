@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scottbench.report.record import GENERATION, STAGES, Cell, Metric, Record, section, short, text
+from scottbench.report.numbers import bracket, decimals, interval_methods, short
+from scottbench.report.record import GENERATION, STAGES, Cell, Metric, Record, section, text
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,9 @@ class Entry:
     bold: bool = False
     code: bool = False
     mark: str = ""
-    """Footnote letter, where the value is missing."""
+    """Footnote letter, where the value or its interval is missing."""
+    small: tuple[str, ...] = ()
+    """Smaller lines below: an interval, details."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,24 @@ def _results_table(record: Record, cells: list[Cell], groups: int) -> Table:
             Entry(number(cell.facts.get("nfe"))),
         ]
         for x, column in enumerate(shown):
-            why = cell.reason(record.metrics[x].name) if x < len(record.metrics) else "no time was recorded"
-            row.append(Entry(column[y], y in bold[x]) if column[y] is not None else Entry("n/a", mark=_letter(reasons, why)))
+            metric = record.metrics[x] if x < len(record.metrics) else None
+            if column[y] is None:
+                why = "no time was recorded" if metric is None else cell.reason(metric.name)
+                row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}")))
+            else:
+                row.append(Entry(column[y], y in bold[x], **({} if metric is None else _interval(metric, cell, cells, reasons))))
         table.rows.append(row)
-    table.notes = [(mark, f"Not available: {why}") for why, mark in reasons.items()]
+    table.notes = [(mark, why) for why, mark in reasons.items()]
     return table
+
+
+def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, str]) -> dict:
+    """The small line below a value, or the mark of the footnote that says why it has none; nothing in a run without intervals."""
+    found = cell.intervals.get(metric.name)
+    if found is not None:
+        return {"small": (bracket(found.low, found.high, metric_decimals(metric, cells)),)}
+    why = section(cell.facts, "no_interval").get(metric.name)
+    return {} if why is None else {"mark": _letter(reasons, f"No interval: {why}")}
 
 
 def _results_caption(record: Record, cells: list[Cell], groups: int, seeds: bool) -> str:
@@ -92,7 +108,8 @@ def _results_caption(record: Record, cells: list[Cell], groups: int, seeds: bool
     apart = " Rows of another N or fingerprint are in a table of their own and are not ranked with these." if groups > 1 else ""
     return (
         f"Results on {dataset}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; {rank}. NFE: network "
-        f"evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine.{apart}"
+        "evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine."
+        f"{apart}{interval_methods(record, cells)}"
     )
 
 
@@ -101,8 +118,15 @@ def _letter(reasons: dict[str, str], why: str) -> str:
 
 
 def metric_column(metric: Metric, cells: Sequence[Cell]) -> list[str | None]:
-    """A metric's values as they are printed; None where there is none."""
-    return [metric.show(cell.values[metric.name]) if metric.name in cell.values else None for cell in cells]
+    """A metric's values as they are printed, with as many decimals as their intervals bear; None where there is none."""
+    digits = metric_decimals(metric, cells)
+    return [f"{cell.values[metric.name]:.{digits}f}" if metric.name in cell.values else None for cell in cells]
+
+
+def metric_decimals(metric: Metric, cells: Sequence[Cell]) -> int:
+    """Decimals of a metric's column."""
+    found = [cell.intervals[metric.name] for cell in cells if metric.name in cell.intervals]
+    return decimals([(interval.high - interval.low) / 2 for interval in found], metric.digits)
 
 
 def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:

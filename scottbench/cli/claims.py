@@ -1,0 +1,67 @@
+"""scottbench claims RUN...: what papers say, held against what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Hold the claims of papers against a run (or several).")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--gate", is_flag=True, help="Exit 6 unless a claim can be tested here and all such hold.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
+    """Judge every claim that the plug-ins bring against one or more runs: reproduced, direction holds, inconclusive,
+    contradicted, or not testable here, with the paired differences behind it.
+
+    \b
+    scottbench claims runs/...
+    scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer
+    """
+    from scottbench.cli.common import print_json
+    from scottbench.errors import GateNotMet
+    from scottbench.evidence import read_evidence
+    from scottbench.plugins import load_plugins
+    from scottbench.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
+
+    measured = [one for run in runs for one in read_evidence(run)]
+    found = judge([registered.noun for registered in load_plugins().nouns["claim"].values()], measured)
+    tested = [claim for claim in found if claim["verdict"] != UNTESTED]
+    failed = [claim["name"] for claim in tested if claim["verdict"] in (CONTRADICTED, OPEN)]
+    if as_json:
+        print_json({"runs": [str(run) for run in runs], "claims": found, "gate": bool(tested) and not failed})
+    else:
+        print_claims(found)
+    if gate and (failed or not tested):
+        why = f"{', '.join(failed)} {'does' if len(failed) == 1 else 'do'} not hold" if failed else "no claim can be tested here"
+        raise GateNotMet(f"gate not met: {why}.")
+
+
+def print_claims(found: list[dict]) -> None:
+    """Each claim with its verdict, evidence and the paper's own numbers."""
+    from collections import Counter
+
+    from scottbench.names import one_line
+
+    for claim in found:
+        print(one_line(f"{claim['verdict'].upper()}  {claim['name']}: {claim['statement']}"))
+        print(f"    {one_line(claim['paper'])}, {one_line(claim['version'])}, {one_line(claim['locator'])}")
+        for evidence in claim["evidence"]:
+            print(f"    here   {one_line(evidence['text'])}: {evidence['verdict']}")
+        for quoted in claim["quoted"]:
+            print(one_line(f"    paper  {quoted_text(quoted)}"))
+        if claim["reason"]:
+            print(f"    why    {one_line(claim['reason'])}")
+        print()
+    counts = Counter(claim["verdict"] for claim in found)
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) if found else "no plug-in brings a claim")
+    print("Intervals: 95 %, paired over shared prompts and seeds; they cover prompts and sampling noise, not training seeds.")
+
+
+def quoted_text(quoted: dict) -> str:
+    """ "fid 21.9 against 23.4 (x@2, y@1; MSCOCO-2017, N = 5,000; abstract; confidence A)"."""
+    return (
+        f"{quoted['metric']} {quoted['better']:g} against {quoted['worse']:g} ({quoted['better_cell']}, {quoted['worse_cell']}; "
+        f"{quoted['dataset']}, N = {quoted['n']:,}; {quoted['source']}; confidence {quoted['confidence']})"
+    )

@@ -190,6 +190,19 @@ class Cell:
     real_memo: dict = field(default_factory=dict)
     """Shared by all cells that have the same `real`, so that the reference is factored and searched once per run. Only what
     depends on `real` alone may go in."""
+    images: Callable[[Sequence[int]], np.ndarray] | None = None
+    """Generated images by item index, (len(indices), H, W, 3) uint8 0..255, as `Items.images` gives the reference's; None where
+    only features are at hand."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """First-order influence of every item on a metric's value; each array has mean 0 (Hampel 1974)."""
+
+    generated: np.ndarray
+    """(n,) float64."""
+    real: np.ndarray | None
+    """(m,) float64; None where the reference does not enter the value."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,9 @@ class Metric:
     unit: str = ""
     """Of the value; "" for a pure number."""
     features: str = "image"
-    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score)."""
+    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `Cell.images`)."""
+    scope: str = "cell"
+    """What its functions get: "cell", one Cell; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
@@ -212,6 +227,12 @@ class Metric:
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
+    influence: Callable[[Cell, Any], Influence] | None = None
+    """(Cell, options) -> first-order influence of every item on the value; raises BadFeatures where there is none."""
+    items: Callable[[Cell, Any], np.ndarray] | None = None
+    """(Cell, options) -> (n,) float64 values of the items, whose mean is the value."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """Least and greatest value there can be; None: no bound."""
 
 
 KINDS = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}

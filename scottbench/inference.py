@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,11 +40,13 @@ def uncertainty(metric: Metric, cell: Cell, options: Any, value: float) -> Uncer
     if cell.n < 2:
         raise NoInterval("one image has no spread; an interval needs at least two")
     items = None if metric.items is None else np.asarray(metric.items(cell, options), dtype=np.float64)
+    influence = None
     if metric.influence is not None:
-        method, influence = "influence", by_prompt(metric.influence(cell, options))
+        with contextlib.suppress(ScottbenchError):  # the metric has none here: a rank-limited Frechet distance, say
+            method, influence = "influence", by_prompt(metric.influence(cell, options))
     elif items is not None:
         method, influence = "items", items - items.mean()
-    else:
+    if influence is None:
         method, influence = "jackknife", jackknife(lambda kept: metric.compute(part(cell, kept), options), cell.n)[0]
     if influence.shape != (cell.n,):
         raise NoInterval(f"metric '{metric.name}' gives influences of shape {influence.shape} for {cell.n} images")
@@ -56,7 +59,8 @@ def part(cell: Cell, kept: np.ndarray) -> Cell:
     if any(len(rows) != cell.n for rows in cell.real.values()):
         raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
     cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("features", "real", "text")}
-    return dataclasses.replace(cell, n=len(kept), **cut, memo={}, real_memo={})
+    images = None if cell.images is None else lambda indices: cell.images([int(kept[i]) for i in indices])
+    return dataclasses.replace(cell, n=len(kept), **cut, memo={}, real_memo={}, images=images)
 
 
 def interval_or_reason(metric: Metric, cell: Cell, options: Any, value: float) -> Uncertainty | str:

@@ -190,6 +190,9 @@ class Cell:
     real_memo: dict = field(default_factory=dict)
     """Shared by all cells that have the same `real`, so that the reference is factored and searched once per run. Only what
     depends on `real` alone may go in."""
+    images: Callable[[Sequence[int]], np.ndarray] | None = None
+    """Generated images by item index, (len(indices), H, W, 3) uint8 0..255, as `Items.images` gives the reference's; None where
+    only features are at hand."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,9 @@ class Metric:
     unit: str = ""
     """Of the value; "" for a pure number."""
     features: str = "image"
-    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score)."""
+    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `Cell.images`)."""
+    scope: str = "cell"
+    """What its functions get: "cell", one Cell; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
@@ -223,7 +228,8 @@ class Metric:
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
     influence: Callable[[Cell, Any], Influence] | None = None
-    """(Cell, options) -> Influence, for intervals and paired tests; None = from `items`, else by a jackknife of `compute`."""
+    """(Cell, options) -> Influence, for intervals and paired tests. None: of `items`, else of a jackknife of `compute`, as also where it
+    raises a ScottbenchError because there is none."""
     items: Callable[[Cell, Any], np.ndarray] | None = None
     """(Cell, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)

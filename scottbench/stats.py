@@ -1,15 +1,7 @@
-"""Statistics of feature sets: pure functions of arrays. Here: the Frechet distance between two Gaussian fits.
-
-    d^2 = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)                  (Dowson & Landau 1982; Heusel et al. 2017, eq. 6)
-
-The last trace is the sum of the roots of the spectrum of S1 S2, which is also that of the symmetric F' S2 F for any F with
-S1 = F F', and the sum of the singular values of C1 C2' for any C with S = C' C. All in float64, unbiased covariances (n - 1).
-"""
+"""Checks that every statistic of feature sets begins with. The metrics themselves are in scottbench.metrics."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from scottbench.errors import ScottbenchError
@@ -17,39 +9,9 @@ from scottbench.errors import ScottbenchError
 if TYPE_CHECKING:
     import numpy as np
 
-ACCURACY = 1e-8
-"""Share of tr S1 + tr S2 that rounding may move the distance by before the slower singular-value route is taken."""
-NEGATIVE = 1e-6
-"""A negative distance down to this share of tr S1 + tr S2 is rounding and becomes 0; below it, it is an error."""
-
 
 class BadFeatures(ScottbenchError):
     """Features that no statistic can be made of: too few, not finite, or of two widths. Exit code 1: the cell failed."""
-
-
-@dataclass(frozen=True)
-class FrechetDistance:
-    """The squared Frechet distance and how it was found."""
-
-    value: float
-    """mean_term + trace_term, >= 0, in squared feature units."""
-    mean_term: float
-    """|m1 - m2|^2."""
-    trace_term: float
-    """tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), before clamping."""
-    route: str
-    """"cholesky": eigenvalues of L' S2 L, S1 = L L'. "eigh": the same with a spectral root, where Cholesky fails. "singular":
-    singular values of C1 C2', where a covariance is rank limited or the spectrum too wide for the other two."""
-    rank_limited: bool
-    """min(n1, n2) <= d: a covariance cannot have full rank, and the distance is dominated by n. Compare equal n only."""
-    rank: int
-    """Eigenvalues of S1 S2 above d * eps * the largest."""
-    min_eigenvalue: float
-    """Smallest eigenvalue of S1 S2 as computed, before clipping at 0."""
-    clipped_mass: float
-    """Share 0..1 of the spectrum's absolute sum that was negative (rounding) and set to 0."""
-    error_bound: float
-    """Estimated rounding error of `value`."""
 
 
 def feature_matrix(features: np.ndarray, what: str, least: int = 2) -> np.ndarray:
@@ -69,158 +31,3 @@ def feature_matrix(features: np.ndarray, what: str, least: int = 2) -> np.ndarra
             f"features of {bad} of {len(features)} {what} images are NaN or infinite. Use a float32 preset, or look at those images."
         )
     return features
-
-
-@dataclass(frozen=True, eq=False)
-class GaussianFit:
-    """Mean and unbiased covariance of a feature set, with the factors that several comparisons share (made at first use)."""
-
-    features: np.ndarray
-    """(n, d), as given; must not change afterwards."""
-    mean: np.ndarray
-    """(d,) float64."""
-    covariance: np.ndarray
-    """(d, d) float64."""
-
-    @classmethod
-    def of(cls, features: np.ndarray, what: str = "reference") -> GaussianFit:
-        """features (n, d) any float dtype. Raises BadFeatures."""
-        import numpy as np
-
-        features = feature_matrix(features, what)
-        mean = features.mean(axis=0, dtype=np.float64)
-        rows = _scaled_rows(features, mean)
-        return cls(features, mean, rows.T @ rows)
-
-    @property
-    def n(self) -> int:
-        return self.features.shape[0]
-
-    @property
-    def d(self) -> int:
-        return self.features.shape[1]
-
-    @property
-    def trace(self) -> float:
-        return float(self.covariance.trace())
-
-    @cached_property
-    def root(self) -> tuple[np.ndarray, np.ndarray, str]:
-        """(F (d, r), rest (d, d - r), route) with S = F F' + rest rest': Cholesky, r = d; or, where S is not positive definite (dead
-        channels), the spectral root, whose columns of zero length but for rounding go to `rest`."""
-        import numpy as np
-        from scipy import linalg
-
-        try:
-            return linalg.cholesky(self.covariance, lower=True, check_finite=False), np.empty((self.d, 0)), "cholesky"
-        except linalg.LinAlgError:
-            values, vectors = linalg.eigh(self.covariance, check_finite=False)
-            columns, null = vectors * np.sqrt(values.clip(min=0)), values <= self.d * np.finfo(np.float64).eps * values.max()
-            return columns[:, ~null], columns[:, null], "eigh"
-
-    @cached_property
-    def compact(self) -> np.ndarray:
-        """C (min(n, d), d) with S = C' C: the centred rows / sqrt(n - 1), or R of their QR if there are more rows than d."""
-        from scipy import linalg
-
-        rows = _scaled_rows(self.features, self.mean)
-        if self.n <= self.d:
-            return rows
-        return linalg.qr(rows, mode="r", overwrite_a=True, check_finite=False)[0][: self.d]
-
-
-def _scaled_rows(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """(features - mean) / sqrt(n - 1), float64."""
-    return (features - mean) / (len(features) - 1) ** 0.5
-
-
-def frechet_distance(real: np.ndarray | GaussianFit, generated: np.ndarray | GaussianFit) -> FrechetDistance:
-    """Frechet distance between Gaussian fits of two feature sets, (n1, d) and (n2, d).
-
-    Give `real` as a GaussianFit to factor it once for several generated sets. Raises BadFeatures for fewer than two rows,
-    NaN or infinite values, unequal widths, and for a result so negative that it cannot be rounding.
-    """
-    real = real if isinstance(real, GaussianFit) else GaussianFit.of(real, "reference")
-    generated = generated if isinstance(generated, GaussianFit) else GaussianFit.of(generated, "generated")
-    if real.d != generated.d:
-        raise BadFeatures(f"reference features have {real.d} dimensions, generated ones {generated.d}. Both must be of one extractor.")
-    rank_limited = min(real.n, generated.n) <= real.d
-    total = real.trace + generated.trace
-    spectrum = None if rank_limited else _symmetric_spectrum(real, generated)
-    if spectrum is None or spectrum.error > ACCURACY * total:
-        spectrum = _singular_spectrum(real, generated)
-    difference = real.mean - generated.mean
-    mean_term = float(difference @ difference)
-    trace_term = total - 2 * spectrum.root_sum
-    value = mean_term + trace_term
-    if value < -NEGATIVE * total:
-        raise BadFeatures(
-            f"Frechet distance {value:.3g} is negative (traces {real.trace:.3g}, {generated.trace:.3g}): features out of numeric range."
-        )
-    return FrechetDistance(
-        value=max(value, 0.0),
-        mean_term=mean_term,
-        trace_term=trace_term,
-        route=spectrum.route,
-        rank_limited=rank_limited,
-        rank=spectrum.rank,
-        min_eigenvalue=spectrum.smallest,
-        clipped_mass=spectrum.clipped_mass,
-        error_bound=spectrum.error,
-    )
-
-
-@dataclass(frozen=True)
-class _Spectrum:
-    """What is needed of the eigenvalues of S1 S2."""
-
-    root_sum: float
-    rank: int
-    smallest: float
-    clipped_mass: float
-    error: float
-    route: str
-
-
-def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
-    """Eigenvalues of F' S2 F. Each errs by about eps times the largest, whatever its size, hence sqrt(eps) in small roots."""
-    import numpy as np
-    from scipy import linalg
-
-    factor, rest, route = real.root
-    if factor.shape[1] == 0:  # all rows equal
-        return _Spectrum(root_sum=0.0, rank=0, smallest=0.0, clipped_mass=0.0, error=0.0, route=route)
-    values = linalg.eigvalsh(factor.T @ generated.covariance @ factor, overwrite_a=True, check_finite=False)
-    eps = np.finfo(np.float64).eps
-    delta = 4 * eps * max(values.max(), 0.0)
-    clipped = values.clip(min=0)
-    left_out = np.einsum("dr,de,er->r", rest, generated.covariance, rest, optimize=True).clip(min=0)
-    error = 2 * float((np.sqrt(clipped + delta) - np.sqrt(clipped)).sum() + np.sqrt(left_out).sum())
-    mass = float(np.abs(values).sum())
-    return _Spectrum(
-        root_sum=float(np.sqrt(clipped).sum()),
-        rank=int((values > real.d * eps * values.max()).sum()),
-        smallest=float(values.min()),
-        clipped_mass=float((clipped - values).sum()) / mass if mass > 0 else 0.0,
-        error=error,
-        route=route,
-    )
-
-
-def _singular_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
-    """Singular values of C1 C2': the roots themselves, with an error of about eps |C1| |C2| each and none negative."""
-    import numpy as np
-    from scipy import linalg
-
-    roots = linalg.svdvals(real.compact @ generated.compact.T, overwrite_a=True, check_finite=False)
-    eps = np.finfo(np.float64).eps
-    scale = (real.trace * generated.trace) ** 0.5
-    padded = len(roots) < real.d
-    return _Spectrum(
-        root_sum=float(roots.sum()),
-        rank=int((roots**2 > real.d * eps * roots.max(initial=0) ** 2).sum()),
-        smallest=0.0 if padded else float(roots.min()) ** 2,
-        clipped_mass=0.0,
-        error=2 * eps * scale * len(roots) ** 0.5,
-        route="singular",
-    )

@@ -1,50 +1,65 @@
-"""Metrics on features: fid, coverage, precision, recall, density, clip_score. One file each; see README.md."""
+"""Metrics on features and images; one file each, over the array functions of scottbench.metrics. See README.md."""
 
 from __future__ import annotations
 
 from scottbench.hookspecs import hookimpl
 from scottbench.nouns import Metric, lazy
-from scottbench_metrics.options import BallOptions
+from scottbench_metrics.options import BallOptions, ClipOptions, DistanceOptions, KernelOptions, VendiOptions
 
 NAEEM = "Naeem et al. 2020, Reliable Fidelity and Diversity Metrics for Generative Models, arXiv 2002.09797"
 KYNKAANNIEMI = "Kynkaanniemi et al. 2019, Improved Precision and Recall Metric for Assessing Generative Models, arXiv 1904.06991"
 HEUSEL = "Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, arXiv 1706.08500"
+BINKOWSKI = "Binkowski et al. 2018, Demystifying MMD GANs, arXiv 1801.01401"
 HESSEL = "Hessel et al. 2021, CLIPScore: A Reference-free Evaluation Metric for Image Captioning, arXiv 2104.08718"
+FRIEDMAN = "Friedman & Dieng 2023, The Vendi Score: A Diversity Evaluation Metric for Machine Learning, arXiv 2210.02410"
+ODENA = "Odena et al. 2017, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv 1610.09585"
+
+
+def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bool = True, **fields) -> Metric:
+    """A Metric whose function is called as it is, in the file of that name, beside `influence` (and `items` where it is a mean)."""
+    file = f"scottbench_metrics.{name}"
+    if fields.pop("is_mean", True):
+        fields["items"] = lazy(f"{file}:items")
+    return Metric(
+        name, summary, lazy(f"{file}:{name}"), higher_is_better, label=label, paper=paper, influence=lazy(f"{file}:influence"), **fields
+    )
 
 
 @hookimpl
 def register_metrics() -> list[Metric]:
-    def of_balls(name: str, summary: str, paper: str) -> Metric:
-        return Metric(
-            name,
-            summary,
-            lazy(f"scottbench_metrics.{name}:{name}"),
-            higher_is_better=True,
-            label=name.capitalize(),
-            options=BallOptions,
-            paper=paper,
-        )
-
+    share, ball = (0.0, 1.0), BallOptions
     return [
-        Metric(
-            "fid",
-            "Frechet distance between Gaussian fits of image features",
-            lazy("scottbench_metrics.fid:fid"),
-            higher_is_better=False,
-            label="FID",
-            paper=HEUSEL,
+        metric("fid", "FID", "Frechet distance between Gaussian fits of image features", HEUSEL, False, is_mean=False, bounds=(0.0, None)),
+        metric(
+            "kid", "KID", "unbiased squared MMD of a cubic kernel on image features", BINKOWSKI, False,
+            is_mean=False, digits=5, options=KernelOptions,
         ),
-        of_balls("coverage", "share of reference images with a generated image among their k nearest", NAEEM),
-        of_balls("precision", "share of generated images inside the reference's k-NN balls", KYNKAANNIEMI),
-        of_balls("recall", "share of reference images inside the generated images' k-NN balls", KYNKAANNIEMI),
-        of_balls("density", "number of reference k-NN balls around a generated image, per k", NAEEM),
-        Metric(
-            "clip_score",
-            "mean cosine between image and prompt features",
-            lazy("scottbench_metrics.clip_score:clip_score"),
-            higher_is_better=True,
-            features="clip",
-            label="CLIP score",
-            paper=HESSEL,
+        metric(
+            "coverage", "Coverage", "share of reference images whose k-NN ball holds a generated image", NAEEM,
+            options=ball, bounds=share,
         ),
-    ]
+        metric(
+            "precision", "Precision", "share of generated images inside the reference's k-NN balls", KYNKAANNIEMI,
+            options=ball, bounds=share,
+        ),
+        metric(
+            "recall", "Recall", "share of reference images inside the generated images' k-NN balls", KYNKAANNIEMI,
+            options=ball, bounds=share,
+        ),
+        metric(
+            "density", "Density", "number of reference k-NN balls around a generated image, per k", NAEEM, options=ball, bounds=(0.0, None)
+        ),
+        metric(
+            "vendi", "Vendi", "effective number of different generated images", FRIEDMAN,
+            is_mean=False, digits=2, options=VendiOptions, bounds=(1.0, None),
+        ),
+        metric("clip_score", "CLIP score", "mean cosine between image and prompt features", HESSEL, features="clip", options=ClipOptions),
+        metric(
+            "diversity", "Diversity", "mean feature distance between images of one prompt at several seeds", "",
+            scope="seeds", options=DistanceOptions, bounds=(0.0, None),
+        ),
+        metric(
+            "ms_ssim", "MS-SSIM", "mean structural similarity of images of one prompt at several seeds", ODENA, False,
+            scope="seeds", features="", bounds=share,
+        ),
+    ]  # fmt: skip

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from scottbench.nouns import Cell, NoOptions
-from scottbench.stats import BadFeatures, feature_matrix
+from scottbench import metrics
+from scottbench.metrics import BadFeatures
+from scottbench.nouns import Cell, Influence
+from scottbench_metrics.options import ClipOptions
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def clip_score(cell: Cell, options: NoOptions) -> float:
-    """Mean over items of cos(image features, prompt features), -1..1. Features need not be normalised."""
+def clip_score(cell: Cell, options: ClipOptions) -> float:
+    """Mean over items of cos(image features, prompt features), -1..1, times the scale. Features need not be normalised."""
+    return float(items(cell, options).mean())
+
+
+def items(cell: Cell, options: ClipOptions) -> np.ndarray:
+    """(n,) cosine of each image with its prompt, times the scale."""
     if "clip" not in cell.text:
         raise BadFeatures("the 'clip' extractor of this preset has no text tower. Name an open_clip model under [extractors.clip].")
-    return mean_cosine(cell.features["clip"], cell.text["clip"])
+    return options.scale * metrics.clip_score(cell.features["clip"], cell.text["clip"]).items
 
 
-def mean_cosine(images: np.ndarray, texts: np.ndarray) -> float:
-    """(n, d) and (n, d) -> mean over rows of the cosine, in float64. Raises BadFeatures for a zero row or unequal shapes."""
-    if np.shape(images) != np.shape(texts):
-        raise BadFeatures(
-            f"image features have shape {np.shape(images)}, prompt features {np.shape(texts)}. Both must be of one extractor."
-        )
-    images, texts = _unit_rows(images, "image"), _unit_rows(texts, "prompt")
-    return float(np.einsum("nd,nd->n", images, texts).mean())
-
-
-def _unit_rows(features: np.ndarray, what: str) -> np.ndarray:
-    features = np.asarray(feature_matrix(features, what, least=1), dtype=np.float64)
-    # A row is first divided by its largest entry, so that squaring neither overflows nor underflows.
-    largest = np.abs(features).max(axis=1, keepdims=True)
-    if not largest.all():
-        raise BadFeatures(
-            f"{int((largest == 0).sum())} {what} feature vectors are all zero and have no direction. Check the 'clip' extractor's weights."
-        )
-    features = features / largest
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+def influence(cell: Cell, options: ClipOptions) -> Influence:
+    values = items(cell, options)
+    return Influence(values - values.mean(), None)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from scottbench.nouns import Cell
-from scottbench_metrics.neighbours import of_cell
+from typing import TYPE_CHECKING
+
+from scottbench.metrics import density_influence
+from scottbench.nouns import Cell, Influence
+from scottbench_metrics.neighbours import loss_of_real, of_cell
 from scottbench_metrics.options import BallOptions
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def density(cell: Cell, options: BallOptions) -> float:
     """mean_j (number of reference balls that hold generated j) / k; 0 or more, may exceed 1."""
     return float(1 / options.k * of_cell(cell, options.k).generated_inside.mean())
+
+
+def items(cell: Cell, options: BallOptions) -> np.ndarray:
+    """(n,) number of reference balls around generated image j, per k."""
+    return of_cell(cell, options.k).generated_inside / options.k
+
+
+def influence(cell: Cell, options: BallOptions) -> Influence:
+    return density_influence(cell.real["image"], cell.features["image"], options.k, loss_of_real(cell, options.k))

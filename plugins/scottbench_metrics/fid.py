@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from scottbench.nouns import Cell, NoOptions
-from scottbench.stats import GaussianFit, frechet_distance
+from scottbench.metrics import GaussianFit, frechet_distance, frechet_influence
+from scottbench.nouns import Cell, Influence, NoOptions
+
+KEY = ("scottbench_metrics.fid", "image")
 
 
 def fid(cell: Cell, options: NoOptions) -> float:
     """Frechet distance of the cell's image features to the reference's, >= 0; the reference is factored once per run."""
-    key = ("scottbench_metrics.fid", "image")
-    if key not in cell.real_memo:
-        cell.real_memo[key] = GaussianFit.of(cell.real["image"], "reference")
-    distance = frechet_distance(cell.real_memo[key], cell.features["image"])
-    cell.memo[key] = distance
-    return distance.value
+    return frechet_distance(*fits(cell)).value
+
+
+def influence(cell: Cell, options: NoOptions) -> Influence:
+    """Raises NoInfluence where the distance is rank limited."""
+    return frechet_influence(*fits(cell))
+
+
+def fits(cell: Cell) -> tuple[GaussianFit, GaussianFit]:
+    """Gaussian fits of the reference and of the cell."""
+    if KEY not in cell.real_memo:
+        cell.real_memo[KEY] = GaussianFit.of(cell.real["image"], "reference")
+    if KEY not in cell.memo:
+        cell.memo[KEY] = GaussianFit.of(cell.features["image"], "generated")
+    return cell.real_memo[KEY], cell.memo[KEY]

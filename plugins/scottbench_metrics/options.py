@@ -1,8 +1,9 @@
-"""Options of the k-nearest-neighbour metrics; apart from their code so that listing them imports no numpy."""
+"""Options of the metrics; apart from their code so that listing them imports no arrays."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -13,3 +14,53 @@ class BallOptions:
     def __post_init__(self):
         if self.k < 1:
             raise ValueError("k must be at least 1")
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    subsets: int = 0
+    """0: one value from all images. Else the mean over so many random subsets, as clean-fid and torchmetrics do (100)."""
+    subset_size: int = 1000
+    """Images of each side in a subset, at most all of them."""
+    seed: int = 0
+    """Of the subsets."""
+    scale: float = 1.0
+    """The value is multiplied by this; papers print KID times 1000."""
+
+    def __post_init__(self):
+        if self.subsets < 0 or self.subset_size < 2:
+            raise ValueError("subsets must be at least 0 and subset_size at least 2")
+        if not self.scale > 0:
+            raise ValueError("scale must be above 0")
+
+
+@dataclass(frozen=True)
+class VendiOptions:
+    kernel: Literal["cosine", "rbf"] = "cosine"
+    """Similarity of two images: cosine of their features, or exp(-|x - y|^2 / (2 width^2))."""
+    q: float = 1.0
+    """Order of the entropy, above 0: small orders count rare images, large ones frequent images."""
+    width: float | None = None
+    """Of the RBF kernel, in feature units; none: the root of the mean squared distance of the cell's own images."""
+
+    def __post_init__(self):
+        if not self.q > 0:
+            raise ValueError("q must be above 0")
+        if self.width is not None and not self.width > 0:
+            raise ValueError("width must be above 0")
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    scale: float = 1.0
+    """The cosine is multiplied by this: 1 raw, 100 as many papers print it (Hessel et al. take 2.5 and set negative ones to 0)."""
+
+    def __post_init__(self):
+        if not self.scale > 0:
+            raise ValueError("scale must be above 0")
+
+
+@dataclass(frozen=True)
+class DistanceOptions:
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    """Between two images' features: 1 - cosine, or the Euclidean one in feature units."""

@@ -8,13 +8,12 @@ import io
 import numpy as np
 import pytest
 from scottbench_metrics import neighbours, register_metrics
-from scottbench_metrics.neighbours import balls, squared_radii
 from scottbench_metrics.options import BallOptions
 
 from scottbench.errors import UsageError
+from scottbench.metrics import BadFeatures, balls, nearest_neighbours, prdc
 from scottbench.nouns import Cell
 from scottbench.options import make_options
-from scottbench.stats import BadFeatures
 
 METRICS = {metric.name: metric for metric in register_metrics() if metric.options is BallOptions}
 
@@ -44,7 +43,10 @@ def peer(real: np.ndarray, generated: np.ndarray, k: int) -> dict[str, float]:
 def test_all_four_equal_the_prdc_package_exactly(seed):
     real, generated = clouds(seed)
     for k in (1, 3, 5, 10):
-        assert measured(real, generated, k) == peer(real, generated, k)
+        wanted = peer(real, generated, k)
+        assert measured(real, generated, k) == wanted
+        found = prdc(real, generated, k)
+        assert {name: getattr(found, name) for name in wanted} == wanted
 
 
 def naive(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[list, list, list]:
@@ -88,7 +90,31 @@ def test_the_block_size_changes_nothing():
         part = balls(real, generated, 5, block=block)
         assert (part.real_covered == whole.real_covered).all() and (part.real_inside == whole.real_inside).all()
         assert (part.generated_inside == whole.generated_inside).all()
-        assert (squared_radii(real, 5, "reference", block) == squared_radii(real, 5, "reference")).all()
+        near, again = nearest_neighbours(real, 5), nearest_neighbours(real, 5, block=block)
+        assert (near.radii == again.radii).all() and (near.following == again.following).all()
+        assert (np.sort(near.indices) == np.sort(again.indices)).all()
+
+
+@pytest.mark.parametrize("case", ["cloud", "lattice", "collapse", "tiny set", "line"])
+@pytest.mark.parametrize("block", [1, 3, 40, None])
+def test_nearest_neighbours_are_those_of_a_sort_of_all_distances(case, block):
+    rng = np.random.default_rng(1)
+    points = {
+        "cloud": lambda: rng.normal(size=(90, 12)),
+        "lattice": lambda: rng.integers(0, 3, size=(120, 3)),
+        "collapse": lambda: np.repeat(rng.normal(size=(3, 4)), [60, 1, 1], axis=0),
+        "tiny set": lambda: rng.normal(size=(6, 2)),
+        "line": lambda: np.arange(200.0)[::-1, None] * [1.0, 0.0],
+    }[case]().astype(np.float32)
+    squared = ((points[:, None].astype(np.float64) - points) ** 2).sum(-1)
+    np.fill_diagonal(squared, np.inf)
+    for k in (1, 4, 5):
+        found = nearest_neighbours(points, k, block=block)
+        ordered = np.sort(squared, axis=1)
+        assert (found.radii == ordered[:, k - 1]).all() and (found.following == ordered[:, k]).all()
+        assert (found.indices != np.arange(len(points))[:, None]).all()
+        assert all(len(set(row)) == k for row in found.indices.tolist())
+        assert (np.sort(np.take_along_axis(squared, found.indices, axis=1), axis=1) == ordered[:, :k]).all()
 
 
 def test_the_order_of_images_changes_nothing():
@@ -148,9 +174,9 @@ def test_all_images_equal_is_no_special_case():
 
 def test_neighbours_are_searched_once_a_cell_and_the_reference_once_a_run(monkeypatch):
     searched = []
-    original = neighbours.squared_radii
+    original = neighbours.nearest_neighbours
     monkeypatch.setattr(
-        neighbours, "squared_radii", lambda points, k, what, block=None: searched.append(what) or original(points, k, what, block)
+        neighbours, "nearest_neighbours", lambda points, k, what: searched.append(what) or original(points, k, what)
     )
     real, generated = clouds(9)
     shared: dict = {}
@@ -158,6 +184,8 @@ def test_neighbours_are_searched_once_a_cell_and_the_reference_once_a_run(monkey
         cell = Cell(len(generated), {"image": scale * generated}, {"image": real}, {}, real_memo=shared)
         for metric in METRICS.values():
             metric.compute(cell, BallOptions(5))
+            metric.influence(cell, BallOptions(5))
+            metric.items(cell, BallOptions(5))
     assert searched == ["reference", "generated", "generated"]
 
 

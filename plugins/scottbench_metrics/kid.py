@@ -1,0 +1,36 @@
+"""KID: the unbiased squared MMD of a cubic kernel between image features (Binkowski et al. 2018)."""
+
+from __future__ import annotations
+
+from scottbench.metrics import BadFeatures, kernel_distance, kernel_influence, kernel_sums
+from scottbench.metrics.kernel import KernelSums, distance_of
+from scottbench.nouns import Cell, Influence
+from scottbench_metrics.options import KernelOptions
+
+KEY = ("scottbench_metrics.kid", "image")
+
+
+def kid(cell: Cell, options: KernelOptions) -> float:
+    """Kernel distance of the cell's image features to the reference's; unbiased, so that it may be negative."""
+    if options.subsets == 0:
+        return options.scale * distance_of(sums(cell))
+    found = kernel_distance(
+        cell.real["image"], cell.features["image"], subsets=options.subsets, subset_size=options.subset_size, seed=options.seed
+    )
+    return options.scale * found.value
+
+
+def influence(cell: Cell, options: KernelOptions) -> Influence:
+    """Of the value from all images; a mean over random subsets has none."""
+    if options.subsets:
+        raise BadFeatures(f"kid over {options.subsets} random subsets has no influence of single images. Use subsets=0.")
+    found = kernel_influence(cell.real["image"], cell.features["image"], sums=sums(cell))
+    return Influence(options.scale * found.generated, options.scale * found.real)
+
+
+def sums(cell: Cell) -> KernelSums:
+    """Row sums of the kernel matrices; those within the reference are made once per run."""
+    if KEY not in cell.memo:
+        found = kernel_sums(cell.real["image"], cell.features["image"], within_real=cell.real_memo.get(KEY))
+        cell.real_memo[KEY], cell.memo[KEY] = found.within_real, found
+    return cell.memo[KEY]

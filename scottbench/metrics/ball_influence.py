@@ -1,0 +1,123 @@
+"""What precision, recall, density and coverage owe to every single image: exact leave-one-out, O((m + n) k) memory.
+
+Left out of the points, an image takes its own indicator with it. Left out of the centres, it takes its ball away, and the balls of
+those that had it among their k nearest grow to the (k + 1)-th. The influence is (rows - 1)(value - value without it), the jackknife
+pseudo-value about the value, centred; its mean square / rows estimates the value's variance (Efron & Stein 1981).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scottbench.metrics.ball_counts import check_pair
+from scottbench.metrics.distances import Block, Distances
+from scottbench.metrics.nearest import Neighbours, nearest_neighbours
+from scottbench.nouns import Influence
+from scottbench.stats import BadFeatures
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Balls around m centres, holding n points: what they hold, and what changes when one centre is left out."""
+
+    k: int
+    indices: np.ndarray
+    """(m, k) int64: each centre's k nearest other centres."""
+    held: np.ndarray
+    """(m,) int64: points in the ball of centre c."""
+    only: np.ndarray
+    """(m,) int64: where held is 1, which point that is."""
+    shell: np.ndarray
+    """(m,) int64: points that the ball of centre c gains when one of its k nearest is left out."""
+    around: np.ndarray
+    """(n,) int64: balls around point j."""
+    lost: np.ndarray
+    """(m,) int64: points inside some ball that are in none without centre i."""
+    gained: np.ndarray
+    """(m,) int64: points outside all balls that are in one without centre i."""
+
+    def of_neighbours(self, values: np.ndarray) -> np.ndarray:
+        """(m,) values of centres -> (m,) int64: for centre i, their sum over the centres that have i among their k nearest."""
+        return np.bincount(self.indices.ravel(), np.repeat(values, self.k), len(self.held)).astype(np.int64)
+
+
+def ball_loss(centres: np.ndarray, points: np.ndarray, near: Neighbours, block: int | None = None) -> Loss:
+    """(m, d) centres with their neighbours, (n, d) points -> Loss. Raises BadFeatures for fewer than k + 2 centres."""
+    m, n = len(centres), len(points)
+    if not np.isfinite(near.following).all():
+        raise BadFeatures(f"leaving one image out at k = {near.k} needs at least {near.k + 2} images; found {m}. Use a smaller k.")
+    held, shell, places, around = np.zeros(m, np.int64), np.zeros(m, np.int64), np.zeros(m), np.zeros(n, np.int64)
+    lost, gained = np.zeros(m, np.int64), np.zeros(m, np.int64)
+    for bounds in Distances(points, centres).blocks(block):
+        j, c = bounds.pairs_below(near.radii[None, :])
+        held += np.bincount(c, minlength=m)
+        places += np.bincount(c, j, m)
+        around += np.bincount(j, minlength=n)
+        j_new, c_new = _shells(bounds, near, j * m + c)
+        shell += np.bincount(c_new, minlength=m)
+        outside = around[j_new] == 0
+        pairs = np.unique(np.repeat(j_new[outside], near.k) * m + near.indices[c_new[outside]].ravel())
+        gained += np.bincount(pairs % m, minlength=m)
+        alone = around[j] == 1
+        saved = np.unique(np.repeat(j_new, near.k) * m + near.indices[c_new].ravel())
+        kept = np.isin((j * m + c)[alone], saved)
+        lost += np.bincount(c[alone][~kept], minlength=m)
+    only = np.where(held == 1, places, -1).astype(np.int64)
+    return Loss(near.k, near.indices, held, only, shell, around, lost, gained)
+
+
+def _shells(bounds: Block, near: Neighbours, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(point, centre) of pairs at the radius or beyond, but below the distance of the next neighbour."""
+    m = len(near.radii)
+    j, c = bounds.pairs_below(near.following[None, :])
+    return np.divmod(np.setdiff1d(j * m + c, inside, assume_unique=True), m)
+
+
+def coverage_influence(real: np.ndarray, generated: np.ndarray, k: int = 5, loss: Loss | None = None) -> Influence:
+    """Influence on the coverage; `loss`: of `ball_loss` with the reference as centres, if at hand. Raises BadFeatures as `prdc`."""
+    loss = _loss(real, generated, k, "reference") if loss is None else loss
+    m, n = len(loss.held), len(loss.around)
+    covered = loss.held > 0
+    newly = loss.of_neighbours(~covered & (loss.shell > 0))
+    without = (covered.sum() - covered + newly) / (m - 1)
+    uniquely = np.bincount(loss.only[loss.only >= 0], minlength=n) / m
+    return Influence(_centred((n - 1) * uniquely), _centred((m - 1) * (covered.mean() - without)))
+
+
+def precision_influence(real: np.ndarray, generated: np.ndarray, k: int = 5, loss: Loss | None = None) -> Influence:
+    """Influence on the precision; `loss` as of `coverage_influence`."""
+    loss = _loss(real, generated, k, "reference") if loss is None else loss
+    return Influence(*_of_points_and_centres(loss))
+
+
+def recall_influence(real: np.ndarray, generated: np.ndarray, k: int = 5, loss: Loss | None = None) -> Influence:
+    """Influence on the recall; `loss`: of `ball_loss` with the generated images as centres and the reference as points."""
+    loss = _loss(generated, real, k, "generated") if loss is None else loss
+    points, centres = _of_points_and_centres(loss)
+    return Influence(generated=centres, real=points)
+
+
+def density_influence(real: np.ndarray, generated: np.ndarray, k: int = 5, loss: Loss | None = None) -> Influence:
+    """Influence on the density; `loss` as of `coverage_influence`."""
+    loss = _loss(real, generated, k, "reference") if loss is None else loss
+    m, n = len(loss.held), len(loss.around)
+    taken = loss.held - loss.of_neighbours(loss.shell)
+    return Influence(_centred(loss.around / loss.k), _centred((m - 1) * taken / (loss.k * n)))
+
+
+def _of_points_and_centres(loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """Influence of (n,) points and (m,) centres on the share of points that lie in some ball."""
+    m, n = len(loss.held), len(loss.around)
+    return _centred(loss.around > 0), _centred((m - 1) * (loss.lost - loss.gained) / n)
+
+
+def _loss(centres: np.ndarray, points: np.ndarray, k: int, what: str) -> Loss:
+    centres, points = check_pair(centres, points)
+    return ball_loss(centres, points, nearest_neighbours(centres, k, what))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    return values - values.mean()

@@ -1,0 +1,56 @@
+"""What the plug-in registers, and what that costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from scottbench_metrics import register_metrics
+
+from scottbench import metrics
+
+WANTED = {
+    # name: higher is better, extractor role, scope, has items
+    "fid": (False, "image", "cell", False),
+    "kid": (False, "image", "cell", False),
+    "coverage": (True, "image", "cell", True),
+    "precision": (True, "image", "cell", True),
+    "recall": (True, "image", "cell", True),
+    "density": (True, "image", "cell", True),
+    "vendi": (True, "image", "cell", False),
+    "clip_score": (True, "clip", "cell", True),
+    "diversity": (True, "image", "seeds", True),
+    "ms_ssim": (False, "", "seeds", True),
+}
+
+
+def test_metrics_are_registered_with_direction_role_and_scope():
+    found = {metric.name: (metric.higher_is_better, metric.features, metric.scope, metric.items is not None) for metric in register_metrics()}
+    assert found == WANTED
+    assert all(metric.summary and metric.label for metric in register_metrics())
+
+
+def test_every_registered_function_is_there():
+    for metric in register_metrics():
+        for function in (metric.compute, metric.influence, metric.items):
+            assert function is None or callable(function.resolve())
+
+
+HEAVY = {"numpy", "scipy", "torch"}
+
+
+@pytest.mark.parametrize("program", ["import scottbench_metrics as m; m.register_metrics()", "import scottbench.metrics as m; dir(m)"])
+def test_registering_and_importing_bring_no_arrays(program):
+    program = f"import sys; {program}; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert not HEAVY & set(modules)
+
+
+def test_every_public_name_is_a_function_or_class_also_when_asked_twice():
+    for _ in range(2):
+        assert all(callable(getattr(metrics, name)) for name in metrics.__all__)
+        program = "; ".join(f"from scottbench.metrics import {name} as found; assert callable(found)" for name in metrics.__all__)
+        exec(program, {})
+    with pytest.raises(AttributeError, match="no attribute 'fid'"):
+        metrics.fid  # noqa: B018

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import Mismatch, UsageError
-from scottbench.intervals import GROUPS
+from scottbench.intervals import HALVES
 from scottbench.names import closest, one_line
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Measured:
 
 def degrees_of_freedom(ci_method: str, n: int) -> int:
     """Of the standard error behind an interval, by the name that results.parquet has for its method."""
-    return min(GROUPS, n) - 1 if ci_method == "jackknife" else n - 1
+    return min(HALVES, n) - 1 if ci_method == "half-sampling" else n - 1
 
 
 def read_evidence(folder: Path) -> list[Measured]:

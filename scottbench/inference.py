@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Mismatch, ScottbenchError
 from scottbench.evidence import ITEMS, Measured, comparable, degrees_of_freedom, on_shared_seeds
-from scottbench.intervals import LEVEL, Interval, NoInterval, by_prompt, interval, jackknife
+from scottbench.intervals import LEVEL, Interval, NoInterval, by_prompt, half_sampling, interval
 from scottbench.names import one_line
 from scottbench.nouns import Cell, Metric
 from scottbench.pairs import PairedDifference, holm, images_to_decide, paired_difference, rounded
@@ -26,9 +26,9 @@ class Uncertainty:
 
     interval: Interval
     method: str
-    """ "influence" (the metric's function), "items" (it is a mean), or "jackknife"."""
+    """ "influence" (the metric's own function) or "half-sampling"."""
     influence: np.ndarray
-    """(n,) float64."""
+    """(n,) float64 of each prompt."""
     items: np.ndarray | None
     """(n,) float64 values per item whose mean is the value, where the metric has them."""
 
@@ -44,23 +44,25 @@ def uncertainty(metric: Metric, cell: Cell, options: Any, value: float) -> Uncer
     if metric.influence is not None:
         with contextlib.suppress(ScottbenchError):  # the metric has none here: a rank-limited Frechet distance, say
             method, influence = "influence", by_prompt(metric.influence(cell, options))
-    elif items is not None:
-        method, influence = "items", items - items.mean()
     if influence is None:
-        method, influence = "jackknife", jackknife(lambda kept: metric.compute(part(cell, kept), options), cell.n)[0]
+        method, (influence, _) = "half-sampling", half_sampling(lambda i, kept: metric.compute(half(cell, i, kept), options), cell.n)
     if influence.shape != (cell.n,):
         raise NoInterval(f"metric '{metric.name}' gives influences of shape {influence.shape} for {cell.n} images")
     found = interval(value, influence, degrees_of_freedom(method, cell.n), metric.bounds)
     return Uncertainty(found, method, influence, items)
 
 
-def part(cell: Cell, kept: np.ndarray) -> Cell:
-    """The cell of some of its prompts. kept: (k,) indices; the reference images of the same prompts, where each has one."""
+def half(cell: Cell, number: int, kept: np.ndarray) -> Cell:
+    """The cell of some of its prompts, with the reference images of the same prompts. kept: (k,) indices, of half `number`.
+
+    The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too.
+    """
     if any(len(rows) != cell.n for rows in cell.real.values()):
         raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
     cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("features", "real", "text")}
     images = None if cell.images is None else lambda indices: cell.images([int(kept[i]) for i in indices])
-    return dataclasses.replace(cell, n=len(kept), **cut, memo={}, real_memo={}, images=images)
+    memo, real_memo = (memory.setdefault(("scottbench.inference", "half", number), {}) for memory in (cell.memo, cell.real_memo))
+    return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, real_memo=real_memo, images=images)
 
 
 def interval_or_reason(metric: Metric, cell: Cell, options: Any, value: float) -> Uncertainty | str:

@@ -228,8 +228,8 @@ class Metric:
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
     influence: Callable[[Cell, Any], Influence] | None = None
-    """(Cell, options) -> Influence, for intervals and paired tests. None: of `items`, else of a jackknife of `compute`, as also where it
-    raises a ScottbenchError because there is none."""
+    """(Cell, options) -> Influence, for intervals and paired tests; of a mean of independent items `scottbench.intervals.of_mean(items)`.
+    None, or where it raises a ScottbenchError because there is none: half-sampling, 32 calls of `compute` on half of the prompts."""
     items: Callable[[Cell, Any], np.ndarray] | None = None
     """(Cell, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)

@@ -52,9 +52,8 @@ def short(digest: object) -> str:
 
 
 METHODS = {
-    "influence": "the influence function of the metric",
-    "items": "the spread over items",
-    "jackknife": "a delete-group jackknife",
+    "influence": "from the influence of each prompt",
+    "half-sampling": "from random halves of the prompts",
 }
 """ci_method -> where the standard error comes from."""
 

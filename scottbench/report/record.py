@@ -58,7 +58,7 @@ class Interval:
     low: float
     high: float
     method: str
-    """Where its standard error comes from: "influence", "items" or "jackknife"."""
+    """Where its standard error comes from: "influence" or "half-sampling"."""
 
 
 @dataclass

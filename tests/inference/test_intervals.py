@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from scottbench.intervals import NoInterval, by_prompt, interval, jackknife, standard_error
+from scottbench.intervals import NoInterval, by_prompt, half_sampling, halves, interval, of_mean, standard_error
 from scottbench.nouns import Influence
 
 RNG = np.random.default_rng(7)
@@ -83,41 +83,74 @@ def test_a_value_that_is_not_finite_has_no_interval():
         interval(math.nan, np.zeros(5))
 
 
-# --- jackknife -------------------------------------------------------------------------------------------------------
+# --- half-sampling ---------------------------------------------------------------------------------------------------
 
 
-def test_deleting_one_by_one_gives_the_textbook_error_of_a_mean():
-    influence, df = jackknife(lambda kept: SAMPLE[:40][kept].mean(), 40, groups=40)
-    assert df == 39
-    assert influence.std(ddof=1) / math.sqrt(40) == pytest.approx(scipy_stats.sem(SAMPLE[:40]), rel=1e-12)
-    assert np.allclose(influence, SAMPLE[:40] - SAMPLE[:40].mean())
+def error_of(statistic, n) -> float:
+    influence, df = half_sampling(lambda number, kept: statistic(kept), n)
+    assert df == min(32, n) - 1 and influence.shape == (n,)
+    return influence.std(ddof=1) / math.sqrt(n)
 
 
-def test_groups_give_the_error_of_a_smooth_function_of_means():
-    """log of the mean: sd / (mean sqrt(n)), within what 39 degrees of freedom allow."""
-    sample = np.random.default_rng(3).gamma(2.0, size=4000)
-    influence, df = jackknife(lambda kept: math.log(sample[kept].mean()), 4000)
-    exact = scipy_stats.sem(sample) / sample.mean()
-    assert df == 39
-    assert 0.7 < influence.std(ddof=1) / math.sqrt(4000) / exact < 1.3
-    assert len(np.unique(influence.round(12))) == 40 and abs(influence.mean()) < 1e-9
+def test_halves_are_halves_and_the_same_for_every_cell():
+    found = halves(101)
+    assert len(found) == 32 and all(len(set(kept)) == 50 and kept.max() < 101 for kept in found)
+    assert len({kept.tobytes() for kept in found}) == 32
+    assert all(np.array_equal(a, b) for a, b in zip(found, halves(101), strict=True))
+    assert len(halves(10)) == 10
 
 
-def test_groups_are_not_blocks_of_the_sorted_data():
-    """Blocks of a sorted sample would differ far more than groups drawn at random."""
-    ordered = np.sort(SAMPLE)
-    influence, _ = jackknife(lambda kept: ordered[kept].mean(), 200)
-    assert influence.std(ddof=1) / math.sqrt(200) < 1.5 * scipy_stats.sem(ordered)
+@pytest.mark.parametrize("n", [64, 65, 1000])
+def test_what_is_written_on_the_prompts_is_the_spread_of_the_halves(n):
+    """The error, and the covariance of two cells, whatever rest n leaves."""
+    a, b = np.random.default_rng(1).normal(size=(2, n))
+    spread = [[values[kept].mean() for kept in halves(n)] for values in (a, b)]
+    share = (n // 2) / (n - n // 2)
+    on_a, on_b = (half_sampling(lambda number, kept, values=values: values[kept].mean(), n)[0] for values in (a, b))
+    assert on_a @ on_a / (n * (n - 1)) == pytest.approx(share * np.var(spread[0], ddof=1), rel=1e-9)
+    assert on_a @ on_b / (n * (n - 1)) == pytest.approx(share * np.cov(*spread)[0, 1], rel=1e-9, abs=1e-12)
 
 
-def test_two_cells_have_the_same_groups_so_that_their_difference_is_paired():
-    other = SAMPLE + 0.1
-    a, b = (jackknife(lambda kept, values=values: values[kept].mean(), 200)[0] for values in (SAMPLE, other))
+def test_the_error_of_a_mean_and_of_a_smooth_function_of_it():
+    """Within what 31 degrees of freedom allow: a standard deviation of 13 %."""
+    sample = np.random.default_rng(3).gamma(2.0, size=2000)
+    exact = scipy_stats.sem(sample)
+    assert 0.65 < error_of(lambda kept: sample[kept].mean(), 2000) / exact < 1.35
+    assert 0.65 < error_of(lambda kept: math.log(sample[kept].mean()), 2000) / (exact / sample.mean()) < 1.35
+
+
+def test_the_error_of_a_count_of_neighbours_is_not_blown_up_as_leaving_out_one_by_one_does():
+    """Share of points whose nearest neighbour is nearer than a constant / n: no smooth function of means."""
+
+    def share(points):
+        points = np.sort(points)
+        gaps = np.diff(points, prepend=-9, append=9)
+        return float((np.minimum(gaps[:-1], gaps[1:]) < 0.5 / len(points)).mean())
+
+    rng = np.random.default_rng(0)
+    true = np.std([share(rng.uniform(size=300)) for _ in range(400)], ddof=1)
+    halved, one_by_one = [], []
+    for _ in range(30):
+        points = rng.uniform(size=300)
+        halved.append(error_of(lambda kept, points=points: share(points[kept]), 300) ** 2)
+        left = [share(np.delete(points, i)) for i in range(300)]
+        one_by_one.append(299 * np.var(left))
+    assert 0.85 < math.sqrt(np.mean(halved)) / true < 1.41
+    assert math.sqrt(np.mean(one_by_one)) / true > 1.5
+
+
+def test_two_cells_have_the_same_halves_so_that_their_difference_is_paired():
+    a, b = (half_sampling(lambda number, kept, values=values: values[kept].mean(), 200)[0] for values in (SAMPLE, SAMPLE + 0.1))
     assert np.allclose(a, b)
 
 
-def test_the_jackknife_refuses_one_item_and_a_statistic_that_is_not_finite():
-    with pytest.raises(NoInterval, match="at least two"):
-        jackknife(lambda kept: 1.0, 1)
+def test_halves_refuse_too_few_images_and_a_statistic_that_is_not_finite():
+    with pytest.raises(NoInterval, match="3 images cannot be halved"):
+        half_sampling(lambda number, kept: 1.0, 3)
     with pytest.raises(NoInterval, match="NaN"):
-        jackknife(lambda kept: math.nan, 10)
+        half_sampling(lambda number, kept: math.nan, 10)
+
+
+def test_the_influence_of_a_mean_is_the_distance_from_it():
+    found = of_mean(np.array([1.0, 2.0, 6.0]))
+    assert found.generated.tolist() == [-2.0, -1.0, 3.0] and found.real is None

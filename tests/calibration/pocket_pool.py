@@ -1,0 +1,48 @@
+"""A pool of real features: the pocket preset's evaluator on its evaluation images, their prompts, and two ways to get the images wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scottbench_pocket
+from PIL import Image, ImageFilter
+from scottbench_pocket.emoji5k import Emoji5K
+
+from scottbench.features import find_extractor, open_extractor
+from scottbench.presets import read_preset
+
+BATCH = 64
+
+
+def features(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(real, text, a, b), each (count, 256) float32: prompts spread over the evaluation split.
+
+    A: the image with blurred detail, as a student of few steps draws it. B: the training image of a prompt chosen at random, with the
+    same blur: another picture, of the right kind.
+    """
+    preset = read_preset(Path(scottbench_pocket.__file__).with_name("pocket.toml"))
+    extractor = open_extractor(find_extractor(preset.extractors["image"], preset.path))
+    items, train = Emoji5K("evaluation"), Emoji5K("train")
+    rng = np.random.default_rng(0)
+    chosen, other = rng.permutation(len(items.ids))[:count], rng.permutation(len(train.ids))[:count]
+    real, a, b = [], [], []
+    for start in range(0, count, BATCH):
+        images = items.images([int(i) for i in chosen[start : start + BATCH]])
+        real.append(extractor.features(images))
+        a.append(extractor.features(blurred(images)))
+        b.append(extractor.features(blurred(train.images([int(i) for i in other[start : start + BATCH]]))))
+    text = extractor.text_features([items.prompts[i] for i in chosen])
+    return np.concatenate(real), text, np.concatenate(a), np.concatenate(b)
+
+
+def blurred(images: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) uint8, smoothed by a Gaussian of one pixel."""
+    return np.stack([np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.0))) for image in images])
+
+
+def reduced(parts: tuple[np.ndarray, ...], d: int) -> tuple[np.ndarray, ...]:
+    """The d leading principal directions of the first part, for all parts: (count, d) float32."""
+    centre = parts[0].mean(axis=0, dtype=np.float64)
+    directions = np.linalg.svd(parts[0] - centre, full_matrices=False)[2][:d]
+    return tuple(((part - centre) @ directions.T).astype(np.float32) for part in parts)

@@ -38,8 +38,11 @@ class Quoted:
     """The paper's own numbers, shown beside ours and ranked with nothing."""
 
     better: float
+    """Value of the better side, in the paper's unit."""
     worse: float
+    """Of the other."""
     dataset: str
+    """What it was measured on."""
     n: int
     """Images."""
     source: str
@@ -54,11 +57,15 @@ class Comparison:
     """`better` beats `worse` in `metric`, in the metric's own direction."""
 
     metric: str
+    """Label of the metric in the run."""
     better: Arm
+    """The side that the claim says wins."""
     worse: Arm
+    """The other."""
     effect: Literal["difference", "ratio"] = "difference"
     """What is estimated, better - worse or better / worse, with the interval that decides."""
     quoted: Quoted | None = None
+    """The paper's numbers, where they are known."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bo
     """A Metric whose function is called as it is, in the file of that name, beside `influence` (and `items` where it is a mean).
 
     has_influence=False: its intervals come from half-sampling. For k-NN counts the leave-one-out influence overstates the error, by
-    2.6 to 3.6 times on normal features (n = 300, d = 32, 60 draws; tests/calibration/).
+    2.6 to 3.6 times on normal features (n = 300, d = 32, 60 draws).
     """
     file = f"scottbench_metrics.{name}"
     if fields.pop("is_mean", True):

@@ -1,0 +1,82 @@
+"""The full calibration: what 95 % intervals and paired tests do on normal, heavy-tailed and real features, as a Markdown table.
+
+    python tests/calibration/calibrate.py --out calibration.md                  about 1 hour on two cores
+    python tests/calibration/calibrate.py --draws 40 --n 200 --pool 500         a look, in minutes
+    python tests/calibration/calibrate.py --run runs/...                        real features of a run's two methods as well
+
+Targets: coverage 0.93 to 0.99, width at most 1.5, size at most 0.05 (each within the error of so many draws).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from pocket_pool import features, reduced
+from simulation import Population, calibrate, normal, pool, power_curve
+
+NAMES = ["fid", "kid", "coverage", "precision", "recall", "density", "vendi", "clip_score"]
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
+
+
+def of_run(folder: Path) -> Population:
+    """The stored features of the first two cells of a run, its reference and its prompts."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    cells = [entry["id"] for entry in manifest["cells"]][:2]
+
+    def stored(owner: str) -> np.ndarray:
+        return np.concatenate([np.load(path, allow_pickle=False) for path in sorted((folder / "features" / owner / "image").glob("*.npy"))])
+
+    return pool(f"features of {' and '.join(cells)}", stored("reference"), stored("text"), *(stored(cell) for cell in cells))
+
+
+def add(lines: list[str], row: str) -> None:
+    """A row of a table, shown at once."""
+    lines.append(f"| {row} |")
+    sys.stderr.write(lines[-1] + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--n", type=int, default=500, help="prompts of a draw")
+    parser.add_argument("--pool", type=int, default=5000, help="images of the pocket pool")
+    parser.add_argument("--metrics", default=",".join(NAMES))
+    parser.add_argument("--run", type=Path, help="a run folder whose features are drawn from too")
+    parser.add_argument("--out", type=Path, help="Markdown file; default: stdout")
+    asked = parser.parse_args()
+    parts = features(asked.pool)
+    populations = [normal(32), normal(64), normal(32, tails=5)]
+    populations += [pool("pocket features", *reduced(parts, 64)), pool("pocket features", *parts)]
+    if asked.run is not None:
+        populations.append(of_run(asked.run))
+    names = asked.metrics.split(",")
+    lines = [
+        f"n = {asked.n} prompts, {asked.draws} draws; coverage is known to ± {1.96 * (0.95 * 0.05 / asked.draws) ** 0.5:.3f}, width to "
+        f"± {1.96 / (2 * asked.draws) ** 0.5:.0%}.",
+        "",
+        "| features | metric | interval from | coverage (0.93 to 0.99) | width (≤ 1.5) | size (≤ 0.05) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for population in populations:
+        for row in calibrate(population, names, asked.n, asked.draws):
+            add(lines, f"{row.population} | {row.metric} | {row.method} | {row.coverage:.3f} | {row.width:.2f} | {row.size:.3f}")
+    lines += ["", "Power of the paired test at 5 % against the share of prompts that differ; in brackets the mean difference:", ""]
+    lines += [f"| features | metric | {' | '.join(f'{share:g}' for share in SHARES)} |", "|---|---|" + "---|" * len(SHARES)]
+    for population in (populations[0], populations[3]):
+        for name in names:
+            curve = power_curve(population, name, asked.n, SHARES, max(20, asked.draws // 4))
+            add(lines, f"{population.name} | {name} | " + " | ".join(f"{found:.2f} ({gap:+.3g})" for _, gap, found in curve))
+    text = "\n".join([*lines, ""])
+    if asked.out is None:
+        sys.stdout.write(text)
+    else:
+        asked.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

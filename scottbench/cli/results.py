@@ -45,7 +45,7 @@ def print_results(results: dict) -> None:
 
     title, header, rows, best = result_table(results["metrics"], results["results"], results["timings"], stacked=sys.stdout.isatty())
     print(printable(title))
-    print_table(header, rows, right=range(1, len(header)), stack=range(3, len(header)), bold=best)
+    print_table(header, rows, right=range(1, len(header)), stack=range(len(header) - len(results["metrics"]) - 1, len(header)), bold=best)
     intervals = any(row.get("ci_low") is not None for row in results["results"])
     brackets = "  [95 % interval]: prompts and sampling noise, not training seeds." if intervals else ""
     print(f"\n* best of its column.{brackets}  ms/image: text encoder + U-Net + decoder on this machine")
@@ -102,21 +102,26 @@ def result_table(
     labels = list(dict.fromkeys(metric["extractor_label"] for metric in metrics))
     counts = ", ".join(str(n) for n in sorted({row["n"] for row in results}))
     title = f"{f'metrics on {labels[0]}, ' if len(labels) == 1 else ''}N = {counts}"
-    header = ["method", "steps", "NFE"]
+    cells = list(dict.fromkeys((row["method"], row["steps"], row["seed"]) for row in results))
+    seeds = ["seed"] if len({cell[2] for cell in cells}) > 1 else []
+    header = ["method", "steps", *seeds, "NFE"]
     for metric in metrics:
         label = metric["label"] if len(labels) == 1 else f"{metric['label']}, {metric['extractor_label']}"
         header.append(f"{label} {'↑' if metric['higher_is_better'] else '↓'}")
     header.append("ms/image ↓")
-    cells = list(dict.fromkeys((row["method"], row["steps"], row["seed"]) for row in results))
     columns = [_metric_column(metric, results, cells) for metric in metrics]
     columns.append([(f"{1000 * seconds:.1f}", "") if seconds is not None else None for seconds in _seconds(timings, cells)])
     directions = [metric["higher_is_better"] for metric in metrics] + [False]
-    best = {(y, 3 + x) for x, (column, higher) in enumerate(zip(columns, directions)) for y in _best(column, higher)}
+    first = len(header) - len(columns)
+    best = {(y, first + x) for x, (column, higher) in enumerate(zip(columns, directions)) for y in _best(column, higher)}
     rows = []
     for y, cell in enumerate(cells):
         nfe = next(row["nfe"] for row in results if (row["method"], row["steps"], row["seed"]) == cell)
-        shown = ["-" if column[y] is None else "*" * ((y, 3 + x) in best) + _joined(column[y], stacked) for x, column in enumerate(columns)]
-        rows.append([cell[0], str(cell[1]), "-" if nfe is None else str(nfe), *shown])
+        entries = [column[y] for column in columns]
+        shown = [
+            "-" if entry is None else "*" * ((y, first + x) in best) + _joined(entry, stacked) for x, entry in enumerate(entries)
+        ]  # fmt: skip
+        rows.append([cell[0], str(cell[1]), *([str(cell[2])] if seeds else []), "-" if nfe is None else str(nfe), *shown])
     return title, header, rows, best
 
 

@@ -11,7 +11,7 @@ import pytest
 from pocket_pool import features, reduced
 from simulation import calibrate, measure, normal, pool, power_curve
 
-DRAWS = 60
+DRAWS, N = 50, 200
 NAMES = ["fid", "kid", "coverage", "clip_score"]
 LEAST_COVERAGE = 0.93 - 3 * (0.93 * 0.07 / DRAWS) ** 0.5
 WIDEST, NARROWEST = 1.5 * (1 + 3 / (2 * DRAWS) ** 0.5), 0.9 / (1 + 3 / (2 * DRAWS) ** 0.5)
@@ -20,8 +20,8 @@ LARGEST_SIZE = 0.05 + 3 * (0.05 * 0.95 / DRAWS) ** 0.5
 
 @pytest.fixture(scope="module")
 def pocket():
-    """800 prompts, the 16 leading directions of the pocket evaluator."""
-    return pool("pocket features", *reduced(features(800), 16))
+    """600 prompts, the 16 leading directions of the pocket evaluator."""
+    return pool("pocket features", *reduced(features(600), 16))
 
 
 def check(rows) -> None:
@@ -34,11 +34,11 @@ def check(rows) -> None:
 
 @pytest.mark.parametrize("tails", [None, 8], ids=["normal", "heavy-tailed"])
 def test_intervals_and_tests_keep_their_promise_on_known_laws(tails):
-    check(calibrate(normal(16, tails), NAMES, 300, DRAWS))
+    check(calibrate(normal(16, tails), NAMES, N, DRAWS))
 
 
 def test_intervals_and_tests_keep_their_promise_on_real_features(pocket):
-    check(calibrate(pocket, NAMES, 300, DRAWS))
+    check(calibrate(pocket, NAMES, N, DRAWS))
 
 
 def test_the_percentile_bootstrap_would_miss_the_frechet_distance():
@@ -57,6 +57,6 @@ def test_the_percentile_bootstrap_would_miss_the_frechet_distance():
 
 
 def test_power_grows_with_the_difference():
-    (_, none, at_none), (_, some, at_some) = power_curve(normal(16), "fid", 300, (0.0, 0.5), 20)
+    (_, none, at_none), (_, some, at_some) = power_curve(normal(16), "fid", N, (0.0, 0.5), 20)
     assert at_none <= 0.25 and at_some >= 0.9
     assert abs(none) < abs(some)

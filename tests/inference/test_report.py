@@ -38,6 +38,10 @@ def page(run):
     return Page(build(run))
 
 
+def caption(page: Page, name: str) -> str:
+    return next(text for text in page.captions if text.startswith(name))
+
+
 def test_decimals_are_those_that_the_narrowest_interval_bears():
     assert decimals([1.4, 2.0], 3) == 1 and decimals([14.0], 3) == 0 and decimals([0.0021], 3) == 3 and decimals([0.0021], 5) == 4
     assert decimals([], 3) == 3 and decimals([0.0], 3) == 3
@@ -66,7 +70,7 @@ def test_paired_differences_follow_with_holm_and_images_to_decide(page):
 def test_claims_are_there_with_source_evidence_and_verdict(page):
     table = page.table("Table 3")
     rows = {row[0].split()[0]: row for row in table.body}
-    assert len(rows) == 9 and "1 direction holds, 8 not testable here" in page.captions[2]
+    assert len(rows) == 9 and "1 direction holds, 8 not testable here" in caption(page, "Table 3")
     assert "arXiv 2403.01505, v4" in rows["beats-cd"][0] and "Quoted: fid 21.9 against 30.4" in rows["beats-cd"][1]
     assert rows["beats-cd"][2].startswith("direction holds") and "fid of scott@2 against cd@2" in rows["beats-cd"][2]
     assert "No fid with an interval of instaflow@1 in this run." in rows["headline-instaflow"][2]
@@ -104,7 +108,7 @@ def test_a_value_without_an_interval_has_a_footnote_that_says_why(tmp_path):
     entries[1]["no_interval"] = {"fid": "3 images cannot be halved"}
     edit_manifest(run, cells=entries)
     page = Page(build(run))
-    assert page.table("Table 1").body[1][3] == "71.5a"
+    assert page.table("Table 1").body[1][3] == "71.5 a"
     assert "No interval: 3 images cannot be halved" in page.text
 
 
@@ -153,6 +157,16 @@ def test_the_terminal_shows_intervals_pairs_and_claims(run, capsys):
     assert f"claims  1 direction holds, 8 not testable here   (scottbench claims {run})" in lines
 
 
+def test_several_seeds_have_a_column_and_one_averaged_difference(tmp_path, capsys):
+    values = {(method, 2, seed): {"fid": (70.0 + own + seed, influence(2 * own + seed, 20.0))}
+              for own, method in enumerate(("scott", "cd")) for seed in (0, 1)}  # fmt: skip
+    print_results(read_results(made_run(tmp_path / "run", values)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:4] == ["method", "steps", "seed", "NFE"]
+    assert [line.split()[:4] for line in lines[2:6]] == [[method, "2", seed, "2"] for method in ("scott", "cd") for seed in "01"]
+    assert sum("@2 - " in line for line in lines) == 1
+
+
 def test_the_terminal_shows_an_earlier_run_as_before(tmp_path, capsys):
     print_results(read_results(fake_run(tmp_path / "old")))
     out = capsys.readouterr().out
@@ -166,7 +180,7 @@ def test_many_pairs_are_cut_to_the_first_metric_and_counted(tmp_path, capsys):
     }
     print_results(read_results(made_run(tmp_path / "run", values)))
     out = capsys.readouterr().out
-    assert sum(" - " in line for line in out.splitlines()) == 10 and "20 more in pairs.parquet" in out
+    assert sum("@2 - " in line for line in out.splitlines()) == 10 and "20 more in pairs.parquet" in out
 
 
 def test_influences_have_mean_zero_in_what_tests_are_made_of():

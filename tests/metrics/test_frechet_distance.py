@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scottbench_metrics.fid import fid
 
-from scottbench.nouns import Cell, NoOptions
 from scottbench.metrics import BadFeatures, GaussianFit, frechet_distance
+from scottbench.nouns import Cell, NoOptions
 
 
 def exact_sample(n: int, variances: np.ndarray, mean: np.ndarray, rotation: np.ndarray, seed: int) -> np.ndarray:

@@ -27,7 +27,7 @@ RECORDS = {
     "dataset": [nouns.Items],
     "method": [nouns.Sampling],
     "trainer": [nouns.Distillation],
-    "metric": [nouns.Cell],
+    "metric": [nouns.Cell, nouns.Influence],
 }
 """What a noun's functions take or return, documented beside it."""
 

@@ -22,6 +22,7 @@ WANTED = {
     "clip_score": (True, "clip", "cell", True),
     "diversity": (True, "image", "seeds", True),
     "ms_ssim": (False, "", "seeds", True),
+    "lpips": (True, "", "seeds", True),
 }
 
 

@@ -19,7 +19,7 @@ def main() -> None:
         prdc(real, generated)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         inputs = (real.nbytes + generated.nbytes) / 1e9
-        print(f"peak memory of a process that runs ours alone: {after:.2f} GB (target 1); its inputs {inputs:.2f} GB, before {before:.2f} GB")
+        print(f"peak memory of a process of ours alone: {after:.2f} GB (target 1); its inputs {inputs:.2f} GB, before {before:.2f} GB")
         return
     from prdc import compute_prdc
 

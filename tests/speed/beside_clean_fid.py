@@ -1,4 +1,4 @@
-"""Frechet distance beside clean-fid's on the same features in one process: `python tests/speed/frechet.py` (a minute or two)."""
+"""Frechet distance beside clean-fid's on the same features in one process: `python tests/speed/beside_clean_fid.py` (a minute or two)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage beside the prdc package: `python tests/speed/prdc.py` (several minutes, 2 GB for prdc)."""
+"""Precision, recall, density and coverage beside the prdc package: `python tests/speed/beside_prdc.py` (several minutes, 2 GB for prdc)."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ import copy
 
 import torch
 
+from scottbench.adversarial import Discriminator, accuracies, hinge, pair_accuracy, trainable_share
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, skipping_grid, update
 from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
-from scottbench_scott.discriminator import Discriminator, trainable_share
 from scottbench_scott.noise_functions import rho_er_sde
 
 
@@ -137,19 +137,3 @@ class StochasticConsistencyDistillation:
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)
         return facts
-
-
-def hinge(real, fake):
-    """E[relu(1 - D(real))] + E[relu(1 + D(fake))]; 2 when D says nothing."""
-    return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
-
-
-def accuracies(real, fake):
-    """accuracy: share of logits with the right sign (a zero counts half), paired_accuracy: share of (real, fake) pairs ranked right."""
-    signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
-    return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
-
-
-def pair_accuracy(real, fake):
-    """Share of pairs (real[i], fake[i]) with D(real) > D(fake); a tie counts half."""
-    return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)

@@ -15,11 +15,11 @@ from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_scott import register_methods as scott_methods
 from scottbench_scott import register_trainers as scott_trainers
-from scottbench_scott.discriminator import Discriminator, trainable_share
 from scottbench_scott.options import SCottOptions
-from scottbench_scott.trainer import StochasticConsistencyDistillation, accuracies, hinge
+from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_pipeline
 
+from scottbench.adversarial import Discriminator, accuracies, hinge, trainable_share
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged, UsageError

@@ -1,4 +1,5 @@
-"""SCott's discriminator: the teacher's own U-Net with trainable parts in its decoder and a one-channel output.
+"""What adversarial trainers share: a discriminator that is the teacher's own U-Net with trainable parts and a one-channel
+output, the hinge loss, and how often it is right.
 
 Teacher and discriminator share one frozen U-Net: adapters off, it is the teacher bit for bit; adapters on, the
 discriminator. "full" owns a copy of the U-Net instead, whose up blocks are trained.
@@ -82,3 +83,19 @@ def trainable_share(discriminator: Discriminator) -> float:
     """Trainable parameters over all parameters, both of the discriminator."""
     total = sum(p.numel() for p in discriminator.parameters())
     return sum(p.numel() for p in discriminator.trainable) / total
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """E[relu(1 - D(real))] + E[relu(1 + D(fake))]; 2 when D says nothing."""
+    return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+
+
+def accuracies(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """accuracy: share of logits with the right sign (a zero counts half), paired_accuracy: share of (real, fake) pairs ranked right."""
+    signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
+    return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
+
+
+def pair_accuracy(real: Tensor, fake: Tensor) -> float:
+    """Share of pairs (real[i], fake[i]) with D(real) > D(fake); a tie counts half."""
+    return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)

@@ -38,9 +38,13 @@ def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, 
 
 def consistency_output(unet: torch.nn.Module, schedule: Schedule, prediction: str, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
     """f(z, t, c, w): the w-conditioned network's clean latent with the boundary condition, (N,C,h,w)."""
+    return consistency_function(z, t, to_x0_eps(schedule, z, t, conditioned_output(unet, z, t, text, w), prediction)[0])
+
+
+def conditioned_output(unet: torch.nn.Module, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
+    """The w-conditioned network's raw output, (N,C,h,w)."""
     condition = guidance_embedding(w, unet.config.time_cond_proj_dim if hasattr(unet, "config") else unet.module.config.time_cond_proj_dim)
-    output = unet(z, t, encoder_hidden_states=text, timestep_cond=condition.to(z.dtype), return_dict=False)[0]
-    return consistency_function(z, t, to_x0_eps(schedule, z, t, output, prediction)[0])
+    return unet(z, t, encoder_hidden_states=text, timestep_cond=condition.to(z.dtype), return_dict=False)[0]
 
 
 def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Generator) -> Tensor:

@@ -140,8 +140,9 @@ def sample(work: Work, planned: PlannedCell, model: DiffusionModel, text: Tensor
     """Clean latents (N,C,h,w) of a micro-batch."""
     method = planned.method
     noise = ItemNoise(planned.seed, ids, model.latent_shape, model.device)
-    denoise = model.denoiser(text, work.uncond, method.guidance)
-    latents = method.noun.sample(Sampling(denoise, noise, model.schedule, planned.steps, method.options))
+    given = (text, work.uncond, method.guidance)
+    latents = method.noun.sample(Sampling(
+        model.denoiser(*given), noise, model.schedule, planned.steps, method.options, model.predictor(*given), model.student))
     if tuple(latents.shape) != (len(ids), *model.latent_shape):
         wanted = (len(ids), *model.latent_shape)
         raise ScottbenchError(f"method '{method.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")

@@ -56,6 +56,7 @@ class Data:
             "latents": self.latents[indices].to(device),
             "text": self.text[indices].to(device),
             "uncond": self.uncond.to(device),
+            "indices": indices,
             "generator": generator,
         }
 
@@ -65,6 +66,8 @@ class State:
     """Where a training stands; what a checkpoint holds beside networks and optimizers."""
 
     step: int = 0
+    updates: int = 0
+    """Of the student; fewer than steps where a trainer has steps that make data."""
     seconds: float = 0.0
     evaluations: int = 0
     """Forward passes so far of any U-Net, in images."""
@@ -155,12 +158,17 @@ class Loop:
         for role, network in distillation.networks.items():
             distillation.networks[role], self.optimizers[role] = accelerator.prepare(network, self.optimizers[role])
 
-    def one_step(self, scale: float) -> dict:
-        """One pass of the trainer's `step`: the values to log. Raises TrainingDiverged at the first non-finite term."""
+    def one_step(self, scale: float, fraction: float) -> dict:
+        """One pass of the trainer's `step`, with `fraction` of the budget spent: the values to log. Raises
+        TrainingDiverged at the first non-finite term."""
         indices = epoch_batch(self.data.train, self.state.step, self.batch_size, self.seed)
-        batch = self.data.batch(indices, self.generator, str(self.accelerator.device)) | {"step": self.state.step}
+        batch = self.data.batch(indices, self.generator, str(self.accelerator.device))
+        batch |= {"step": self.state.step, "fraction": fraction}
         logged = {}
         for role, losses, facts in self.distillation.step(batch):
+            logged |= {f"{role}/{k}": v for k, v in facts.items()}
+            if not losses:
+                continue
             for term, value in losses.items():
                 logged[f"{role}/{term}"] = float(value.detach())
                 if not math.isfinite(logged[f"{role}/{term}"]):
@@ -179,7 +187,7 @@ class Loop:
                 update_ema(
                     self.distillation.ema, self.accelerator.unwrap_model(self.distillation.networks["student"]), self.distillation.ema_decay
                 )
-            logged |= {f"{role}/{k}": v for k, v in facts.items()}
+                self.state.updates += 1
         return logged
 
     def held_out(self) -> dict:
@@ -194,7 +202,7 @@ class Loop:
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
             while (fraction := budget.fraction(self.state.seconds, self.state.step)) < 1:
                 scale = learning_rate_scale(fraction, self.state.step)
-                logged = self.one_step(scale)
+                logged = self.one_step(scale, fraction)
                 self.state.step += 1
                 self.state.seconds = before + time.perf_counter() - started
                 if self.state.step % evaluate_every == 0:
@@ -222,7 +230,12 @@ class Loop:
         return groups
 
     def save(self) -> None:
-        checkpoint.save(self.out / "checkpoint", self.tensors(), self.optimizers, self.generator, asdict(self.state))
+        state = asdict(self.state) | {"memory": getattr(self.distillation, "memory", None)}
+        checkpoint.save(self.out / "checkpoint", self.tensors(), self.optimizers, self.generator, state)
 
     def resume(self) -> None:
-        self.state = State(**checkpoint.load(self.out / "checkpoint", self.tensors(), self.optimizers, self.generator))
+        state = checkpoint.load(self.out / "checkpoint", self.tensors(), self.optimizers, self.generator)
+        memory = state.pop("memory", None)
+        if memory is not None:
+            self.distillation.memory = memory
+        self.state = State(**state)

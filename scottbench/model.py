@@ -100,15 +100,15 @@ class DiffusionModel:
         )
         return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
-    def network(self, z: Tensor, t: int | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
+    def network(self, z: Tensor, t: int | float | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
         """Raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network. Counted: N evaluations."""
         self.evaluations += len(z)
         condition = None if w is None else guidance_embedding(w, self.unet.config.time_cond_proj_dim).to(z.dtype)
         return self.unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
 
-    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
-        """denoise(z, t) -> (x0, eps), guided. Two evaluations per image for classifier-free guidance (s != 1), one if the
-        guidance scale is an input or s == 1. text: (N,L,D); uncond: (1,L,D)."""
+    def predictor(self, text: Tensor, uncond: Tensor, guidance_scale: float):
+        """predict(z, t) -> the network's raw output (N,C,h,w) float32, guided; t int, float or (N,). Two evaluations per image for
+        classifier-free guidance (s != 1), one if the guidance scale is an input or s == 1. text: (N,L,D); uncond: (1,L,D)."""
         w = guidance_scale - 1.0
         n = len(text)
         if self.takes_guidance:
@@ -123,16 +123,25 @@ class DiffusionModel:
                 cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
                 return guide(cond, unc, w)
 
-        return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z.to(self.dtype), t).float(), self.prediction)
+        return lambda z, t: predict(z.to(self.dtype), t).float()
+
+    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
+        """denoise(z, t) -> (x0, eps), guided, of a network that predicts as its teacher does. Arguments as of `predictor`."""
+        predict = self.predictor(text, uncond, guidance_scale)
+        return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z, t), self.prediction)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents (N,C,h,w) -> images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
+        images = self.pixels(latents).clamp(0, 255)
+        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """Latents (N,C,h,w) -> (N,3,H,W) float32, 0..255 but for what the VAE overshoots; `decode` with gradients left on."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         shift = getattr(self.vae.config, "shift_factor", None)
         images = self.vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
-        images = (images.float() / 2 + 0.5).clamp(0, 1) * 255
-        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return (images.float() / 2 + 0.5) * 255
 
     @torch.inference_mode()
     def encode_images(self, images: np.ndarray) -> Tensor:

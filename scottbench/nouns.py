@@ -106,6 +106,11 @@ class Sampling:
     """Number of sampling steps asked for."""
     options: Any
     """An instance of the method's Options."""
+    predict: Callable[..., Tensor] | None = None
+    """(z, t int or float) -> (N,C,h,w): the network's raw output, guided and counted as `denoise` is, for students whose network
+    predicts something else than their teacher's (a velocity)."""
+    student: dict | None = None
+    """student.json, with what the trainer's `student_config` put into it; None for a teacher."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +121,16 @@ class Method:
     summary: str
     sample: Callable[[Sampling], Tensor]
     """Sampling -> clean latents (N,C,h,w)."""
-    timesteps: Callable[..., list[int]]
-    """(schedule, steps, options) -> the time steps at which the network is evaluated, from noise to data."""
+    timesteps: Callable[..., list[float]]
+    """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data."""
     version: str = "1"
     """Changes whenever the images change; part of the identity of a cell."""
     trainer: str | None = None
     """Name of the trainer whose student it samples from; None = the teacher itself."""
     paper: str = ""
+    made_for: Sequence[int] = ()
+    """Step counts it was made for, () = any; others run with a printed warning. A student's own `made_for` (student.json) goes
+    before this."""
     guidance: float = 1.0
     """Guidance scale s used when neither the preset nor the user names one."""
     options: type = NoOptions
@@ -161,13 +169,14 @@ class Distillation(Protocol):
 
     def step(self, batch: dict) -> Any:
         """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
-        order of the updates. The host minimises the sum of the terms for that role's network before it resumes.
-        batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), generator torch.Generator (the only randomness),
-        step int (updates of the student so far). Optional beside `step`: `evaluate(batch) -> {name: float}`, called now and
-        then on held-out items."""
+        order of the updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no
+        update (a step that makes data). batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), indices (N,) int64 into
+        `Context.data`, generator torch.Generator (the only randomness), step int (steps so far), fraction float (of the budget
+        spent, 0..1). Optional beside `step`: `evaluate(batch) -> {name: float}`, called now and then on held-out items;
+        `memory`, a JSON-able dict that is kept in checkpoints and put back by a resumed training before its first step."""
 
     def student_config(self) -> dict:
-        """JSON-able facts that the sampler needs: w_min, w_max, options."""
+        """JSON-able facts for student.json that the sampler, the plan and the reader need: w_min, w_max, made_for."""
 
 
 # --- Metric ----------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class PlannedCell:
     method: PlannedMethod
     steps: int
     seed: int
-    timesteps: list[int]
+    timesteps: list[float]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class Plan:
     """The preset's measured quality of its model."""
     seconds: float
     """Time that planning took, part of the run's wall time."""
+    warnings: list[str]
+    """One line each, for the user, before the run starts."""
 
 
 def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
@@ -144,7 +146,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return Plan(
         record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
-        seconds=time.perf_counter() - started)
+        seconds=time.perf_counter() - started, warnings=resolve.step_warnings(cells))
 
 
 def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
@@ -188,11 +190,22 @@ def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: 
     return cells
 
 
-def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[int]:
+def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
     """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
-    times = [int(t) for t in method.noun.timesteps(schedule, steps, method.options)] if steps <= len(schedule) else []
-    if not times or any(a == b for a, b in zip(times, times[1:], strict=False)) or not all(0 <= t < len(schedule) for t in times):
-        raise UsageError(f"--steps {steps}: method '{method.noun.name}' has no {steps} different time steps out of {len(schedule)}.")
+
+    def spread(count: int) -> list[float]:
+        """[] where there are no `count` different ones."""
+        times = list(method.noun.timesteps(schedule, count, method.options)) if count <= len(schedule) else []
+        times = [int(t) if t == int(t) else float(t) for t in times]
+        fits = all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:], strict=False))
+        return times if fits else []
+
+    times = spread(steps)
+    if not times:
+        allowed = resolve.in_ranges([count for count in range(1, len(schedule) + 1) if spread(count)])
+        raise UsageError(
+            f"--steps {steps}: method '{method.noun.name}' has no {steps} different time steps out of {len(schedule)}. "
+            f"Allowed: {allowed}.")
     return times
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from scottbench.features import Source
     from scottbench.model import DiffusionModel
     from scottbench.nouns import Items
-    from scottbench.plan import RunRequest
+    from scottbench.plan import PlannedCell, RunRequest
     from scottbench.plugins import Plugins
 
 
@@ -53,6 +54,31 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
             f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
+
+
+def in_ranges(numbers: Sequence[int]) -> str:
+    """Rising whole numbers in words: [1, 2, 3, 4, 8] -> "1 to 4, 8"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    if not runs:
+        return "none"
+    return ", ".join(f"{a}" if a == b else f"{a}, {b}" if b == a + 1 else f"{a} to {b}" for a, b in runs)
+
+
+def step_warnings(cells: list[PlannedCell]) -> list[str]:
+    """One line per cell whose number of steps its student, or else its method, was not made for."""
+    lines = []
+    for cell in cells:
+        student = {} if cell.method.facts is None else cell.method.facts
+        made_for = student.get("made_for", cell.method.noun.made_for)
+        if len(made_for) > 0 and cell.steps not in made_for:
+            whose = "the student of method" if "made_for" in student else "method"
+            lines.append(f"{whose} '{cell.method.label}' was made for {in_ranges(made_for)} steps; it is sampled with {cell.steps}.")
+    return lines
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

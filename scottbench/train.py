@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,16 +12,34 @@ import numpy as np
 import torch
 
 from scottbench.errors import UsageError
-from scottbench.loop import Budget, Loop, State, prepare_data
+from scottbench.features import Extractor, find_extractor, open_extractor
+from scottbench.loop import Budget, Data, Loop, State, prepare_data
 from scottbench.model import DiffusionModel, weights_digest
+from scottbench.nouns import Method
 
 
 @dataclass
 class Context:
-    """What a trainer may use: the frozen teacher and where it runs."""
+    """What a trainer may use: the frozen teacher, where it runs, and what some need beside."""
 
     teacher: DiffusionModel
     device: str
+    folder: Path | None = None
+    """The training folder, for data that the trainer makes and a resumed training uses again."""
+    data: Data | None = None
+    """The encoded training split; `batch["indices"]` index it."""
+    find_method: Callable[[str], Method] | None = None
+    """Name -> the registered method, for a trainer that samples its teacher; raises UsageError for an unknown name."""
+    open_extractor: Callable[[str], Extractor] | None = None
+    """Role ("image", "clip") -> the preset's extractor, opened; raises UsageError where the preset has none."""
+
+
+def preset_extractor(preset, role: str, device: str) -> Extractor:
+    """The opened extractor of a preset's role. Raises UsageError for a role it lacks, MissingAsset or DamagedAsset."""
+    if role not in preset.extractors:
+        raise UsageError(f"preset '{preset.name}' has no extractor '{role}', which this option of the trainer needs.")
+    spec = preset.extractors[role]
+    return open_extractor(find_extractor(preset.extractors[spec["same_as"]] if "same_as" in spec else spec, preset.path), device)
 
 
 def count_evaluations(state: State, networks) -> None:
@@ -42,7 +61,8 @@ def export(loop: Loop, facts: dict) -> None:
         **loop.distillation.student_config(),
         "weights": "ema",
         "steps": loop.state.step,
-        "samples_seen": loop.state.step * loop.batch_size,
+        "updates": loop.state.updates,
+        "samples_seen": loop.state.updates * loop.batch_size,
         "minutes": round(loop.state.seconds / 60, 2),
         "network_evaluations": loop.state.evaluations,
     }
@@ -128,7 +148,9 @@ def train(
     data = prepare_data(model, items, size, seed, report)
     torch.set_flush_denormal(True)  # subnormal activations cost many times a normal product on CPUs
     torch.manual_seed(seed)  # LoRA's random A matrices are drawn from the global generator
-    distillation = trainer.build(Context(model, device), chosen)
+    find_method = lambda name: plugins.find("method", name).noun  # noqa: E731
+    context = Context(model, device, Path(out), data, find_method, lambda role: preset_extractor(preset, role, device))
+    distillation = trainer.build(context, chosen)
     loop = Loop(distillation, data, accelerator, Path(out), size, seed)
     if resume:
         loop.resume()

@@ -21,6 +21,7 @@ from torch import Tensor
 from scottbench.assets import file_digest, verify_folder
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.nouns import Sampling
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
@@ -124,6 +125,11 @@ class DiffusionModel:
                 return guide(cond, unc, w)
 
         return lambda z, t: predict(z.to(self.dtype), t).float()
+
+    def sampling(self, text: Tensor, uncond: Tensor, guidance_scale: float, noise, steps: int, options) -> Sampling:
+        """All that a method's sampler is given for one micro-batch; noise and options as `Sampling` says."""
+        given = (text, uncond, guidance_scale)
+        return Sampling(self.denoiser(*given), noise, self.schedule, steps, options, self.predictor(*given), self.student)
 
     def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
         """denoise(z, t) -> (x0, eps), guided, of a network that predicts as its teacher does. Arguments as of `predictor`."""

@@ -37,9 +37,11 @@ def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, 
 
 
 def consistency_output(unet: torch.nn.Module, schedule: Schedule, prediction: str, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
-    """f(z, t, c, w): the w-conditioned network's clean latent with the boundary condition, (N,C,h,w)."""
-    condition = guidance_embedding(w, unet.config.time_cond_proj_dim if hasattr(unet, "config") else unet.module.config.time_cond_proj_dim)
-    output = unet(z, t, encoder_hidden_states=text, timestep_cond=condition.to(z.dtype), return_dict=False)[0]
+    """f(z, t, c, w): the network's clean latent with the boundary condition, (N,C,h,w). A network that does not take the
+    guidance scale as an input (LoRA) is given none: one guidance is baked into it."""
+    size = unet.config.time_cond_proj_dim
+    condition = None if size is None else guidance_embedding(w, size).to(z.dtype)
+    output = unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
     return consistency_function(z, t, to_x0_eps(schedule, z, t, output, prediction)[0])
 
 

@@ -164,7 +164,7 @@ def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, m
 
 
 def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
-    from scottbench.model import check_student
+    from scottbench.student import check_student
 
     facts = gather({trainer: lambda t=trainer, f=folder: check_student(f, t, teacher) for trainer, folder in folders.items()})
     planned = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -24,6 +27,17 @@ def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch
     assert missing == ["time_embedding.cond_proj.weight"] and not unexpected, (missing, unexpected)
     torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
     return fast_layout(student).to(unet.device)  # the teacher's layout: another one would round differently
+
+
+@contextmanager
+def adapters_off(unet: torch.nn.Module) -> Iterator[None]:
+    """Inside, a U-Net with LoRA adapters is its frozen self again: teacher and student can share one. On again, the adapters
+    are trainable again (peft's switch sets requires_grad too)."""
+    unet.disable_adapters()
+    try:
+        yield
+    finally:
+        unet.enable_adapters()
 
 
 def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

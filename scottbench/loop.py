@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ import torch
 from scottbench import checkpoint
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged
+from scottbench.interruption import Interruption
 from scottbench.latents import Data, epoch_batch
 from scottbench.processes import agree, average_gradients, total
 from scottbench.settings import Budget, Settings, learning_rate_scale, shard_seed
@@ -44,31 +43,6 @@ class State:
     """Points of the curve since then."""
     scaler: dict | None = None
     """Of float16's loss scale."""
-
-
-class Interruption:
-    """Holds Ctrl-C and SIGTERM back until the step in hand is finished and saved; a second one acts at once."""
-
-    def __init__(self):
-        self.signal, self.before = 0, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def note(self, number, frame):
-        second, self.signal = self.signal != 0, number
-        if second:
-            self.act(number)
-
-    def act(self, number: int) -> None:
-        if number:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @dataclass

@@ -107,6 +107,8 @@ class Plan:
     """The preset's measured quality of its model."""
     seconds: float
     """Time that planning took, part of the run's wall time."""
+    warnings: list[str] = field(default_factory=list)
+    """What can be run and should be known."""
 
 
 def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
@@ -144,7 +146,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return Plan(
         record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
-        seconds=time.perf_counter() - started)
+        seconds=time.perf_counter() - started, warnings=resolve.unusual_steps(cells))
 
 
 def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
@@ -191,8 +193,9 @@ def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: 
 def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[int]:
     """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
     times = [int(t) for t in method.noun.timesteps(schedule, steps, method.options)] if steps <= len(schedule) else []
-    if not times or any(a == b for a, b in zip(times, times[1:], strict=False)) or not all(0 <= t < len(schedule) for t in times):
-        raise UsageError(f"--steps {steps}: method '{method.noun.name}' has no {steps} different time steps out of {len(schedule)}.")
+    if not resolve.are_timesteps(times, schedule):
+        allowed = resolve.allowed_steps(method.noun, method.options, schedule)
+        raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
     return times
 
 

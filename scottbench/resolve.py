@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from scottbench.features import Source
     from scottbench.model import DiffusionModel
     from scottbench.nouns import Items
-    from scottbench.plan import RunRequest
+    from scottbench.plan import PlannedCell, RunRequest
     from scottbench.plugins import Plugins
 
 
@@ -58,6 +59,30 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
             f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
+
+
+def are_timesteps(times: list[int], schedule: Any) -> bool:
+    """Whether a method's time steps are some, all different from their neighbours and inside the schedule."""
+    return bool(times) and all(0 <= t < len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:]))
+
+
+def allowed_steps(method: Method, options: Any, schedule: Any) -> str:
+    """The numbers of steps that a method can do, in words."""
+    counts = range(1, len(schedule) + 1)
+    return in_words([n for n in counts if are_timesteps([int(t) for t in method.timesteps(schedule, n, options)], schedule)])
+
+
+def in_words(counts: Sequence[int]) -> str:
+    """Rising numbers of steps: "1 to 50", "1, 2, 4"."""
+    if len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1)):
+        return f"{counts[0]} to {counts[-1]}"
+    return ", ".join(map(str, counts)) if counts else "no"
+
+
+def unusual_steps(cells: list[PlannedCell]) -> list[str]:
+    """A line for every cell whose number of steps its method can do, but was not made for."""
+    cells = [cell for cell in cells if cell.method.noun.made_for and cell.steps not in cell.method.noun.made_for]
+    return [f"method '{c.method.label}' was made for {in_words(c.method.noun.made_for)} steps, not for {c.steps}." for c in cells]
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

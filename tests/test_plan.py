@@ -99,7 +99,7 @@ def test_a_fingerprint_names_metric_extractor_rule_n_and_reference(plugins):
     ({"steps": [0]}, "--steps 0: .*at least 1"),
     ({"steps": [2, -1]}, "--steps -1"),
     ({"steps": [1001]}, "--steps 1001: method 'ode'"),
-    ({"steps": [60]}, "no 60 different time steps"),
+    ({"steps": [60]}, "cannot do that. It can do 1 to 50 steps"),
     ({"limit": 0}, "--limit 0"),
     ({"limit": 13}, "--limit 13: .*has 12 items; allowed: 1 to 12"),
     ({"device": "tpu"}, "--device tpu"),

@@ -1,4 +1,5 @@
-"""Training checkpoints without pickle: networks, AdamW moments and generator state as safetensors, the rest as JSON.
+"""Training checkpoints without pickle: networks and AdamW moments as safetensors, the rest as JSON. No generator's state is in
+them: every draw of a step comes from a seed made of the training's seed and the step (`settings.shard_seed`).
 
 Written to a temporary folder that replaces the old one, so that a kill leaves the last good checkpoint.
 """
@@ -15,23 +16,22 @@ import torch
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 
 
-def flatten(tensors: dict, optimizers: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """All tensors of a training under flat names: group/index, role/moments/index/key, generator."""
+def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
+    """All tensors of a training under flat names: group/index, role/moments/index/key."""
     flat = {f"{group}/{i}": t.detach().cpu().contiguous().clone() for group, members in tensors.items() for i, t in members.items()}
     for role, optimizer in optimizers.items():
         for i, moments in optimizer.state_dict()["state"].items():
             flat |= {f"{role}/moments/{i}/{key}": torch.as_tensor(value).cpu().contiguous().clone() for key, value in moments.items()}
-    flat["generator"] = generator.get_state()
     return flat
 
 
-def save(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generator, state: dict) -> None:
+def save(folder: Path, tensors: dict, optimizers: dict, state: dict) -> None:
     from safetensors.torch import save_file
 
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(flatten(tensors, optimizers, generator), temporary / "tensors.safetensors")
+    save_file(flatten(tensors, optimizers), temporary / "tensors.safetensors")
     (temporary / "state.json").write_text(json.dumps(state))
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -41,7 +41,15 @@ def save(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generat
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generator) -> dict:
+def step_of(folder: Path) -> int | None:
+    """The step of the last checkpoint; None if there is none."""
+    try:
+        return int(json.loads((folder / "state.json").read_text())["step"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
     """Restores everything in place and returns the state. Raises MissingAsset, DamagedAsset, or UsageError if the
     checkpoint belongs to another configuration."""
     from safetensors import SafetensorError
@@ -75,5 +83,4 @@ def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generat
                 index, key = name.removeprefix(prefix).split("/")
                 template["state"].setdefault(int(index), {})[key] = value
         optimizer.load_state_dict(template)
-    generator.set_state(flat["generator"])
     return state

@@ -107,8 +107,8 @@ class Plan:
     """The preset's measured quality of its model."""
     seconds: float
     """Time that planning took, part of the run's wall time."""
-    warnings: list[str]
-    """One line each, for the user, before the run starts."""
+    warnings: list[str] = field(default_factory=list)
+    """What can be run and should be known."""
 
 
 def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
@@ -146,7 +146,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return Plan(
         record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
-        seconds=time.perf_counter() - started, warnings=resolve.step_warnings(cells))
+        seconds=time.perf_counter() - started, warnings=resolve.unusual_steps(cells))
 
 
 def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
@@ -166,7 +166,7 @@ def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, m
 
 
 def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
-    from scottbench.model import check_student
+    from scottbench.student import check_student
 
     facts = gather({trainer: lambda t=trainer, f=folder: check_student(f, t, teacher) for trainer, folder in folders.items()})
     planned = []
@@ -192,20 +192,10 @@ def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: 
 
 def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
     """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
-
-    def spread(count: int) -> list[float]:
-        """[] where there are no `count` different ones."""
-        times = list(method.noun.timesteps(schedule, count, method.options)) if count <= len(schedule) else []
-        times = [int(t) if t == int(t) else float(t) for t in times]
-        fits = all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:], strict=False))
-        return times if fits else []
-
-    times = spread(steps)
-    if not times:
-        allowed = resolve.in_ranges([count for count in range(1, len(schedule) + 1) if spread(count)])
-        raise UsageError(
-            f"--steps {steps}: method '{method.noun.name}' has no {steps} different time steps out of {len(schedule)}. "
-            f"Allowed: {allowed}.")
+    times = resolve.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
+    if not resolve.are_timesteps(times, schedule):
+        allowed = resolve.allowed_steps(method.noun, method.options, schedule)
+        raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
     return times
 
 

@@ -49,35 +49,51 @@ def _guidance(value: str | float, where: str) -> float:
 
 
 def check_guidance(label: str, guidance: float, student: dict) -> None:
-    """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1)."""
+    """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1); one into which
+    guidance is baked (LoRA) takes none, and a second helping would spoil it."""
+    if student.get("guidance") == "baked" and guidance != 1:
+        raise UsageError(
+            f"guidance scale {guidance:g} of method '{label}': guidance is baked into this student, so it is sampled with 1. "
+            f"Use {label}{',' if '@' in label else '@'}guidance=1.")
     if "w_min" in student and not student["w_min"] <= guidance - 1 <= student["w_max"]:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
             f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
 
 
-def in_ranges(numbers: Sequence[int]) -> str:
-    """Rising whole numbers in words: [1, 2, 3, 4, 8] -> "1 to 4, 8"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    if not runs:
-        return "none"
-    return ", ".join(f"{a}" if a == b else f"{a}, {b}" if b == a + 1 else f"{a} to {b}" for a, b in runs)
+def timesteps(method: Method, options: Any, schedule: Any, steps: int) -> list[float]:
+    """A method's time steps as plain numbers, whole ones as int."""
+    return [int(t) if t == int(t) else float(t) for t in method.timesteps(schedule, steps, options)]
 
 
-def step_warnings(cells: list[PlannedCell]) -> list[str]:
-    """One line per cell whose number of steps its student, or else its method, was not made for."""
+def are_timesteps(times: list[float], schedule: Any) -> bool:
+    """Whether a method's time steps are some, all different from their neighbours and inside the schedule (T itself, pure noise,
+    included)."""
+    return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:]))
+
+
+def allowed_steps(method: Method, options: Any, schedule: Any) -> str:
+    """The numbers of steps that a method can do, in words."""
+    counts = range(1, len(schedule) + 1)
+    return in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
+
+
+def in_words(counts: Sequence[int]) -> str:
+    """Rising numbers of steps: "1 to 50", "1, 2, 4"."""
+    if len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1)):
+        return f"{counts[0]} to {counts[-1]}"
+    return ", ".join(map(str, counts)) if counts else "no"
+
+
+def unusual_steps(cells: list[PlannedCell]) -> list[str]:
+    """A line for every cell whose number of steps its method can do, but its student, or else the method, was not made for."""
     lines = []
     for cell in cells:
         student = {} if cell.method.facts is None else cell.method.facts
         made_for = student.get("made_for", cell.method.noun.made_for)
         if len(made_for) > 0 and cell.steps not in made_for:
             whose = "the student of method" if "made_for" in student else "method"
-            lines.append(f"{whose} '{cell.method.label}' was made for {in_ranges(made_for)} steps; it is sampled with {cell.steps}.")
+            lines.append(f"{whose} '{cell.method.label}' was made for {in_words(made_for)} steps, not for {cell.steps}.")
     return lines
 
 
@@ -197,7 +213,7 @@ def check_students(plugins: Plugins, request: RunRequest, methods: list[Method])
 
 def find_students(preset: Preset, request: RunRequest, methods: list[Method]) -> dict[str, Path]:
     """Trainer -> student folder that is there."""
-    from scottbench.model import read_student
+    from scottbench.student import read_student
 
     needed = {method.trainer: method.name for method in methods if method.trainer is not None}
     folders, absent = {}, []

@@ -260,7 +260,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
         assert latents.shape == (4, 4, 8, 8) and torch.isfinite(latents).all()
     assert student.evaluations == 4 * 7
     check_guidance("ufogen", 1.0, facts)
-    with pytest.raises(UsageError, match="guidance scale 2 of method 'ufogen' is outside the range .* 1 to 1"):
+    with pytest.raises(UsageError, match="guidance scale 2 of method 'ufogen'.*sampled with 1"):
         check_guidance("ufogen", 2.0, facts)
     with pytest.raises(UsageError, match="student of 'ufogen'"):
         open_pipeline(pipeline).with_student(out, "instaflow")

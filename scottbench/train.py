@@ -195,7 +195,8 @@ def prepare(distillation, model: DiffusionModel, data: Data, accelerator, out: P
     student = distillation.networks["student"]
     if settings.gradient_checkpointing:
         student.enable_gradient_checkpointing()
-    if settings.shard and accelerator.num_processes > 1:
+    # of a LoRA student little is trained, and the rest is the teacher
+    if settings.shard and accelerator.num_processes > 1 and not getattr(student, "peft_config", None):
         for network in filter(None, [student, distillation.ema]):
             shard(network, accelerator.num_processes)
     loop = Loop(distillation, data, accelerator, out, settings, device)

@@ -23,6 +23,7 @@ from scottbench.interruption import Interruption
 from scottbench.latents import Data, epoch_batch
 from scottbench.processes import agree, average_gradients, total
 from scottbench.settings import Budget, Settings, learning_rate_scale, shard_seed
+from scottbench.sharding import full, is_split
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
 
@@ -119,7 +120,9 @@ class Loop:
             number = float(value.detach())
             logged.setdefault(f"{micro.role}/{term}", []).append(number)
             self.check_finite(micro.role, f"{term} loss", number)
-        self.accelerator.backward(sum(losses.values()), inputs=self.parameters[micro.role])
+        # a split student's graph ends at other tensors than its parameters
+        split = is_split(self.parameters[micro.role][0])
+        self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[micro.role])
 
     def update(self, role: str, count: int, scale: float) -> float:
         """One update of a role's network with the mean gradient of `count` micro-batches; the gradient's norm before clipping."""
@@ -127,7 +130,7 @@ class Loop:
         average_gradients(self.accelerator, self.parameters[role], count)
         for group in optimizer.param_groups:
             group["lr"] = self.distillation.learning_rates[role] * scale
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP))
+        norm = float(full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP)))
         if self.accelerator.scaler is None:  # float16 leaves such a step out and lowers its loss scale
             self.check_finite(role, "gradient", norm)
         optimizer.step()
@@ -226,8 +229,9 @@ class Loop:
     def save(self) -> None:
         scaler = self.accelerator.scaler
         self.state.scaler = None if scaler is None else scaler.state_dict()
+        flat = checkpoint.flatten(self.tensors(), self.optimizers)
         if self.accelerator.is_main_process:
-            checkpoint.save(self.out / "checkpoint", self.tensors(), self.optimizers, asdict(self.state) | self.memory())
+            checkpoint.save(self.out / "checkpoint", flat, asdict(self.state) | self.memory())
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:

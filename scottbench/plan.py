@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench import resolve
+from scottbench import steps as step_counts
 from scottbench.assets import gather, offline
 from scottbench.errors import UsageError
 from scottbench.nouns import Method, Metric
@@ -146,7 +147,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return Plan(
         record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
-        seconds=time.perf_counter() - started, warnings=resolve.unusual_steps(cells))
+        seconds=time.perf_counter() - started, warnings=step_counts.unusual_steps(cells))
 
 
 def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
@@ -192,9 +193,9 @@ def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: 
 
 def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
     """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
-    times = resolve.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
-    if not resolve.are_timesteps(times, schedule):
-        allowed = resolve.allowed_steps(method.noun, method.options, schedule)
+    times = step_counts.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
+    if not step_counts.are_timesteps(times, schedule):
+        allowed = step_counts.allowed_steps(method.noun, method.options, schedule)
         raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
     return times
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import torch
 
+from scottbench.sharding import is_split
+
 BUCKET = 2**24
 """Numbers sent at once (64 MB of float32)."""
 
@@ -29,8 +31,11 @@ def total(accelerator, counts: list[int]) -> list[int]:
 
 
 def average_gradients(accelerator, parameters: list[torch.nn.Parameter], count: int) -> None:
-    """Sums .grad over the processes and divides by `count`, the number of micro-batches that had a loss."""
-    if accelerator.num_processes > 1:
+    """Sums .grad over the processes and divides by `count`, the number of micro-batches that had a loss. FSDP has averaged the
+    gradients of split parameters over the processes already."""
+    if is_split(parameters[0]):
+        count //= accelerator.num_processes
+    elif accelerator.num_processes > 1:
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)

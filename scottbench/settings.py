@@ -26,7 +26,8 @@ class Settings:
     gradient_checkpointing: bool = False
     """Forget the student's activations and compute them again in the backward pass: less memory, a third more time."""
     shard: bool = False
-    """Split student, EMA and discriminator over the processes (torch's FSDP2): for models that one device cannot train."""
+    """Of several processes: split student and EMA over them (torch's FSDP2). For models that are too large to train on one
+    device; a LoRA student, of which little is trained, and the discriminator are not split."""
     evaluate_every: int = 0
     """Updates between two points of the metric curve; 0 for none."""
     evaluate_steps: int | None = None

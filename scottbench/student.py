@@ -14,6 +14,7 @@ import torch
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.model import weights_digest
+from scottbench.sharding import gathered
 
 
 def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
@@ -56,16 +57,15 @@ def plain_unet(network: torch.nn.Module) -> torch.nn.Module:
     """The U-Net of a student as a user will run it: itself, or, where it carries LoRA adapters (which it may share with its
     teacher), a copy with the adapters folded into the weights."""
     if not getattr(network, "peft_config", None):
-        return network
+        return gathered(network)
     folded = copy.deepcopy(network)
     folded.fuse_lora()
     folded.unload_lora()
     return folded.requires_grad_(False)
 
 
-def write_student(folder: Path, network: torch.nn.Module, facts: dict) -> dict:
-    """Writes a student folder, weights in fp16, and returns the contents of its student.json."""
-    unet = plain_unet(network)
+def write_student(folder: Path, unet: torch.nn.Module, facts: dict) -> dict:
+    """Writes a student folder, weights in fp16, and returns the contents of its student.json. unet: of `plain_unet`."""
     # safetensors refuses the channels-last layout of training
     half = copy.deepcopy(unet).half().to(memory_format=torch.contiguous_format)
     half.save_pretrained(folder / "unet", safe_serialization=True)

@@ -22,7 +22,8 @@ from scottbench.model import DiffusionModel
 from scottbench.nouns import Method
 from scottbench.options import make_options
 from scottbench.settings import Budget, Settings, make_settings
-from scottbench.student import write_student
+from scottbench.sharding import shard
+from scottbench.student import plain_unet, write_student
 
 CONFIGURATION = "training.json"
 ENCODING_HOURS = 12
@@ -114,8 +115,6 @@ def open_accelerator(settings: Settings, device: str, tracker: Any, out: Path):
 
 def export(loop: Loop, config: dict, folder: Path) -> None:
     """Writes the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes."""
-    if not loop.accelerator.is_main_process:
-        return
     state, weights = loop.state, loop.settings.weights
     student, ema = loop.distillation.networks["student"], loop.distillation.ema
     facts = {
@@ -134,9 +133,13 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
     if state.best is not None:
         facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
     chosen = "student" if ema is None or weights == "student" else "ema"
-    write_student(folder, ema if chosen == "ema" else student, {**facts, "weights": chosen})
+    kept = {folder: (ema if chosen == "ema" else student, chosen)}
     if weights == "both" and ema is not None:
-        write_student(folder / "student", student, {**facts, "weights": "student"})
+        kept[folder / "student"] = (student, "student")
+    for target, (network, name) in kept.items():
+        unet = plain_unet(network)
+        if loop.accelerator.is_main_process:
+            write_student(target, unet, {**facts, "weights": name})
 
 
 def export_best(out: Path) -> None:
@@ -213,6 +216,10 @@ def prepare(distillation, model: DiffusionModel, data: Data, accelerator, out: P
     student = distillation.networks["student"]
     if settings.gradient_checkpointing:
         student.enable_gradient_checkpointing()
+    # of a LoRA student little is trained, and the rest is the teacher
+    if settings.shard and accelerator.num_processes > 1 and not getattr(student, "peft_config", None):
+        for network in filter(None, [student, distillation.ema]):
+            shard(network, accelerator.num_processes)
     loop = Loop(distillation, data, accelerator, out, settings, device)
     for network in [distillation.ema, *distillation.networks.values()]:
         if network is not None:

@@ -36,7 +36,7 @@ from scottbench.cli.run import DEFAULT_PRESET
 def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker, quiet, **flags) -> None:
     """Distil a student with trainer NAME: losses logged, checkpoints kept, a student folder at the end.
 
-    On several processes: accelerate launch --num_processes 2 $(which scottbench) train NAME
+    On several processes: accelerate launch --multi_gpu --num_processes 2 $(which scottbench) train NAME
     """
     from scottbench.cli.common import maybe, number, positive
     from scottbench.cli.progress import Progress

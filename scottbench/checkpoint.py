@@ -1,4 +1,5 @@
-"""Training checkpoints without pickle: networks, AdamW moments and generator state as safetensors, the rest as JSON.
+"""Training checkpoints without pickle: networks and AdamW moments as safetensors, the rest as JSON. No generator's state is in
+them: every draw of a step comes from a seed made of the training's seed and the step (`settings.shard_seed`).
 
 Written to a temporary folder that replaces the old one, so that a kill leaves the last good checkpoint.
 """
@@ -13,25 +14,25 @@ from pathlib import Path
 import torch
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.sharding import full, like
 
 
-def flatten(tensors: dict, optimizers: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """All tensors of a training under flat names: group/index, role/moments/index/key, generator."""
-    flat = {f"{group}/{i}": t.detach().cpu().contiguous().clone() for group, members in tensors.items() for i, t in members.items()}
+def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
+    """All tensors of a training, whole, under flat names: group/index, role/moments/index/key. Every process must ask."""
+    named = {f"{group}/{i}": t.detach() for group, members in tensors.items() for i, t in members.items()}
     for role, optimizer in optimizers.items():
         for i, moments in optimizer.state_dict()["state"].items():
-            flat |= {f"{role}/moments/{i}/{key}": torch.as_tensor(value).cpu().contiguous().clone() for key, value in moments.items()}
-    flat["generator"] = generator.get_state()
-    return flat
+            named |= {f"{role}/moments/{i}/{key}": torch.as_tensor(value) for key, value in moments.items()}
+    return {name: full(tensor).cpu().contiguous().clone() for name, tensor in named.items()}
 
 
-def save(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generator, state: dict) -> None:
+def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
     from safetensors.torch import save_file
 
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(flatten(tensors, optimizers, generator), temporary / "tensors.safetensors")
+    save_file(flat, temporary / "tensors.safetensors")
     (temporary / "state.json").write_text(json.dumps(state))
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -41,7 +42,16 @@ def save(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generat
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generator) -> dict:
+def step_of(folder: Path) -> int | None:
+    """The step of the last checkpoint; None if there is none."""
+    try:
+        return int(json.loads((folder / "state.json").read_text())["step"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+@torch.no_grad()
+def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
     """Restores everything in place and returns the state. Raises MissingAsset, DamagedAsset, or UsageError if the
     checkpoint belongs to another configuration."""
     from safetensors import SafetensorError
@@ -65,7 +75,7 @@ def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generat
                     f"the checkpoint {folder} was made with other options (its {group} network differs). "
                     "Give the same options, or another --out."
                 )
-            tensor.data.copy_(stored)
+            tensor.copy_(like(stored, tensor))
     for role, optimizer in optimizers.items():
         template = optimizer.state_dict()
         prefix = f"{role}/moments/"
@@ -73,7 +83,7 @@ def load(folder: Path, tensors: dict, optimizers: dict, generator: torch.Generat
         for name, value in flat.items():
             if name.startswith(prefix):
                 index, key = name.removeprefix(prefix).split("/")
-                template["state"].setdefault(int(index), {})[key] = value
+                whole = value.dim() == 0  # AdamW's count of steps
+                template["state"].setdefault(int(index), {})[key] = value if whole else like(value, tensors[role][int(index)])
         optimizer.load_state_dict(template)
-    generator.set_state(flat["generator"])
     return state

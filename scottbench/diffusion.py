@@ -1,4 +1,4 @@
-"""Schedule, conversions, guidance, and the one update primitive that every sampler here is a case of.
+"""Schedule, conversions, guidance, the one update primitive that every sampler here is a case of, consistency sampling.
 
 Notation: z_t = alpha_t x0 + sigma_t eps with alpha_t^2 + sigma_t^2 = 1, lambda_t = sigma_t / alpha_t (noise to signal, grows
 with t). Coefficients are float64; they meet the latents' dtype only when multiplied. Time steps t are an int, or a
@@ -173,3 +173,15 @@ def skipping_grid(schedule: Schedule, skip: int) -> list[int]:
 def spread(grid: list[int], steps: int) -> list[int]:
     """`steps` time steps of a falling grid, evenly by index: grid[floor(len * j / steps)] (LCM's inference rule)."""
     return [grid[len(grid) * j // steps] for j in range(steps)]
+
+
+def consistency_sample(run, times: list[int]) -> Tensor:
+    """Multistep consistency sampling (Luo et al. 2023, algorithm 3): f(z_T, T), then re-noise (rho = 0) to the next time and
+    apply f again; no noise after the last step, so one step is deterministic given z_T. run: a `nouns.Sampling`."""
+    z = run.noise(0)
+    for k, t in enumerate(times):
+        x0, eps = run.denoise(z, t)
+        x = consistency_function(z, t, x0)
+        if k + 1 < len(times):
+            z = update(run.schedule, x, eps, times[k + 1], rho=0, noise=run.noise(k + 1))
+    return x

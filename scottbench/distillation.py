@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -26,6 +29,17 @@ def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch
     return fast_layout(student).to(unet.device)  # the teacher's layout: another one would round differently
 
 
+@contextmanager
+def adapters_off(unet: torch.nn.Module) -> Iterator[None]:
+    """Inside, a U-Net with LoRA adapters is its frozen self again: teacher and student can share one. On again, the adapters
+    are trainable again (peft's switch sets requires_grad too)."""
+    unet.disable_adapters()
+    try:
+        yield
+    finally:
+        unet.enable_adapters()
+
+
 def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """(x0, eps) of the teacher with guidance w per sample, conditional and unconditional pass in one batch.
 
@@ -37,10 +51,16 @@ def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, 
 
 
 def consistency_output(unet: torch.nn.Module, schedule: Schedule, prediction: str, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
-    """f(z, t, c, w): the w-conditioned network's clean latent with the boundary condition, (N,C,h,w)."""
-    condition = guidance_embedding(w, unet.config.time_cond_proj_dim if hasattr(unet, "config") else unet.module.config.time_cond_proj_dim)
-    output = unet(z, t, encoder_hidden_states=text, timestep_cond=condition.to(z.dtype), return_dict=False)[0]
-    return consistency_function(z, t, to_x0_eps(schedule, z, t, output, prediction)[0])
+    """f(z, t, c, w): the network's clean latent with the boundary condition, (N,C,h,w)."""
+    return consistency_function(z, t, to_x0_eps(schedule, z, t, conditioned_output(unet, z, t, text, w), prediction)[0])
+
+
+def conditioned_output(unet: torch.nn.Module, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
+    """The network's raw output, (N,C,h,w). A network that does not take the guidance scale as an input (LoRA) is given none: one
+    guidance is baked into it."""
+    size = unet.config.time_cond_proj_dim
+    condition = None if size is None else guidance_embedding(w, size).to(z.dtype)
+    return unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
 
 
 def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Generator) -> Tensor:

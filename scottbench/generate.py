@@ -18,7 +18,6 @@ from scottbench.errors import ScottbenchError
 from scottbench.features import Extractor
 from scottbench.model import DiffusionModel
 from scottbench.noise import ItemNoise
-from scottbench.nouns import Sampling
 from scottbench.plan import CHUNK, Plan, PlannedCell
 from scottbench.store import RunFolder, spans
 
@@ -140,8 +139,7 @@ def sample(work: Work, planned: PlannedCell, model: DiffusionModel, text: Tensor
     """Clean latents (N,C,h,w) of a micro-batch."""
     method = planned.method
     noise = ItemNoise(planned.seed, ids, model.latent_shape, model.device)
-    denoise = model.denoiser(text, work.uncond, method.guidance)
-    latents = method.noun.sample(Sampling(denoise, noise, model.schedule, planned.steps, method.options))
+    latents = method.noun.sample(model.sampling(text, work.uncond, method.guidance, noise, planned.steps, method.options))
     if tuple(latents.shape) != (len(ids), *model.latent_shape):
         wanted = (len(ids), *model.latent_shape)
         raise ScottbenchError(f"method '{method.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")

@@ -1,17 +1,16 @@
 """The training loop: data order, learning rate, one step of a trainer after another, log, checkpoints, interruption.
 
 A trainer yields (role, losses, facts) and the loop minimises their sum for that role's network before it resumes, so that
-adversarial methods read top to bottom. Time steps, noise, guidance and data order come from one generator whose state is in
-the checkpoint.
+adversarial methods read top to bottom. A step may run as several micro-batches, one after another or on several processes;
+each waits at its yield until all have come there, and the role is updated once with the mean of their gradients.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,45 +18,14 @@ import torch
 
 from scottbench import checkpoint
 from scottbench.distillation import update_ema
-from scottbench.errors import TrainingDiverged, UsageError
-from scottbench.model import DiffusionModel
+from scottbench.errors import TrainingDiverged
+from scottbench.interruption import Interruption
+from scottbench.latents import Data, epoch_batch
+from scottbench.processes import agree, average_gradients, total
+from scottbench.settings import Budget, Settings, learning_rate_scale, shard_seed
+from scottbench.sharding import full, is_split
 
-HELD_OUT = 256
-"""Training items that are never trained on, for a trainer's `evaluate`."""
-
-
-@dataclass
-class Budget:
-    """Stops after `minutes` of training (resumed time counted in) or `max_steps`, whichever is first."""
-
-    minutes: float | None
-    max_steps: int | None
-
-    def fraction(self, seconds: float, step: int) -> float:
-        """0 at the start, 1 when spent."""
-        by_time = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
-        by_step = 0.0 if self.max_steps is None else step / self.max_steps
-        return max(by_time, by_step)
-
-
-@dataclass
-class Data:
-    """A training split as latents and text embeddings, computed once: (n,C,h,w) float32, (n,L,D) float32, (1,L,D)."""
-
-    latents: torch.Tensor
-    text: torch.Tensor
-    uncond: torch.Tensor
-    train: torch.Tensor
-    """Indices trained on."""
-    held_out: torch.Tensor
-
-    def batch(self, indices: torch.Tensor, generator: torch.Generator, device: str) -> dict:
-        return {
-            "latents": self.latents[indices].to(device),
-            "text": self.text[indices].to(device),
-            "uncond": self.uncond.to(device),
-            "generator": generator,
-        }
+LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
 
 
 @dataclass
@@ -65,164 +33,211 @@ class State:
     """Where a training stands; what a checkpoint holds beside networks and optimizers."""
 
     step: int = 0
+    updates: int = 0
+    """Of the student; fewer than steps where a trainer has steps that make data."""
     seconds: float = 0.0
+    """Of training; points of the metric curve and checkpoints do not count."""
     evaluations: int = 0
-    """Forward passes so far of any U-Net, in images."""
+    """Forward passes so far of any U-Net, in images, of all processes."""
+    best: float | None = None
+    """Best value of the curve's first metric, and the step it was at."""
+    best_step: int | None = None
+    since_best: int = 0
+    """Points of the curve since then."""
+    scaler: dict | None = None
+    """Of float16's loss scale."""
 
 
-def prepare_data(model: DiffusionModel, items, batch_size: int, seed: int, progress) -> Data:
-    """Encodes a training split. Raises UsageError when it is smaller than one batch."""
-    n = len(items.ids)
-    held = min(HELD_OUT, n // 10)
-    if n - held < batch_size:
-        raise UsageError(
-            f"the training split has {n} items ({n - held} after {held} held out), "
-            f"fewer than one batch of {batch_size}. Use --batch-size {max(1, n - held)} or less."
-        )
-    latents, text = [], []
-    for start in range(0, n, 64):
-        index = range(start, min(start + 64, n))
-        latents.append(model.encode_images(items.images(index)).cpu())
-        text.append(model.encode_prompts([items.prompts[i] for i in index]).float().cpu())
-        progress("encode", min(start + 64, n), n)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    uncond = model.encode_prompts([""]).float().cpu()
-    # inference tensors cannot be saved for backward
-    return Data(torch.cat(latents).clone(), torch.cat(text).clone(), uncond.clone(), order[held:], order[:held])
+@dataclass
+class MicroBatch:
+    """A trainer's `step` on one part of the batch, standing at a loss of `role` or finished."""
 
-
-def epoch_batch(train: torch.Tensor, step: int, batch_size: int, seed: int) -> torch.Tensor:
-    """Indices of one step: each epoch is a permutation that depends on (seed, epoch) only, so that a resumed training sees
-    the same order."""
-    per_epoch = len(train) // batch_size
-    epoch, position = divmod(step, per_epoch)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-    return train[order[position * batch_size : (position + 1) * batch_size]]
-
-
-def learning_rate_scale(fraction: float, step: int, warmup: int = 20, decay_from: float = 0.4) -> float:
-    """Linear warm-up over `warmup` steps, constant, then a cosine to zero over the last part of the budget."""
-    rise = min(1.0, (step + 1) / warmup)
-    if fraction <= decay_from:
-        return rise
-    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - decay_from) / (1 - decay_from))))
-
-
-class Interruption:
-    """Holds Ctrl-C and SIGTERM back until the step in hand is finished and saved; a second one acts at once."""
-
-    def __init__(self):
-        self.signal, self.before = None, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def note(self, number, frame):
-        if self.signal is not None:
-            self.signal = number
-            self.act()
-        self.signal = number
-
-    def act(self):
-        if self.signal is not None:
-            raise KeyboardInterrupt if self.signal == signal.SIGINT else SystemExit(128 + self.signal)
+    step: Iterator
+    role: str | None = None
+    finished: bool = False
 
 
 class Loop:
     """One training: networks, optimizers, state; `run` until the budget is spent."""
 
-    def __init__(self, distillation, data: Data, accelerator, out: Path, batch_size: int, seed: int, clip: float = 1.0):
+    def __init__(self, distillation, data: Data, accelerator, out: Path, settings: Settings, device: str):
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
-        self.out, self.batch_size, self.seed, self.clip = out, batch_size, seed, clip
-        self.generator = torch.Generator().manual_seed(seed)
+        self.out, self.settings, self.device = out, settings, device
+        self.shard_size = settings.shard_size(accelerator.num_processes)
         self.state = State()
+        # adversaries first: the student's loss is made with them
+        self.roles = sorted(distillation.networks, key=lambda role: (role == "student", role))
         self.parameters = {r: [p for p in net.parameters() if p.requires_grad] for r, net in distillation.networks.items()}
-        self.optimizers = {
-            role: torch.optim.AdamW(
-                self.parameters[role],
-                lr=distillation.learning_rates[role],
-                betas=distillation.betas.get(role, (0.9, 0.999)),
-                weight_decay=0.0,
-            )
-            for role in distillation.networks
-        }
-        for role, network in distillation.networks.items():
-            distillation.networks[role], self.optimizers[role] = accelerator.prepare(network, self.optimizers[role])
+        self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
 
-    def one_step(self, scale: float) -> dict:
-        """One pass of the trainer's `step`: the values to log. Raises TrainingDiverged at the first non-finite term."""
-        indices = epoch_batch(self.data.train, self.state.step, self.batch_size, self.seed)
-        batch = self.data.batch(indices, self.generator, str(self.accelerator.device)) | {"step": self.state.step}
-        logged = {}
-        for role, losses, facts in self.distillation.step(batch):
-            for term, value in losses.items():
-                logged[f"{role}/{term}"] = float(value.detach())
-                if not math.isfinite(logged[f"{role}/{term}"]):
-                    raise TrainingDiverged(
-                        f"step {self.state.step}: the {role}'s {term} loss is {logged[f'{role}/{term}']}; "
-                        f"the last checkpoint in {self.out} is kept. Lower the learning rate (-O lr=...) and --resume."
-                    )
-            optimizer = self.optimizers[role]
-            for group in optimizer.param_groups:
-                group["lr"] = self.distillation.learning_rates[role] * scale
-            self.accelerator.backward(sum(losses.values()))
-            logged[f"{role}/grad_norm"] = float(self.accelerator.clip_grad_norm_(self.parameters[role], self.clip))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if role == "student":
-                update_ema(
-                    self.distillation.ema, self.accelerator.unwrap_model(self.distillation.networks["student"]), self.distillation.ema_decay
-                )
-            logged |= {f"{role}/{k}": v for k, v in facts.items()}
-        return logged
+    def make_optimizer(self, role: str) -> torch.optim.Optimizer:
+        d = self.distillation
+        betas = d.betas.get(role, (0.9, 0.999))
+        return torch.optim.AdamW(self.parameters[role], lr=d.learning_rates[role], betas=betas, weight_decay=0.0)
 
-    def held_out(self) -> dict:
+    # --- one step ----------------------------------------------------------------------------------------------------
+
+    def one_step(self, fraction: float) -> dict[str, float]:
+        """One pass of the trainer's `step`: the values to log, means over this process's micro-batches. Raises
+        TrainingDiverged at the first term or gradient that is not finite."""
+        torch.manual_seed(shard_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
+        running = [MicroBatch(self.distillation.step(batch)) for batch in self.batches(fraction)]
+        scale, logged = learning_rate_scale(fraction, self.state.step), {}
+        while True:
+            for micro in running:
+                if micro.role is None and not micro.finished:
+                    self.advance(micro, logged)
+            counts = total(self.accelerator, [sum(micro.role == role for micro in running) for role in self.roles])
+            role, count = next(((r, n) for r, n in zip(self.roles, counts, strict=True) if n), (None, 0))
+            if role is None:
+                return {key: sum(values) / len(values) for key, values in logged.items()}
+            logged.setdefault(f"{role}/grad_norm", []).append(self.update(role, count, scale))
+            for micro in running:
+                if micro.role == role:
+                    micro.role = None
+
+    def batches(self, fraction: float) -> Iterator[dict]:
+        """This process's micro-batches of the step, each with the draws of its own generator."""
+        indices = epoch_batch(self.data.train, self.state.step, self.settings.batch_size, self.settings.seed)
+        first = self.accelerator.process_index * self.settings.accumulate
+        for shard in range(first, first + self.settings.accumulate):
+            part = indices[shard * self.shard_size : (shard + 1) * self.shard_size]
+            generator = torch.Generator().manual_seed(shard_seed(self.settings.seed, self.state.step, shard))
+            yield self.data.batch(part, self.device) | {"generator": generator, "step": self.state.step, "fraction": fraction}
+
+    def advance(self, micro: MicroBatch, logged: dict[str, list[float]]) -> None:
+        """To the micro-batch's next loss, whose gradient is added to what its role has."""
+        losses: dict = {}
+        while not losses:  # a yield without losses says something to log
+            with self.accelerator.autocast():
+                micro.role, losses, facts = next(micro.step, (None, {}, {}))
+            if micro.role is None:
+                micro.finished = True
+                return
+            for name, value in facts.items():
+                logged.setdefault(f"{micro.role}/{name}", []).append(value)
+        for term, value in losses.items():
+            number = float(value.detach())
+            logged.setdefault(f"{micro.role}/{term}", []).append(number)
+            self.check_finite(micro.role, f"{term} loss", number)
+        # a split student's graph ends at other tensors than its parameters
+        split = is_split(self.parameters[micro.role][0])
+        self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[micro.role])
+
+    def update(self, role: str, count: int, scale: float) -> float:
+        """One update of a role's network with the mean gradient of `count` micro-batches; the gradient's norm before clipping."""
+        optimizer = self.optimizers[role]
+        average_gradients(self.accelerator, self.parameters[role], count)
+        for group in optimizer.param_groups:
+            group["lr"] = self.distillation.learning_rates[role] * scale
+        norm = float(full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP)))
+        if self.accelerator.scaler is None:  # float16 leaves such a step out and lowers its loss scale
+            self.check_finite(role, "gradient", norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.state.updates += role == "student"
+        if role == "student" and self.distillation.ema is not None:
+            update_ema(self.distillation.ema, self.distillation.networks["student"], self.distillation.ema_decay)
+        return norm
+
+    def check_finite(self, role: str, what: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        kept = checkpoint.step_of(self.out / "checkpoint")
+        rescue = "No checkpoint had been made yet." if kept is None else (
+            f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}."
+        )
+        raise TrainingDiverged(
+            f"step {self.state.step}: the {role}'s {what} is {value}. {rescue} "
+            "Or train anew with another --out and a lower learning rate (-O lr=...)."
+        )
+
+    # --- the whole training ------------------------------------------------------------------------------------------
+
+    def run(self, budget: Budget, progress: Callable, evaluations: Callable[[], int], curve=None, keep_best: Callable | None = None):
+        """Until the budget is spent, the curve's patience is, or a signal comes.
+
+        evaluations: counts forward passes so far. curve: () -> {label: value}, with `label` and `better`; keep_best is called
+        where it has its best value so far.
+        """
+        before, saved = self.state.evaluations, time.perf_counter()
+        with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
+            while (fraction := budget.fraction(self.state.seconds, self.state.step)) < 1 and not self.patience_is_spent():
+                started = time.perf_counter()
+                logged = self.one_step(fraction)
+                self.state.step += 1
+                if self.state.step % HELD_OUT_EVERY == 0:
+                    logged |= self.held_out()
+                self.state.seconds += time.perf_counter() - started
+                self.state.evaluations = before + evaluations() * self.accelerator.num_processes
+                if curve is not None and self.state.step % self.settings.evaluate_every == 0:
+                    logged |= self.point(curve, keep_best)
+                self.log(log, logged, learning_rate_scale(fraction, self.state.step - 1))
+                progress("train", self.state.step, budget, self.state.seconds, logged)
+                due = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES
+                self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, due])
+                if number or due:
+                    self.save()
+                    saved = time.perf_counter()
+                interruption.act(int(number))
+        self.save()
+
+    def log(self, stream, logged: dict[str, float], scale: float) -> None:
+        """A JSON line every few steps, and where there is something to say about held-out items."""
+        rare = any(key.startswith(("evaluate/", "curve/")) for key in logged)
+        if not self.accelerator.is_main_process or not (rare or self.state.step % LOG_EVERY == 0 or self.state.step == 1):
+            return
+        line = {"step": self.state.step, "seconds": round(self.state.seconds, 2), "lr_scale": round(scale, 5)}
+        stream.write(json.dumps(line | {k: round(v, 6) for k, v in logged.items()}) + "\n")
+        stream.flush()
+        self.accelerator.log(logged, step=self.state.step)
+
+    def held_out(self) -> dict[str, float]:
         """The trainer's `evaluate` on the held-out items, with the same draws every time."""
         if not hasattr(self.distillation, "evaluate") or len(self.data.held_out) == 0:
             return {}
-        batch = self.data.batch(self.data.held_out[:128], torch.Generator().manual_seed(0), str(self.accelerator.device))
-        return {f"evaluate/{k}": v for k, v in self.distillation.evaluate(batch).items()}
+        batch = self.data.batch(self.data.held_out[:128], self.device) | {"generator": torch.Generator().manual_seed(0)}
+        with self.accelerator.autocast():
+            return {f"evaluate/{k}": v for k, v in self.distillation.evaluate(batch).items()}
 
-    def run(self, budget: Budget, progress, log_every: int = 10, evaluate_every: int = 50, checkpoint_minutes: float = 5.0) -> None:
-        started, before, saved = time.perf_counter(), self.state.seconds, time.perf_counter()
-        with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
-            while (fraction := budget.fraction(self.state.seconds, self.state.step)) < 1:
-                scale = learning_rate_scale(fraction, self.state.step)
-                logged = self.one_step(scale)
-                self.state.step += 1
-                self.state.seconds = before + time.perf_counter() - started
-                if self.state.step % evaluate_every == 0:
-                    logged |= self.held_out()
-                if self.state.step % log_every == 0 or self.state.step == 1 or any(k.startswith("evaluate/") for k in logged):
-                    line = {
-                        "step": self.state.step,
-                        "seconds": round(self.state.seconds, 2),
-                        "lr_scale": round(scale, 5),
-                        **{k: round(v, 6) for k, v in logged.items()},
-                    }
-                    log.write(json.dumps(line) + "\n")
-                    log.flush()
-                progress("train", self.state.step, budget, self.state.seconds, logged)
-                if interruption.signal is not None or time.perf_counter() - saved > 60 * checkpoint_minutes:
-                    self.save()
-                    saved = time.perf_counter()
-                interruption.act()
-        self.save()
+    def point(self, curve, keep_best: Callable) -> dict[str, float]:
+        """A point of the metric curve; every process computes it, so that all of them stop alike."""
+        values, state = curve(), self.state
+        values = dict(zip(values, agree(self.accelerator, list(values.values())), strict=True))
+        state.since_best += 1
+        if state.best is None or curve.better(values[curve.label], state.best):
+            state.best, state.best_step, state.since_best = values[curve.label], state.step, 0
+            keep_best()
+        return {f"curve/{label}": value for label, value in values.items()}
 
-    def tensors(self) -> dict:
-        """Trainable tensors by role, and the EMA network."""
+    def patience_is_spent(self) -> bool:
+        return self.settings.patience is not None and self.state.since_best >= self.settings.patience
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, dict[int, torch.Tensor]]:
+        """Trainable tensors by role, and the EMA network's."""
         groups = {role: dict(enumerate(p.detach() for p in parameters)) for role, parameters in self.parameters.items()}
-        groups["ema"] = dict(enumerate(self.distillation.ema.parameters()))
+        if self.distillation.ema is not None:
+            groups["ema"] = dict(enumerate(p.detach() for p in self.distillation.ema.parameters()))
         return groups
 
+    def memory(self) -> dict[str, dict]:
+        """What the trainer itself has to remember, if it does."""
+        return {"memory": self.distillation.memory} if hasattr(self.distillation, "memory") else {}
+
     def save(self) -> None:
-        checkpoint.save(self.out / "checkpoint", self.tensors(), self.optimizers, self.generator, asdict(self.state))
+        scaler = self.accelerator.scaler
+        self.state.scaler = None if scaler is None else scaler.state_dict()
+        flat = checkpoint.flatten(self.tensors(), self.optimizers)
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.out / "checkpoint", flat, asdict(self.state) | self.memory())
+        self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        self.state = State(**checkpoint.load(self.out / "checkpoint", self.tensors(), self.optimizers, self.generator))
+        state = checkpoint.load(self.out / "checkpoint", self.tensors(), self.optimizers)
+        if "memory" in state:
+            self.distillation.memory = state.pop("memory")
+        self.state = State(**state)
+        if self.state.scaler is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self.state.scaler)

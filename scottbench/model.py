@@ -6,10 +6,9 @@ tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code fr
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from scottbench.assets import file_digest, verify_folder
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
-from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.nouns import Sampling
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
@@ -70,8 +70,22 @@ class DiffusionModel:
     device: str = "cpu"
     student: dict | None = None
     """Contents of student.json; None for a teacher."""
-    evaluations: int = field(default=0)
+    evaluations: int = field(default=0, init=False)
     """Network evaluations so far, one per image and pass (NFE x images); the host resets and reads it."""
+
+    def __post_init__(self):
+        def count(module, arguments, output):
+            self.evaluations += len(arguments[0])
+
+        self._count = count
+        self.unet.register_forward_hook(count)
+
+    def count_also(self, network: torch.nn.Module) -> None:
+        """Counts the evaluations of every U-Net inside `network` too: a student in training, a discriminator. A U-Net that is
+        counted already (this model's own, or a deep copy of it, which keeps its hooks) is not counted twice."""
+        for module in network.modules():
+            if isinstance(module, type(self.unet)) and self._count not in module._forward_hooks.values():
+                module.register_forward_hook(self._count)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -100,15 +114,14 @@ class DiffusionModel:
         )
         return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
-    def network(self, z: Tensor, t: int | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
-        """Raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network. Counted: N evaluations."""
-        self.evaluations += len(z)
+    def network(self, z: Tensor, t: int | float | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
+        """Raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network."""
         condition = None if w is None else guidance_embedding(w, self.unet.config.time_cond_proj_dim).to(z.dtype)
         return self.unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
 
-    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
-        """denoise(z, t) -> (x0, eps), guided. Two evaluations per image for classifier-free guidance (s != 1), one if the
-        guidance scale is an input or s == 1. text: (N,L,D); uncond: (1,L,D)."""
+    def predictor(self, text: Tensor, uncond: Tensor, guidance_scale: float):
+        """predict(z, t) -> the network's raw output (N,C,h,w) float32, guided; t int, float or (N,). Two evaluations per image for
+        classifier-free guidance (s != 1), one if the guidance scale is an input or s == 1. text: (N,L,D); uncond: (1,L,D)."""
         w = guidance_scale - 1.0
         n = len(text)
         if self.takes_guidance:
@@ -123,16 +136,30 @@ class DiffusionModel:
                 cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
                 return guide(cond, unc, w)
 
-        return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z.to(self.dtype), t).float(), self.prediction)
+        return lambda z, t: predict(z.to(self.dtype), t).float()
+
+    def sampling(self, text: Tensor, uncond: Tensor, guidance_scale: float, noise, steps: int, options) -> Sampling:
+        """All that a method's sampler is given for one micro-batch; noise and options as `Sampling` says."""
+        given = (text, uncond, guidance_scale)
+        return Sampling(self.denoiser(*given), noise, self.schedule, steps, options, self.predictor(*given), self.student)
+
+    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
+        """denoise(z, t) -> (x0, eps), guided, of a network that predicts as its teacher does. Arguments as of `predictor`."""
+        predict = self.predictor(text, uncond, guidance_scale)
+        return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z, t), self.prediction)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents (N,C,h,w) -> images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
+        images = self.pixels(latents).clamp(0, 255)
+        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """Latents (N,C,h,w) -> (N,3,H,W) float32, 0..255 but for what the VAE overshoots; `decode` with gradients left on."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         shift = getattr(self.vae.config, "shift_factor", None)
         images = self.vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
-        images = (images.float() / 2 + 0.5).clamp(0, 1) * 255
-        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return (images.float() / 2 + 0.5) * 255
 
     @torch.inference_mode()
     def encode_images(self, images: np.ndarray) -> Tensor:
@@ -142,50 +169,16 @@ class DiffusionModel:
         latents = posterior.latent_dist.mean if hasattr(posterior, "latent_dist") else posterior.latents
         return latents.float() * self.vae.config.scaling_factor
 
-    def with_student(self, folder: Path, method: str) -> DiffusionModel:
-        """This teacher's model with a student's U-Net. Raises MissingAsset / DamagedAsset, or UsageError if the folder's
-        student was made by another trainer or from another teacher."""
-        facts = check_student(folder, method, self.digest)
-        unet = load_unet(folder / "unet", self.dtype).to(self.device)
-        other = copy.copy(self)
-        other.unet, other.digest, other.student, other.evaluations = unet, facts["weights_digest"], facts, 0
-        return other
+    def with_student(self, folder: Path, trainer: str) -> DiffusionModel:
+        """This teacher's model with the U-Net of a student folder. Raises as `scottbench.student.check_student`."""
+        from scottbench.student import check_student
 
+        facts = check_student(folder, trainer, self.digest)
+        return self.with_unet(load_unet(folder / "unet", self.dtype).to(self.device), facts)
 
-def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
-    """student.json of a student folder, checked for presence and form. train: the line that would make it, but for --out."""
-    path = Path(folder) / "student.json"
-    if not path.is_file():
-        raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: {train} --out {folder}")
-    try:
-        facts = json.loads(path.read_text())
-        for key in ("trainer", "teacher_digest", "weights_digest"):
-            facts[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedAsset(f"{path} is not a student description ({error}). Restore it or train again.") from None
-    return facts
-
-
-def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
-    """student.json of a student whose trainer, teacher and weights are the expected ones; nothing is loaded. Raises as
-    `DiffusionModel.with_student`."""
-    facts = read_student(folder)
-    if facts["trainer"] != trainer:
-        raise UsageError(
-            f"{folder} holds a student of '{facts['trainer']}', not of '{trainer}'. Give a folder made by: scottbench train {trainer}"
-        )
-    if facts["teacher_digest"] != teacher_digest:
-        raise DamagedAsset(
-            f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, "
-            f"but this preset's model has {teacher_digest[:12]}. Train again: scottbench train {trainer}"
-        )
-    digest = weights_digest(folder / "unet")
-    if digest != facts["weights_digest"]:
-        raise DamagedAsset(
-            f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. "
-            "Restore the folder or train again."
-        )
-    return facts
+    def with_unet(self, unet: torch.nn.Module, facts: dict) -> DiffusionModel:
+        """This teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
+        return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
 
 
 def load_unet(folder: Path, dtype: torch.dtype) -> torch.nn.Module:

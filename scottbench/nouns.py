@@ -106,6 +106,11 @@ class Sampling:
     """Number of sampling steps asked for."""
     options: Any
     """An instance of the method's Options."""
+    predict: Callable[..., Tensor] | None = None
+    """(z, t int or float) -> (N,C,h,w): the network's raw output, guided and counted as `denoise` is, for students whose network
+    predicts something else than their teacher's (a velocity)."""
+    student: dict | None = None
+    """student.json, with what the trainer's `student_config` put into it; None for a teacher."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,16 @@ class Method:
     summary: str
     sample: Callable[[Sampling], Tensor]
     """Sampling -> clean latents (N,C,h,w)."""
-    timesteps: Callable[..., list[int]]
-    """(schedule, steps, options) -> the time steps at which the network is evaluated, from noise to data."""
+    timesteps: Callable[..., list[float]]
+    """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data; [] (or a time step
+    twice) for a number of steps that it cannot do."""
     version: str = "1"
     """Changes whenever the images change; part of the identity of a cell."""
     trainer: str | None = None
     """Name of the trainer whose student it samples from; None = the teacher itself."""
+    made_for: tuple[int, ...] = ()
+    """Step counts that it was made for; `run` warns at others that `timesteps` can do. () for any. A student's own `made_for`
+    (student.json) goes before this."""
     paper: str = ""
     guidance: float = 1.0
     """Guidance scale s used when neither the preset nor the user names one."""
@@ -155,19 +164,22 @@ class Distillation(Protocol):
     betas: dict[str, tuple[float, float]]
     """AdamW betas by role; a role that is absent uses (0.9, 0.999)."""
     ema: Any
-    """Frozen module of the student's form: theta_minus, updated by the host, exported as the student."""
+    """Frozen module of the student's form: theta_minus, updated by the host, exported as the student. None: the student is."""
     ema_decay: float
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
     def step(self, batch: dict) -> Any:
         """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
-        order of the updates. The host minimises the sum of the terms for that role's network before it resumes.
-        batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), generator torch.Generator (the only randomness),
-        step int (updates of the student so far). Optional beside `step`: `evaluate(batch) -> {name: float}`, called now and
-        then on held-out items."""
+        order of the updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no
+        update (a step that makes data). batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), indices (N,) int64 into
+        `Context.data`, generator torch.Generator (the only randomness), step int (steps so far), fraction float (0..1 of the
+        budget that is spent, for stages). Several of these generators may run side by side, one per micro-batch. Optional beside
+        `step`: `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
+        in checkpoints and put back by a resumed training before its first step."""
 
     def student_config(self) -> dict:
-        """JSON-able facts that the sampler needs: w_min, w_max, options."""
+        """JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
+        guidance = "baked": sampled with s = 1 only; made_for: step counts, in place of the method's own."""
 
 
 # --- Metric ----------------------------------------------------------------------------------------------------------

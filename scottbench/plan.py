@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench import resolve
+from scottbench import steps as step_counts
 from scottbench.assets import gather, offline
 from scottbench.errors import UsageError
 from scottbench.nouns import Method, Metric
@@ -73,7 +74,7 @@ class PlannedCell:
     method: PlannedMethod
     steps: int
     seed: int
-    timesteps: list[int]
+    timesteps: list[float]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Plan:
     """The preset's measured quality of its model."""
     seconds: float
     """Time that planning took, part of the run's wall time."""
+    warnings: list[str] = field(default_factory=list)
+    """What can be run and should be known."""
 
 
 def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
@@ -144,7 +147,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return Plan(
         record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
-        seconds=time.perf_counter() - started)
+        seconds=time.perf_counter() - started, warnings=step_counts.unusual_steps(cells))
 
 
 def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
@@ -164,7 +167,7 @@ def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, m
 
 
 def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
-    from scottbench.model import check_student
+    from scottbench.student import check_student
 
     facts = gather({trainer: lambda t=trainer, f=folder: check_student(f, t, teacher) for trainer, folder in folders.items()})
     planned = []
@@ -188,11 +191,12 @@ def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: 
     return cells
 
 
-def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[int]:
+def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
     """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
-    times = [int(t) for t in method.noun.timesteps(schedule, steps, method.options)] if steps <= len(schedule) else []
-    if not times or any(a == b for a, b in zip(times, times[1:], strict=False)) or not all(0 <= t < len(schedule) for t in times):
-        raise UsageError(f"--steps {steps}: method '{method.noun.name}' has no {steps} different time steps out of {len(schedule)}.")
+    times = step_counts.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
+    if not step_counts.are_timesteps(times, schedule):
+        allowed = step_counts.allowed_steps(method.noun, method.options, schedule)
+        raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
     return times
 
 

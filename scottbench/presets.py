@@ -15,7 +15,10 @@ from scottbench.names import did_you_mean, is_name
 EXTRACTOR_KEYS = (
     "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "label", "bytes", "sha256", "same_as",
 )  # fmt: skip
-TRAIN_KEYS = ("batch_size", "minutes", "options")
+TRAIN_KEYS = (
+    "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "shard",
+    "evaluate_every", "evaluate_steps", "patience", "export", "weights",
+)
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -55,7 +58,8 @@ class Preset:
     extractors: dict[str, dict] = field(default_factory=dict)
     """Role ("image", "clip") -> which network makes the features."""
     train: dict[str, Any] = field(default_factory=dict)
-    """Defaults of `scottbench train` on this preset: batch_size, minutes, options.TRAINER."""
+    """Defaults of `scottbench train` on this preset: minutes, metrics of its curve, options.TRAINER, and fields of
+    `scottbench.settings.Settings`."""
 
     def path(self, relative: str) -> Path:
         """A path of the TOML file, made absolute; an absolute or `~` path is taken as it is."""

@@ -48,7 +48,12 @@ def _guidance(value: str | float, where: str) -> float:
 
 
 def check_guidance(label: str, guidance: float, student: dict) -> None:
-    """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1)."""
+    """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1); one into which
+    guidance is baked (LoRA) takes none, and a second helping would spoil it."""
+    if student.get("guidance") == "baked" and guidance != 1:
+        raise UsageError(
+            f"guidance scale {guidance:g} of method '{label}': guidance is baked into this student, so it is sampled with 1. "
+            f"Use {label}{',' if '@' in label else '@'}guidance=1.")
     if "w_min" in student and not student["w_min"] <= guidance - 1 <= student["w_max"]:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
@@ -175,7 +180,7 @@ def check_students(plugins: Plugins, request: RunRequest, methods: list[Method])
 
 def find_students(preset: Preset, request: RunRequest, methods: list[Method]) -> dict[str, Path]:
     """Trainer -> student folder that is there."""
-    from scottbench.model import read_student
+    from scottbench.student import read_student
 
     needed = {method.trainer: method.name for method in methods if method.trainer is not None}
     folders, absent = {}, []

@@ -2,72 +2,78 @@
 
 from __future__ import annotations
 
-import copy
+import datetime
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from scottbench.errors import UsageError
-from scottbench.loop import Budget, Loop, State, prepare_data
-from scottbench.model import DiffusionModel, weights_digest
+from scottbench.curve import Curve
+from scottbench.errors import MissingAsset, UsageError
+from scottbench.features import Extractor, find_extractor, open_extractor
+from scottbench.latents import Data, open_data
+from scottbench.loop import Loop
+from scottbench.model import DiffusionModel
+from scottbench.nouns import Method
+from scottbench.options import make_options
+from scottbench.settings import Budget, Settings, make_settings
+from scottbench.sharding import shard
+from scottbench.student import plain_unet, write_student
+
+CONFIGURATION = "training.json"
+ENCODING_HOURS = 12
+"""How long other processes wait for the one that encodes the training split."""
 
 
 @dataclass
 class Context:
-    """What a trainer may use: the frozen teacher and where it runs."""
+    """What a trainer may use: the frozen teacher, where it runs, and what some need beside."""
 
     teacher: DiffusionModel
     device: str
+    folder: Path | None = None
+    """The training folder, for data that the trainer makes and a resumed training uses again."""
+    data: Data | None = None
+    """The encoded training split; `batch["indices"]` index it."""
+    find_method: Callable[[str], Method] | None = None
+    """Name -> the registered method, for a trainer that samples its teacher; raises UsageError for an unknown name."""
+    open_extractor: Callable[[str], Extractor] | None = None
+    """Role ("image", "clip") -> the preset's extractor, opened; raises UsageError where the preset has none."""
 
 
-def count_evaluations(state: State, networks) -> None:
-    """Counts the images that pass through every U-Net given."""
-    for network in {id(n): n for n in networks}.values():
-        network.register_forward_hook(
-            lambda module, arguments, output: setattr(state, "evaluations", state.evaluations + len(arguments[0]))
-        )
+def preset_extractor(preset, role: str, device: str) -> Extractor:
+    """The opened extractor of a preset's role. Raises UsageError for a role it lacks, MissingAsset or DamagedAsset."""
+    if role not in preset.extractors:
+        raise UsageError(f"preset '{preset.name}' has no extractor '{role}', which this option of the trainer needs.")
+    spec = preset.extractors[role]
+    return open_extractor(find_extractor(preset.extractors[spec["same_as"]] if "same_as" in spec else spec, preset.path), device)
 
 
-def export(loop: Loop, facts: dict) -> None:
-    """Writes the student folder: unet/ (fp16 safetensors of the EMA weights) and student.json."""
-    # safetensors refuses the channels-last layout of training
-    student = copy.deepcopy(loop.distillation.ema).half().to(memory_format=torch.contiguous_format)
-    student.save_pretrained(loop.out / "unet", safe_serialization=True)
-    facts = {
-        "schema": "scottbench.student/1",
-        **facts,
-        **loop.distillation.student_config(),
-        "weights": "ema",
-        "steps": loop.state.step,
-        "samples_seen": loop.state.step * loop.batch_size,
-        "minutes": round(loop.state.seconds / 60, 2),
-        "network_evaluations": loop.state.evaluations,
-    }
-    facts["weights_digest"] = weights_digest(loop.out / "unet")
-    (loop.out / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-
-
-def configuration(preset: str, trainer: str, options, teacher: DiffusionModel, data_digest: str, batch_size: int, seed: int) -> dict:
+def configuration(preset: str, trainer: str, options, model: DiffusionModel, items, settings: Settings, accelerator) -> dict:
     """What a resumed training must share with the one it continues; also the head of student.json."""
     return {
         "trainer": trainer,
         "preset": preset,
         "options": asdict(options),
-        "teacher_digest": teacher.digest,
-        "dataset_digest": data_digest,
-        "batch_size": batch_size,
-        "seed": seed,
+        "teacher_digest": model.digest,
+        "dataset_digest": items.digest,
+        "batch_size": settings.batch_size,
+        "micro_batches": settings.accumulate * accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "seed": settings.seed,
     }
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
     """Refuses a folder in use by another training; remembers the configuration in training.json."""
-    path = out / "training.json"
+    path = out / CONFIGURATION
     if path.is_file():
-        found = json.loads(path.read_text())
+        found = {"micro_batches": 1, "precision": "no"} | json.loads(path.read_text())
         if not resume:
             raise UsageError(
                 f"{out} already holds a training of '{found.get('trainer')}'. Continue it with --resume, or give another --out."
@@ -78,12 +84,72 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
                 f"{out} was trained with another configuration ({', '.join(different)} differ). Give the same one, or another --out."
             )
     elif resume:
-        raise UsageError(f"nothing to resume at {out}: no training.json. Start without --resume.")
+        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
+
+
+def open_accelerator(settings: Settings, device: str, tracker: Any, out: Path):
+    """accelerate's view of processes, precision and tracker. Raises UsageError or MissingAsset for a tracker it cannot use."""
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.tracking import filter_trackers
+
+    if tracker is not None:
+        try:
+            usable = filter_trackers(tracker, str(out))
+        except ValueError as error:
+            raise UsageError(f"--tracker {tracker}: {error}") from None
+        if not usable:
+            raise MissingAsset(f"--tracker {tracker}: its package is not installed. Install it with: pip install {tracker}")
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=settings.mixed_precision(device),
+        log_with=tracker,
+        project_dir=str(out),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=datetime.timedelta(hours=ENCODING_HOURS))],
+    )
+
+
+def export(loop: Loop, config: dict, folder: Path) -> None:
+    """Writes the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes."""
+    state, weights = loop.state, loop.settings.weights
+    student, ema = loop.distillation.networks["student"], loop.distillation.ema
+    facts = {
+        **config,
+        **loop.distillation.student_config(),
+        "steps": state.step,
+        "updates": state.updates,
+        "samples_seen": state.updates * loop.settings.batch_size,
+        "minutes": round(state.seconds / 60, 2),
+        "network_evaluations": state.evaluations,
+        "held_out_items": len(loop.data.held_out),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    if state.best is not None:
+        facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
+    chosen = "student" if ema is None or weights == "student" else "ema"
+    kept = {folder: (ema if chosen == "ema" else student, chosen)}
+    if weights == "both" and ema is not None:
+        kept[folder / "student"] = (student, "student")
+    for target, (network, name) in kept.items():
+        unet = plain_unet(network)
+        if loop.accelerator.is_main_process:
+            write_student(target, unet, {**facts, "weights": name})
+
+
+def export_best(out: Path) -> None:
+    """Makes the curve's best student, kept in best/ when it was met, the folder's own."""
+    for name in ("unet", "student", "student.json"):
+        source, target = out / "best" / name, out / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        elif source.is_file():
+            shutil.copyfile(source, target)
 
 
 def train(
@@ -94,56 +160,69 @@ def train(
     *,
     minutes: float | None = None,
     max_steps: int | None = None,
-    batch_size: int | None = None,
     resume: bool = False,
     options: dict | None = None,
-    seed: int = 0,
     device: str = "cpu",
-    progress=None,
+    tracker: Any = None,
+    progress: Callable[..., None] | None = None,
+    **flags,
 ) -> Path:
-    """Trains a student of the preset's model on its dataset's training split and exports it to `out`.
+    """Trains a student of the preset's model on its dataset's training split and exports it to `out`, which is returned.
 
-    options: name -> text, over the preset's [train.options.NAME], over the trainer's defaults. Returns `out`.
+    options: name -> text, over the preset's [train.options.NAME], over the trainer's defaults. flags: fields of `Settings`,
+    over the preset's [train]. tracker: a name that accelerate knows, or a `GeneralTracker`. Raises ScottbenchErrors.
     """
-    from accelerate import Accelerator
-
-    from scottbench.options import make_options
-
     preset = plugins.find("preset", preset_name).noun
     trainer = plugins.find("trainer", trainer_name).noun
-    settings = preset.train
-    chosen = make_options(
-        trainer.options, {**settings.get("options", {}).get(trainer_name, {}), **(options or {})}, f"trainer '{trainer_name}'"
-    )
-    size = settings.get("batch_size", 32) if batch_size is None else batch_size
+    table = preset.train.get("options", {}).get(trainer_name, {})
+    chosen = make_options(trainer.options, {**table, **(options or {})}, f"trainer '{trainer_name}'")
+    settings = make_settings(preset.train, flags)
     if minutes is None and max_steps is None:
-        minutes = settings.get("minutes", 30.0)
-    report = progress if progress is not None else (lambda *event: None)
+        minutes = preset.train.get("minutes", 30.0)
+    out = Path(out)
 
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+    accelerator = open_accelerator(settings, device, tracker, out)
+    device = str(accelerator.device) if accelerator.num_processes > 1 else device
+    report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model = plugins.find("model", preset.model).noun.open(device, "float32")
     items = plugins.find("dataset", preset.dataset).noun.open("train")
-    config = configuration(preset_name, trainer_name, chosen, model, items.digest, size, seed)
-    check_folder(Path(out), config, resume)
-    data = prepare_data(model, items, size, seed, report)
+    config = configuration(preset_name, trainer_name, chosen, model, items, settings, accelerator)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            check_folder(out, config, resume)
+        data = open_data(model, items, settings.batch_size, settings.seed, report, accelerator.is_main_process)
+    if tracker is not None:
+        accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
+
     torch.set_flush_denormal(True)  # subnormal activations cost many times a normal product on CPUs
-    torch.manual_seed(seed)  # LoRA's random A matrices are drawn from the global generator
-    distillation = trainer.build(Context(model, device), chosen)
-    loop = Loop(distillation, data, accelerator, Path(out), size, seed)
+    torch.manual_seed(settings.seed)  # LoRA's random A matrices are drawn from the global generator
+    find_method = lambda name: plugins.find("method", name).noun  # noqa: E731
+    context = Context(model, device, out, data, find_method, lambda role: preset_extractor(preset, role, device))
+    distillation = trainer.build(context, chosen)
+    loop = prepare(distillation, model, data, accelerator, out, settings, device)
     if resume:
         loop.resume()
-    networks = [model.unet, distillation.ema, distillation.networks["student"]]
-    networks += [d.unet for d in distillation.networks.values() if hasattr(d, "unet")]
-    count_evaluations(loop.state, networks)
-    loop.run(Budget(minutes, max_steps), report)
-    export(
-        loop,
-        {
-            **config,
-            "held_out_items": len(data.held_out),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    )
-    return Path(out)
+    curve = Curve(plugins, preset, trainer_name, model, data, items, loop) if settings.evaluate_every else None
+    loop.run(Budget(minutes, max_steps), report, lambda: model.evaluations, curve, lambda: export(loop, config, out / "best"))
+    export(loop, config, out)
+    if settings.export == "best" and accelerator.is_main_process:
+        export_best(out)
+    accelerator.end_training()
+    return out
+
+
+def prepare(distillation, model: DiffusionModel, data: Data, accelerator, out: Path, settings: Settings, device: str) -> Loop:
+    """The loop of a distillation, whose networks are counted and, where asked for, save memory."""
+    student = distillation.networks["student"]
+    if settings.gradient_checkpointing:
+        student.enable_gradient_checkpointing()
+    # of a LoRA student little is trained, and the rest is the teacher
+    if settings.shard and accelerator.num_processes > 1 and not getattr(student, "peft_config", None):
+        for network in filter(None, [student, distillation.ema]):
+            shard(network, accelerator.num_processes)
+    loop = Loop(distillation, data, accelerator, out, settings, device)
+    for network in [distillation.ema, *distillation.networks.values()]:
+        if network is not None:
+            model.count_also(network)
+    model.evaluations = 0
+    return loop

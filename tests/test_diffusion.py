@@ -41,6 +41,7 @@ def tensors(n=4, seed=0):
     return [torch.randn(n, 4, 8, 8, generator=generator, dtype=torch.float64) for _ in range(3)]
 
 
+@pytest.mark.invariant(1)
 @pytest.mark.parametrize(
     "t, alpha_bar, alpha, sigma, lam",
     [
@@ -68,6 +69,7 @@ def test_schedule_equals_diffusers_to_float32():
     assert torch.allclose(SD.alphas_cumprod, theirs, rtol=2e-6)
 
 
+@pytest.mark.invariant(2)
 @pytest.mark.parametrize("t", [0, 19, 500, 999, torch.tensor([0, 19, 500, 999])])
 def test_invariant_2_conversions_are_mutual_inverses(t):
     x0, eps, _ = tensors()
@@ -82,6 +84,7 @@ def test_invariant_2_conversions_are_mutual_inverses(t):
         assert torch.allclose(got[0], x0, atol=1e-11) and torch.allclose(got[1], eps, atol=1e-11), prediction
 
 
+@pytest.mark.invariant(2)
 def test_invariant_2_guiding_x0_is_guiding_eps_and_the_two_conventions_differ_by_one():
     cond, uncond, z = tensors()
     w, s, t = 3.0, 4.0, 600
@@ -126,11 +129,13 @@ def test_primitive_with_rho_0_equals_diffusers_lcm_but_for_c_skip():
     assert torch.allclose(update(SD, x, eps, 759, 0, noise), theirs.prev_sample, atol=1e-12)
 
 
+@pytest.mark.invariant(4)
 def test_invariant_4_eta_1_is_ancestral():
     for s, t in ((999, 759), (999, 0), (40, 19)):
         assert rho_ddim(SD, s, t, 1.0) == pytest.approx(SD.lam(t) / SD.lam(s), rel=1e-12)
 
 
+@pytest.mark.invariant(6)
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.999, 1.0])
 def test_invariant_6_oracle_marginals_hold_for_every_rho(rho):
     """With the true x0 and eps, z_t - alpha_t x0 = sigma_t (rho eps + sqrt(1-rho^2) xi): a unit normal times sigma_t."""
@@ -146,6 +151,7 @@ def test_a_stochastic_step_without_noise_is_refused():
         update(SD, x0, eps, 300, 0.5, None)
 
 
+@pytest.mark.invariant(9)
 def test_invariant_9_gaussian_teacher_in_closed_form():
     """Unit Gaussian data, D(y, lambda) = y / (1 + lambda^2): relative variance error of DDIM(eta) chains on a log-uniform
     lambda grid, -.0744/-.0379 at eta 0, -.1404/-.0738 at eta 1 for N = 40/80 (methods.md 7.2)."""
@@ -168,6 +174,7 @@ def test_invariant_9_gaussian_teacher_in_closed_form():
             assert float(variance / (1 + lam[-1] ** 2) - 1) == pytest.approx(value, abs=1.5e-4), (eta, n)
 
 
+@pytest.mark.invariant(11)
 def test_invariant_11_boundary_condition_is_exact():
     assert boundary_scalings(0) == (1.0, 0.0)
     z, x0, _ = tensors()
@@ -177,6 +184,7 @@ def test_invariant_11_boundary_condition_is_exact():
     assert boundary_scalings(1)[0] == pytest.approx(2.4938e-3, rel=1e-4)
 
 
+@pytest.mark.invariant(12)
 def test_invariant_12_guidance_embedding_is_diffusers_and_on_the_circle():
     from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_text2img import LatentConsistencyModelPipeline
 
@@ -187,6 +195,7 @@ def test_invariant_12_guidance_embedding_is_diffusers_and_on_the_circle():
     assert torch.allclose(ours, theirs, atol=2e-3)  # theirs takes sines of 7000 rad in float32
 
 
+@pytest.mark.invariant(18)
 def test_invariant_18_pseudo_huber_limits():
     a, b = torch.tensor([[3.0]], dtype=torch.float64), torch.tensor([[1.0]], dtype=torch.float64)
     assert pseudo_huber(a, a) == 0
@@ -195,6 +204,7 @@ def test_invariant_18_pseudo_huber_limits():
     assert float(pseudo_huber(a, b, form="norm")) == pytest.approx(float(pseudo_huber(a, b, form="element")), abs=1e-12)
 
 
+@pytest.mark.invariant(22)
 def test_invariant_22_time_steps():
     grid = skipping_grid(SD, 20)
     assert (len(grid), grid[0], grid[-1]) == (50, 999, 19)

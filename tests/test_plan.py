@@ -1,5 +1,6 @@
 """A plan: names, options, guidance, weights and data resolved and verified before anything is written; its hash is its identity."""
 
+import dataclasses
 import json
 import shutil
 
@@ -99,7 +100,7 @@ def test_a_fingerprint_names_metric_extractor_rule_n_and_reference(plugins):
     ({"steps": [0]}, "--steps 0: .*at least 1"),
     ({"steps": [2, -1]}, "--steps -1"),
     ({"steps": [1001]}, "--steps 1001: method 'ode'"),
-    ({"steps": [60]}, "no 60 different time steps"),
+    ({"steps": [60]}, "cannot do that. It can do 1 to 50 steps"),
     ({"limit": 0}, "--limit 0"),
     ({"limit": 13}, "--limit 13: .*has 12 items; allowed: 1 to 12"),
     ({"device": "tpu"}, "--device tpu"),
@@ -111,6 +112,22 @@ def test_a_fingerprint_names_metric_extractor_rule_n_and_reference(plugins):
 def test_what_cannot_be_meant_is_a_usage_error(plugins, changes, message):
     with pytest.raises(UsageError, match=message):
         plan(plugins, **changes)
+
+
+def test_a_step_count_that_a_method_or_its_student_was_not_made_for_is_a_warning(files, tmp_path):
+    """Named once per cell; a student's own counts go before the method's; no counts mean any."""
+    narrow = dataclasses.replace(METHODS[0], name="narrow", made_for=(1, 2, 4))
+    taught = dataclasses.replace(METHODS[1], name="taught", made_for=(3,))
+    plugins = tiny_plugins(files, methods=[narrow, taught])
+    assert plan(plugins, steps=[1, 2, 5]).warnings == []
+    assert plan(plugins, methods=["narrow"], steps=[1, 2, 4]).warnings == []
+    found = plan(plugins, methods=["ode", "narrow"], steps=[3, 4, 8])
+    assert found.warnings == [f"method 'narrow' was made for 1, 2, 4 steps, not for {n}." for n in (3, 8)]
+    shutil.copytree(files / "student", tmp_path / "student")
+    facts = json.loads((tmp_path / "student" / "student.json").read_text()) | {"made_for": [1, 2, 3]}
+    (tmp_path / "student" / "student.json").write_text(json.dumps(facts))
+    found = plan(plugins, methods=["taught"], steps=[3, 4], students={"hop": str(tmp_path / "student")})
+    assert found.warnings == ["the student of method 'taught' was made for 1 to 3 steps, not for 4."]
 
 
 def test_the_device_auto_is_the_presets_choice_and_is_part_of_the_identity(plugins, files, monkeypatch):

@@ -2,7 +2,7 @@
 
 from scottbench.hookspecs import hookimpl
 from scottbench.nouns import Method, Trainer, lazy
-from scottbench_cd.options import CDOptions
+from scottbench_cd.options import CDOptions, SamplerOptions
 
 PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.01469"
 
@@ -16,8 +16,10 @@ def register_methods():
             sample=lazy("scottbench_cd.sampler:sample"),
             timesteps=lazy("scottbench_cd.sampler:timesteps"),
             trainer="cd",
+            made_for=tuple(range(1, 9)),
             paper=PAPER,
             guidance=8.0,
+            options=SamplerOptions,
         )
     ]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from scottbench.hookspecs import hookimpl
 from scottbench.nouns import Method, Trainer, lazy
-from scottbench_scott.options import SCottOptions
+from scottbench_scott.options import SamplerOptions, SCottOptions
 
 PAPER = "SCott, arXiv 2403.01505 (AAAI 2025)"
 
@@ -18,8 +18,10 @@ def register_methods():
             sample=lazy("scottbench_scott.sampler:sample"),
             timesteps=lazy("scottbench_scott.sampler:timesteps"),
             trainer="scott",
+            made_for=tuple(range(1, 9)),
             paper=PAPER,
             guidance=8.0,
+            options=SamplerOptions,
         )
     ]
 

@@ -6,6 +6,7 @@ fall: then 0 <= rho <= 1. The order of noise: kappa = d ln phi / d ln x - 1, kap
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 LOG_PSI = {
@@ -25,3 +26,18 @@ def rho_er_sde(schedule, s, t, formula: str, strength: float = 1.0):
     log_psi = LOG_PSI[formula]
     lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
     return torch.exp(strength * (log_psi(lam_t) - log_psi(lam_s)))
+
+
+def second_order_weight(schedule, s, t, formula: str, strength: float = 1.0):
+    """(lambda_t - lambda_s) + phi(lambda_t) * integral of du / phi(u) from lambda_t to lambda_s, float64: what multiplies the slope
+    of x0 over lambda in second-order ER-SDE (arXiv 2309.06169, eq. 17 in VP form). phi = x psi^strength; 16 Gauss-Legendre nodes."""
+    lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
+    nodes, weights = (torch.as_tensor(a, device=lam_s.device) for a in np.polynomial.legendre.leggauss(16))
+    half = (lam_s - lam_t) / 2
+    u = lam_t[..., None] + half[..., None] * (1 + nodes)
+
+    def log_phi(x):
+        return x.log() + strength * LOG_PSI[formula](x)
+
+    integral = half * (weights * torch.exp(log_phi(lam_t)[..., None] - log_phi(u))).sum(-1)
+    return (lam_t - lam_s) + integral

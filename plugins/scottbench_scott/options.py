@@ -1,7 +1,17 @@
-"""Options of the SCott trainer. Where the paper is silent the field says so; see README, "ours beside the paper"."""
+"""Options of SCott's trainer and sampler. Where the paper is silent the field says so; see README, "ours beside the paper"."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    skip: int = 24
+    """Spacing of the grid that the student was trained on."""
+
+    def __post_init__(self):
+        if self.skip < 1:
+            raise ValueError("skip must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,8 @@ class SCottOptions:
         "x", "x^1.5", "x^2", "x^2.5", "x(exp(-1/x)+10)", "x^0.9*log10(1+100x^1.5)", "x(exp(x^0.3)+10)"
     ] = "x(exp(x^0.3)+10)"
     """phi of ER-SDE, by formula. Paper: "function 5", read as the solver's default SDE_5 (methods.md 3.2)."""
+    order: Literal[1, 2] = 1
+    """Of the er-sde and ode solvers: 2 extrapolates x0 from the sub-step before, at no further evaluation. Not known of the original."""
     strength: float = 1.0
     """Exponent a of rho: 0 is the ODE, 1 the noise function as published."""
     eta: float = 0.3
@@ -64,6 +76,8 @@ class SCottOptions:
             raise ValueError("need skip >= 1 and 1 <= h <= skip")
         if not 0 <= self.w_min <= self.w_max:
             raise ValueError("need 0 <= w_min <= w_max")
+        if self.order == 2 and (self.solver == "ddim" or self.h == 1):
+            raise ValueError("order 2 needs solver er-sde or ode, and h of at least 2")
         if not 0 <= self.eta <= 1 or self.strength < 0:
             raise ValueError("need 0 <= eta <= 1 and strength >= 0")
         if not 0 <= self.tau_min <= self.tau_max <= 999:

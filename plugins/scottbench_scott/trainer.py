@@ -6,10 +6,10 @@ import copy
 
 import torch
 
-from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, skipping_grid, update
+from scottbench.adversarial import Discriminator, accuracies, hinge, pair_accuracy, trainable_share
+from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
 from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
-from scottbench_scott.discriminator import Discriminator, trainable_share
-from scottbench_scott.noise_functions import rho_er_sde
+from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
 
 
 class StochasticConsistencyDistillation:
@@ -74,9 +74,13 @@ class StochasticConsistencyDistillation:
         """h guided SDE sub-steps from t_n to t_m = max(t_n - skip, 0): (z_m, t_m). Guidance enters at every sub-step."""
         t_m = (t_n - self.options.skip).clamp_min(0)
         times = [t_n - torch.round((t_n - t_m) * j / self.options.h).long() for j in range(self.options.h + 1)]
+        before = None
         for s, t in zip(times, times[1:]):
             x0, eps = guided_teacher(self.teacher, z, s, text, uncond, w)
             z = update(self.teacher.schedule, x0, eps, t, self.rho(s, t), self.normal(z, generator))
+            if self.options.order == 2 and before is not None:
+                z = z + self.correction(s, t, x0, *before)
+            before = (s, x0)
         return z, t_m
 
     def rho(self, s, t):
@@ -84,6 +88,14 @@ class StochasticConsistencyDistillation:
         if o.solver == "er-sde":
             return rho_er_sde(schedule, s, t, o.noise_function, o.strength)
         return rho_ddim(schedule, s, t, o.eta if o.solver == "ddim" else 0.0)
+
+    def correction(self, s, t, x0, s_before, x0_before):
+        """What second-order ER-SDE adds: alpha_t times its weight times the slope of x0 over lambda since the sub-step before."""
+        o, schedule = self.options, self.teacher.schedule
+        formula, strength = (o.noise_function, o.strength) if o.solver == "er-sde" else ("x", 1.0)
+        gap = schedule.lam(s) - schedule.lam(s_before)
+        slope = torch.where(gap == 0, 0.0, 1 / gap)  # near t = 0 sub-times may coincide
+        return scale(schedule.alpha(t) * second_order_weight(schedule, s, t, formula, strength) * slope, x0 - x0_before)
 
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
@@ -137,19 +149,3 @@ class StochasticConsistencyDistillation:
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)
         return facts
-
-
-def hinge(real, fake):
-    """E[relu(1 - D(real))] + E[relu(1 + D(fake))]; 2 when D says nothing."""
-    return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
-
-
-def accuracies(real, fake):
-    """accuracy: share of logits with the right sign (a zero counts half), paired_accuracy: share of (real, fake) pairs ranked right."""
-    signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
-    return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
-
-
-def pair_accuracy(real, fake):
-    """Share of pairs (real[i], fake[i]) with D(real) > D(fake); a tie counts half."""
-    return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)

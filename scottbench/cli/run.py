@@ -54,6 +54,8 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, batch_size: s
         from scottbench.plan import make_plan
 
         plan = make_plan(plugins, request)
+        for warning in plan.warnings:
+            note(f"warning: {warning}")
         from scottbench.run import default_folder, execute
 
         folder = default_folder(plan) if out is None else Path(out)

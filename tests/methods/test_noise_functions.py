@@ -29,6 +29,8 @@ def test_noise_of_ddim_eta_has_the_published_size(eta, std):
     assert noise_std(999, 975, rho_ddim(SD, 999, 975, eta)) == pytest.approx(std, abs=6e-5)
 
 
+@pytest.mark.invariant(3)
+@pytest.mark.invariant(4)
 @pytest.mark.parametrize("s, t", [(999, 975), (500, 20), (15, 0)])
 def test_invariants_3_and_4_named_functions_are_known_solvers(s, t):
     assert float(rho_er_sde(SD, s, t, "x")) == 1.0
@@ -36,6 +38,7 @@ def test_invariants_3_and_4_named_functions_are_known_solvers(s, t):
     assert float(rho_er_sde(SD, s, t, SDE_5, strength=0.0)) == 1.0
 
 
+@pytest.mark.invariant(5)
 def test_invariant_5_er_sde_telescopes_and_ddim_does_not():
     """With a frozen x0, three sub-steps of ER-SDE inject what one step does; DDIM(eta) injects 9.28 % / 6.13 % more."""
     times = [999, 991, 983, 975]
@@ -47,6 +50,7 @@ def test_invariant_5_er_sde_telescopes_and_ddim_does_not():
         assert (1 - math.prod(steps) ** 2) / (1 - rho_ddim(SD, 999, 975, eta) ** 2) == pytest.approx(more, abs=1e-4)
 
 
+@pytest.mark.invariant(30)
 @pytest.mark.parametrize("formula", LOG_PSI)
 def test_invariant_30_rho_stays_in_the_unit_interval_down_to_t_0(formula):
     s = torch.arange(999, 0, -24)

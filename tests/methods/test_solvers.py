@@ -45,6 +45,7 @@ def test_dpmpp_25_has_the_published_error(s, error):
     assert sampled(dpmpp, 25, s) / exact(s, 999) - 1 == pytest.approx(error, abs=5e-5)
 
 
+@pytest.mark.invariant(22)
 def test_invariant_22_time_steps():
     assert ddim.timesteps(SD, 50)[:2] == [981, 961] and ddim.timesteps(SD, 50)[-2:] == [21, 1]
     times = dpmpp.timesteps(SD, 25)
@@ -67,6 +68,7 @@ def test_time_steps_and_samples_equal_diffusers():
     assert float(z) == pytest.approx(sampled(dpmpp, 25, 0.5), rel=2e-4)  # theirs runs in float32
 
 
+@pytest.mark.invariant(10)
 def test_invariant_10_orders_one_and_two():
     """On n log-uniform steps the error of DDIM's map falls as 1/n, that of 2M's (before its last step to 0) as 1/n^2."""
 

@@ -15,11 +15,11 @@ from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_scott import register_methods as scott_methods
 from scottbench_scott import register_trainers as scott_trainers
-from scottbench_scott.discriminator import Discriminator, trainable_share
 from scottbench_scott.options import SCottOptions
-from scottbench_scott.trainer import StochasticConsistencyDistillation, accuracies, hinge
+from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_pipeline
 
+from scottbench.adversarial import Discriminator, accuracies, hinge, trainable_share
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged, UsageError
@@ -78,6 +78,7 @@ def batch(teacher, n=4, seed=0):
     }
 
 
+@pytest.mark.invariant(12)
 def test_invariant_12_student_equals_teacher_at_the_start_for_every_guidance(teacher):
     student = ConsistencyDistillation(Context(teacher, "cpu"), CDOptions()).networks["student"]
     b = batch(teacher)
@@ -88,6 +89,7 @@ def test_invariant_12_student_equals_teacher_at_the_start_for_every_guidance(tea
         assert torch.equal(got, expected), w
 
 
+@pytest.mark.invariant(17)
 def test_invariant_17_scott_reduces_to_cd_bit_for_bit(teacher):
     """h = 1, ODE teacher, skip 20, no discriminator: equal loss and equal gradients."""
     cd = ConsistencyDistillation(Context(teacher, "cpu"), CDOptions())
@@ -111,6 +113,7 @@ def test_a_noisier_teacher_gives_another_target(teacher):
     assert values[0] != values[1]
 
 
+@pytest.mark.invariant(19)
 def test_invariant_19_a_fresh_discriminator_says_nothing(teacher, pipeline):
     scott = StochasticConsistencyDistillation(Context(teacher, "cpu"), SCottOptions(disc_rank=4))
     steps = scott.step(batch(teacher))
@@ -130,6 +133,7 @@ def test_hinge_and_accuracy_in_closed_form():
     assert accuracies(real, fake) == {"accuracy": pytest.approx(4 / 6), "paired_accuracy": pytest.approx(2 / 3)}
 
 
+@pytest.mark.invariant(20)
 @pytest.mark.parametrize("kind", ["lora", "unconditional"])
 def test_invariant_20_adapters_off_is_the_teacher_bit_for_bit(pipeline, kind):
     plain, teacher = open_pipeline(pipeline), open_pipeline(pipeline)
@@ -144,6 +148,7 @@ def test_invariant_20_adapters_off_is_the_teacher_bit_for_bit(pipeline, kind):
     assert not torch.equal(teacher.unet(z, t, encoder_hidden_states=b["text"]).sample, expected)
 
 
+@pytest.mark.invariant(20)
 @pytest.mark.parametrize("kind", ["lora", "full", "unconditional"])
 def test_invariant_20_only_the_decoder_learns(teacher, kind):
     discriminator = Discriminator(teacher.unet, kind, rank=4)
@@ -190,6 +195,7 @@ def test_the_adversarial_gradient_is_lambda_times_the_consistency_gradient_where
             )
 
 
+@pytest.mark.invariant(21)
 def test_invariant_21_ema_in_closed_form():
     source, target = torch.nn.Linear(3, 2).double(), torch.nn.Linear(3, 2).double()
     start = copy.deepcopy(target)

@@ -1,7 +1,8 @@
-"""SCott's discriminator: the teacher's own U-Net with trainable parts in its decoder and a one-channel output.
+"""What adversarial trainers share: a discriminator that is the teacher's own U-Net with trainable parts and a one-channel
+output, the hinge loss, and how often it is right.
 
 Teacher and discriminator share one frozen U-Net: adapters off, it is the teacher bit for bit; adapters on, the
-discriminator. "full" owns a copy of the U-Net instead, whose up blocks are trained.
+discriminator. "full" and "whole" own a copy of the U-Net instead, whose up blocks or all blocks are trained.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ import torch
 from torch import Tensor, nn
 
 ADAPTER = "discriminator"
+OWN = ("full", "whole")
+"""Kinds that train a copy of the teacher's U-Net."""
 TARGETS = r"up_blocks\..*\.(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2)"
 """Attention, feed-forward and ResNet convolutions of the decoder: 3.65 % of SD 1.5 at rank 64 (methods.md 3.4)."""
 
 
 class Discriminator(nn.Module):
-    """D(z_tau, tau, c) -> (N,) logits, the mean of the patch logits. Zero at the start: hinge loss 2, generator loss 0."""
+    """D(z_tau, tau, c) -> (N,) logits, the mean of the patch logits; patches=True: all of them, (N,h,w). Zero at the start: hinge
+    loss 2, generator loss 0.
 
-    def __init__(self, teacher_unet: nn.Module, kind: str, rank: int):
+    kind: "lora", "unconditional" (lora without text and time), "full" (all of the decoder) or "whole" (all of the U-Net).
+    """
+
+    def __init__(self, teacher_unet: nn.Module, kind: str, rank: int, patches: bool = False):
         super().__init__()
-        self.kind = kind
-        if kind == "full":
+        self.kind, self.patches = kind, patches
+        if kind in OWN:
             self.unet = copy.deepcopy(teacher_unet).requires_grad_(False)
-            self.unet.up_blocks.requires_grad_(True)
         else:
             self.unet = add_lora(teacher_unet, rank)
         out = self.unet.conv_out
@@ -37,10 +43,14 @@ class Discriminator(nn.Module):
             p.requires_grad_(True)
 
     def learns(self, name: str) -> bool:
-        return name.startswith("head.") or ("up_blocks" in name if self.kind == "full" else "lora_" in name)
+        if name.startswith("head."):
+            return True
+        if self.kind == "whole":
+            return not name.startswith("unet.conv_out.")  # its output is not used
+        return "up_blocks" in name if self.kind == "full" else "lora_" in name
 
     def forward(self, z: Tensor, tau: Tensor, text: Tensor, uncond: Tensor, learn: bool = True) -> Tensor:
-        """z (N,C,h,w), tau (N,) int64, text (N,L,D), uncond (1,L,D) -> (N,). learn=False: gradients reach z only."""
+        """z (N,C,h,w), tau (N,) int64, text (N,L,D), uncond (1,L,D) -> (N,) or (N,h,w). learn=False: gradients reach z only."""
         if self.kind == "unconditional":
             text, tau = uncond.expand(len(z), -1, -1), torch.zeros_like(tau)
         features = []
@@ -48,7 +58,8 @@ class Discriminator(nn.Module):
         try:
             with self.active(learn):
                 self.unet(z, tau, encoder_hidden_states=text, return_dict=False)
-                return self.head(features[0]).mean((1, 2, 3))
+                logits = self.head(features[0])[:, 0]
+                return logits if self.patches else logits.mean((1, 2))
         finally:
             hook.remove()
 
@@ -56,14 +67,14 @@ class Discriminator(nn.Module):
     def active(self, learn: bool):
         """Adapters on inside, off outside, where the U-Net is the teacher. peft's switch also sets requires_grad (on: True,
         off: False), so it is set here after each switch."""
-        if self.kind != "full":
+        if self.kind not in OWN:
             self.unet.enable_adapters()
         for p in self.trainable:
             p.requires_grad_(learn)
         try:
             yield
         finally:
-            if self.kind != "full":
+            if self.kind not in OWN:
                 self.unet.disable_adapters()
             for p in self.trainable:
                 p.requires_grad_(True)
@@ -82,3 +93,19 @@ def trainable_share(discriminator: Discriminator) -> float:
     """Trainable parameters over all parameters, both of the discriminator."""
     total = sum(p.numel() for p in discriminator.parameters())
     return sum(p.numel() for p in discriminator.trainable) / total
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """E[relu(1 - D(real))] + E[relu(1 + D(fake))]; 2 when D says nothing."""
+    return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+
+
+def accuracies(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """accuracy: share of logits with the right sign (a zero counts half), paired_accuracy: share of (real, fake) pairs ranked right."""
+    signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
+    return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
+
+
+def pair_accuracy(real: Tensor, fake: Tensor) -> float:
+    """Share of pairs (real[i], fake[i]) with D(real) > D(fake); a tie counts half."""
+    return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)

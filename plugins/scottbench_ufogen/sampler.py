@@ -1,0 +1,20 @@
+"""UFOGen's sampler (methods.md 5): predict the clean latent, noise it to the next time, predict again."""
+
+from scottbench.diffusion import update
+
+
+def timesteps(schedule, steps, options=None):
+    """floor(999 j / n) for j = n..1: 1 step [999], 2 steps [999, 499], 4 steps [999, 749, 499, 249]."""
+    last = len(schedule) - 1
+    return [last * j // steps for j in range(steps, 0, -1)]
+
+
+def sample(run):
+    """x0 = G(z_t, t); z <- alpha_t' x0 + sigma_t' xi with fresh noise (rho = 0), as the discriminator saw it in training."""
+    z = run.noise(0)
+    times = timesteps(run.schedule, run.steps)
+    for k, t in enumerate(times):
+        x0, eps = run.denoise(z, t)
+        if k + 1 < len(times):
+            z = update(run.schedule, x0, eps, times[k + 1], rho=0, noise=run.noise(k + 1))
+    return x0

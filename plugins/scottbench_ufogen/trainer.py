@@ -1,0 +1,96 @@
+"""UFOGen-like training (Xu et al. 2023; methods.md 5): a GAN between data and predictions that are both noised to an earlier time."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.nn.functional import mse_loss, softplus
+
+from scottbench.adversarial import Discriminator, accuracies, pair_accuracy, trainable_share
+from scottbench.diffusion import add_noise, to_x0_eps
+from scottbench.model import fast_layout
+
+
+class DiffusionGAN:
+    """The generator starts as the teacher, unguided; the discriminator D(x_t', t', c) as the teacher with a zero output map."""
+
+    def __init__(self, context, options):
+        self.teacher, self.options = context.teacher, options
+        student = fast_layout(copy.deepcopy(context.teacher.unet))
+        self.ema = copy.deepcopy(student).requires_grad_(False)
+        self.ema_decay = options.ema
+        discriminator = Discriminator(context.teacher.unet, options.discriminator, options.disc_rank, patches=True)
+        self.networks = {"student": student.requires_grad_(True), "discriminator": discriminator}
+        self.learning_rates = {"student": options.lr, "discriminator": options.disc_lr}
+        self.betas = {"discriminator": (0.0, 0.999)}
+
+    # --- one training step -------------------------------------------------------------------------------------------
+
+    def step(self, batch):
+        o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
+        x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
+        t = torch.randint(1, len(schedule), (n,), generator=generator).to(x0.device)
+        t_next = (t - o.delta).clamp_min(0)
+        noise = self.normal(x0, generator)
+        prediction, eps = self.generate(self.networks["student"], add_noise(schedule, x0, t, noise), t, text)
+        # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
+        fake = add_noise(schedule, prediction, t_next, self.normal(x0, generator))
+        real = add_noise(schedule, x0, t_next, self.normal(x0, generator))
+        if batch["step"] % o.disc_every == 0:
+            both = torch.cat([real, fake.detach()]), torch.cat([t_next, t_next]), torch.cat([text, text])
+            logits = self.networks["discriminator"](*both, uncond)
+            facts = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
+            yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, facts
+
+        losses = {}
+        if o.adv_weight > 0:
+            logits = self.networks["discriminator"](fake, t_next, text, uncond, learn=False)
+            losses["adversarial"] = o.adv_weight * generator_loss(logits, o.clamp)
+        if o.recon_weight > 0:
+            wrong = mse_loss(eps, noise) if o.recon == "snr" else mse_loss(prediction, x0)
+            losses["reconstruction"] = o.recon_weight * wrong
+        yield "student", losses, {}
+
+    def generate(self, network, z, t, text):
+        """(x0, eps) of a generator at z_t, both (N,C,h,w)."""
+        output = network(z, t, encoder_hidden_states=text, return_dict=False)[0]
+        return to_x0_eps(self.teacher.schedule, z, t, output, self.teacher.prediction)
+
+    def normal(self, like, generator):
+        return torch.randn(like.shape, generator=generator).to(like.device)
+
+    # --- what is measured and exported -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, batch):
+        """How often the discriminator is right on held-out latents and on predictions made from them at the times of four-step
+        sampling, both at the time t' that it sees in training."""
+        schedule, generator, x0, text = self.teacher.schedule, batch["generator"], batch["latents"], batch["text"]
+        last = len(schedule) - 1
+        quarters = [last, last * 3 // 4, last // 2, last // 4]
+        t = torch.tensor(quarters)[torch.arange(len(x0)) % 4].to(x0.device)
+        t_next = (t - self.options.delta).clamp_min(0)
+        prediction, _ = self.generate(self.networks["student"], add_noise(schedule, x0, t, self.normal(x0, generator)), t, text)
+        both = [add_noise(schedule, x, t_next, self.normal(x0, generator)) for x in (x0, prediction)]
+        real, fake = (self.networks["discriminator"](x, t_next, text, batch["uncond"]).mean((1, 2)) for x in both)
+        by_time = {f"held_out_accuracy_t{q}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters if (t == q).any()}
+        return {f"held_out_{k}": v for k, v in accuracies(real, fake).items()} | by_time
+
+    def student_config(self):
+        """Trained on data and without guidance: what guidance there is, is in the data."""
+        share = trainable_share(self.networks["discriminator"])
+        return {"guidance": "baked", "discriminator_trainable_share": round(share, 5)}
+
+
+def discriminator_loss(real, fake, clamp):
+    """BCE(D(real), 1) + BCE(D(fake), 0) of logits, mean over patches; 2 ln 2 when D says nothing. clamp: real logits above it and
+    fake logits below its negative count as at it, so that they give no gradient."""
+    if clamp is not None:
+        real, fake = real.clamp(max=clamp), fake.clamp(min=-clamp)
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def generator_loss(fake, clamp):
+    """BCE(D(fake), 1): ln 2 when D says nothing. clamp: logits above it give no gradient."""
+    return softplus(-(fake if clamp is None else fake.clamp(max=clamp))).mean()

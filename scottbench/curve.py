@@ -1,0 +1,103 @@
+"""A metric curve over a training: a few fixed held-out items, sampled and measured as `scottbench run` would.
+
+The items are of the training split and never trained on: choosing a student by the evaluation split would flatter it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scottbench import resolve
+from scottbench.errors import UsageError
+from scottbench.features import open_extractor
+from scottbench.latents import Data
+from scottbench.model import DiffusionModel
+from scottbench.noise import ItemNoise
+from scottbench.nouns import Cell, Method
+from scottbench.options import make_options
+from scottbench.plan import RunRequest
+from scottbench.presets import Preset
+from scottbench.student import plain_unet
+
+if TYPE_CHECKING:
+    from scottbench.loop import Loop
+    from scottbench.nouns import Items
+    from scottbench.plugins import Plugins
+
+BATCH = 64
+
+
+class Curve:
+    """`curve()` -> {label: value} of the weights that will be exported, as they are now; `label` names the metric that decides.
+
+    With weights "both", theta's values stand beside theta-minus's as "student/label".
+    """
+
+    def __init__(self, plugins: Plugins, preset: Preset, trainer: str, model: DiffusionModel, data: Data, items: Items, loop: Loop):
+        self.model, self.data, self.items = model, data, items
+        self.distillation, self.weights = loop.distillation, loop.settings.weights
+        self.opened: dict[str, DiffusionModel] = {}
+        self.index = data.held_out.tolist()
+        self.method = find_method(plugins, trainer)
+        self.guidance = preset.guidance.get(self.method.name, self.method.guidance)
+        self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
+        named = preset.train.get("metrics", preset.metrics[:1])
+        self.metrics = resolve.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
+        self.label, registered, _ = self.metrics[0]
+        self.higher_is_better = registered.noun.higher_is_better
+        self.roles = resolve.roles(preset, self.metrics)
+        sources = {role: resolve.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
+        self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
+        images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
+        self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})
+        self.text = self.by_role({r: e.text_features(prompts) for r, e in self.extractors.items() if e.text_tower is not None})
+
+    def by_role(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {role: features[target] for role, target in self.roles.items() if target in features}
+
+    def better(self, value: float, than: float) -> bool:
+        return value > than if self.higher_is_better else value < than
+
+    def __call__(self) -> dict[str, float]:
+        ema, student = self.distillation.ema, self.distillation.networks["student"]
+        values = self.measure("ema", student if ema is None or self.weights == "student" else ema)
+        if self.weights == "both" and ema is not None:
+            values |= {f"student/{label}": value for label, value in self.measure("student", student).items()}
+        return values
+
+    def measure(self, which: str, network: torch.nn.Module) -> dict[str, float]:
+        """Metrics of one set of weights at fixed noise (seed 0). Its evaluations are no part of the training's."""
+        facts, counted, unet = self.distillation.student_config(), self.model.evaluations, plain_unet(network)
+        if which not in self.opened or self.opened[which].unet is not unet:
+            self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
+        images = self.sample(self.opened[which], facts)
+        self.model.evaluations = counted
+        features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
+        cell = Cell(len(self.index), features, self.real, self.text)
+        return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
+
+    @torch.inference_mode()
+    def sample(self, student: DiffusionModel, facts: dict) -> np.ndarray:
+        """(n,H,W,3) uint8 images of the held-out prompts."""
+        guidance = 1.0 if facts.get("guidance") == "baked" else self.guidance
+        resolve.check_guidance(self.method.name, guidance, facts)
+        options = make_options(self.method.options, {}, f"method '{self.method.name}'")
+        parts = []
+        for start in range(0, len(self.index), BATCH):
+            rows = self.index[start : start + BATCH]
+            text = torch.from_numpy(self.data.text[rows]).to(student.device)
+            noise = ItemNoise(0, [self.items.ids[i] for i in rows], student.latent_shape, student.device)
+            sampling = student.sampling(text, self.data.uncond.to(student.device), guidance, noise, self.steps, options)
+            parts.append(student.decode(self.method.sample(sampling)))
+        return np.concatenate(parts)
+
+
+def find_method(plugins: Plugins, trainer: str) -> Method:
+    """The first method that samples a student of this trainer. Raises UsageError if there is none."""
+    for registered in plugins.nouns["method"].values():
+        if registered.noun.trainer == trainer:
+            return registered.noun
+    raise UsageError(f"no method samples a student of trainer '{trainer}', so it has no metric curve. Leave out --evaluate-every.")

@@ -1,0 +1,47 @@
+"""Numbers of sampling steps: which a method can do, and which it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from scottbench.nouns import Method
+
+if TYPE_CHECKING:
+    from scottbench.plan import PlannedCell
+
+
+def timesteps(method: Method, options: Any, schedule: Any, steps: int) -> list[float]:
+    """A method's time steps as plain numbers, whole ones as int."""
+    return [int(t) if t == int(t) else float(t) for t in method.timesteps(schedule, steps, options)]
+
+
+def are_timesteps(times: list[float], schedule: Any) -> bool:
+    """Whether a method's time steps are some, all different from their neighbours and inside the schedule (T itself, pure noise,
+    included)."""
+    return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:]))
+
+
+def allowed_steps(method: Method, options: Any, schedule: Any) -> str:
+    """The numbers of steps that a method can do, in words."""
+    counts = range(1, len(schedule) + 1)
+    return in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
+
+
+def in_words(counts: Sequence[int]) -> str:
+    """Rising numbers of steps: "1 to 50", "1, 2, 4"."""
+    if len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1)):
+        return f"{counts[0]} to {counts[-1]}"
+    return ", ".join(map(str, counts)) if counts else "no"
+
+
+def unusual_steps(cells: list[PlannedCell]) -> list[str]:
+    """A line for every cell whose number of steps its method can do, but its student, or else the method, was not made for."""
+    lines = []
+    for cell in cells:
+        student = {} if cell.method.facts is None else cell.method.facts
+        made_for = student.get("made_for", cell.method.noun.made_for)
+        if len(made_for) > 0 and cell.steps not in made_for:
+            whose = "the student of method" if "made_for" in student else "method"
+            lines.append(f"{whose} '{cell.method.label}' was made for {in_words(made_for)} steps, not for {cell.steps}.")
+    return lines

@@ -1,0 +1,129 @@
+"""What a training iteration costs beside the passes it cannot do without, and beside the public LCM script's (methods.md 3.7).
+
+The pocket model, the preset's batch of 32 (SCOTTBENCH_SPEED_BATCH for another).
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from scottbench_cd.options import CDOptions
+from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_pocket.model import open_pocket
+from scottbench_scott.options import SCottOptions
+from scottbench_scott.trainer import StochasticConsistencyDistillation
+
+from scottbench.diffusion import add_noise, guide, pseudo_huber, to_x0_eps, update
+from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance
+from scottbench.latents import Data
+from scottbench.settings import Settings
+from scottbench.train import Context, prepare
+
+N, REPEATS = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32")), 5
+PROMPTS = [f"noto emoji of {thing}" for thing in ("red apple", "dog", "house", "star", "moon", "fish", "tree", "cat")]
+
+
+@pytest.fixture
+def teacher():
+    torch.set_flush_denormal(True)
+    return open_pocket()
+
+
+@pytest.fixture
+def data(teacher):
+    generator = torch.Generator().manual_seed(0)
+    text = teacher.encode_prompts([PROMPTS[i % len(PROMPTS)] for i in range(N)])
+    latents = torch.randn(N, *teacher.latent_shape, generator=generator)
+    return Data(latents.numpy(), text.numpy(), teacher.encode_prompts([""]).clone(), torch.arange(N), torch.arange(0))
+
+
+def loop_of(trainer, teacher, data, tmp_path):
+    return prepare(trainer, teacher, data, Accelerator(cpu=True), tmp_path, Settings(batch_size=N), "cpu")
+
+
+def test_a_scott_iteration_costs_little_more_than_its_passes(teacher, data, tmp_path, side_by_side):
+    options = SCottOptions(disc_rank=16, w_min=0.0, w_max=4.0)
+    trainer = StochasticConsistencyDistillation(Context(teacher, "cpu"), options)
+    loop = loop_of(trainer, teacher, data, tmp_path)
+    discriminator, student = trainer.networks["discriminator"], trainer.networks["student"]
+    torch.nn.init.normal_(discriminator.head.weight, std=1e-3)  # or its backward pass would be of zeros
+    batch = data.batch(torch.arange(N), "cpu")
+    z, text, uncond = batch["latents"], batch["text"], batch["uncond"]
+    t, w = torch.randint(1, 1000, (N,)), torch.full((N,), 2.0)
+    both = [torch.cat([x, x]) for x in (z, t, text)]
+
+    def passes():
+        with torch.no_grad():
+            for _ in range(options.h):
+                teacher.network(*both)
+            consistency_output(trainer.ema, teacher.schedule, teacher.prediction, z, t, text, w)
+        prediction = consistency_output(student, teacher.schedule, teacher.prediction, z, t, text, w)
+        torch.autograd.grad(discriminator(*both, uncond).sum(), discriminator.trainable)
+        leaf = prediction.detach().requires_grad_()
+        torch.autograd.grad(discriminator(leaf, t, text, uncond, learn=False).sum(), leaf)
+        torch.autograd.grad(prediction.sum(), loop.parameters["student"], allow_unused=True)
+
+    seconds = side_by_side(REPEATS, iteration=lambda: loop.one_step(0.5), passes=passes)
+    ratio = seconds["iteration"] / seconds["passes"]
+    print(f"\nSCott, batch {N}: iteration {seconds['iteration']:.3f} s, its passes {seconds['passes']:.3f} s, ratio {ratio:.3f} (<= 1.15)")
+    assert ratio <= 1.15
+
+
+def test_a_cd_iteration_beats_the_public_script_s(teacher, data, tmp_path, side_by_side):
+    """The script's iteration: images through the VAE's encoder and prompts through the text encoder in every step, two separate
+    teacher passes, EMA parameter by parameter. Reading and resizing images is left out of it."""
+    options = CDOptions(w_min=0.0, w_max=4.0)
+    ours = loop_of(ConsistencyDistillation(Context(teacher, "cpu"), options), teacher, data, tmp_path)
+    trainer = ConsistencyDistillation(Context(teacher, "cpu"), options)
+    student, target_network = trainer.networks["student"], trainer.ema
+    optimizer = torch.optim.AdamW(student.parameters(), lr=options.lr, weight_decay=0.0)
+    side = teacher.latent_shape[1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
+    images = np.random.default_rng(0).integers(0, 256, (N, side, side, 3), dtype=np.uint8)
+    prompts, uncond = [PROMPTS[i % len(PROMPTS)] for i in range(N)], data.uncond
+    schedule, prediction = teacher.schedule, teacher.prediction
+
+    def script():
+        x0 = teacher.encode_images(images).clone()
+        text = teacher.encode_prompts(prompts).clone()
+        t_n = trainer.grid[torch.randint(len(trainer.grid), (N,))]
+        t_m = (t_n - options.skip).clamp_min(0)
+        w = uniform_guidance(N, options.w_min, options.w_max, torch.default_generator)
+        z_n = add_noise(schedule, x0, t_n, torch.randn_like(x0))
+        predicted = consistency_output(student, schedule, prediction, z_n, t_n, text, w)
+        with torch.no_grad():
+            cond, unc = teacher.network(z_n, t_n, text), teacher.network(z_n, t_n, uncond.expand_as(text))
+            x, eps = to_x0_eps(schedule, z_n, t_n, guide(cond, unc, w.view(-1, 1, 1, 1)), prediction)
+            target = consistency_output(target_network, schedule, prediction, update(schedule, x, eps, t_m, 1, None), t_m, text, w)
+        pseudo_huber(predicted, target).backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for kept, new in zip(target_network.parameters(), student.parameters(), strict=True):
+                kept.mul_(options.ema).add_(new, alpha=1 - options.ema)
+
+    seconds = side_by_side(REPEATS, ours=lambda: ours.one_step(0.5), script=script)
+    ratio = seconds["script"] / seconds["ours"]
+    print(f"\nCD, batch {N}: ours {seconds['ours']:.3f} s, as the public script {seconds['script']:.3f} s, ratio {ratio:.2f} (>= 1.2)")
+    assert ratio >= 1.2
+
+
+def test_one_batched_teacher_pass_is_not_slower_than_two(teacher, data, side_by_side):
+    """Why there is no option for it: conditional and unconditional passes in one call, against one after the other."""
+    batch = data.batch(torch.arange(N), "cpu")
+    z, text, uncond, t = batch["latents"], batch["text"], batch["uncond"], torch.randint(1, 1000, (N,))
+
+    def one():
+        with torch.no_grad():
+            guided_teacher(teacher, z, t, text, uncond, torch.ones(N))
+
+    def two():
+        with torch.no_grad():
+            cond, unc = teacher.network(z, t, text), teacher.network(z, t, uncond.expand_as(text))
+            to_x0_eps(teacher.schedule, z, t, guide(cond, unc, 1.0), teacher.prediction)
+
+    seconds = side_by_side(REPEATS, one=one, two=two)
+    print(f"\nguided teacher, batch {N}: one call {seconds['one']:.3f} s, two calls {seconds['two']:.3f} s")
+    assert seconds["one"] <= 1.1 * seconds["two"]

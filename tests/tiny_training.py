@@ -1,0 +1,60 @@
+"""A training on a tiny pipeline: 20 items of noise, every bundled trainer, and the teacher's samplers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import scottbench_cd
+import scottbench_instaflow
+import scottbench_scott
+import scottbench_solvers
+import scottbench_ufogen
+
+from scottbench.errors import UsageError
+from scottbench.model import open_pipeline
+from scottbench.nouns import Dataset, Model
+from scottbench.presets import Preset
+
+PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
+
+
+class Items:
+    ids = [f"item-{i}" for i in range(20)]
+    prompts = [f"a {c} {n}" for c in ("red", "green", "blue", "dark") for n in ("apple", "dog", "house", "star", "moon")]
+    digest = "0" * 64
+
+    def images(self, indices):
+        return np.stack([np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8) for i in indices])
+
+
+class Registry:
+    """The part of the plug-in registry that `train` uses. evaluator: an open_clip folder for the preset's "image" extractor."""
+
+    def __init__(self, pipeline, evaluator=None):
+        extractors = {} if evaluator is None else {"image": {"kind": "open_clip", "folder": str(evaluator), "label": "tiny features"}}
+        preset = Preset("tiny", "", "tiny", "items", [], [], [1], extractors=extractors, train={"batch_size": 4})
+        self.nouns = {
+            ("preset", "tiny"): preset,
+            ("model", "tiny"): Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)),
+            ("dataset", "items"): Dataset("items", "", lambda split: Items()),
+        }
+        for plugin in PLUGINS:
+            self.nouns |= {("method", method.name): method for method in plugin.register_methods()}
+            self.nouns |= {("trainer", trainer.name): trainer for trainer in getattr(plugin, "register_trainers", list)()}
+
+    def find(self, kind, name):
+        if (kind, name) not in self.nouns:
+            raise UsageError(f"unknown {kind} '{name}'.")
+        return SimpleNamespace(noun=self.nouns[kind, name])
+
+
+def batch_of(teacher, n=4, seed=0, **more):
+    """A batch as the loop makes it, of random latents."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [Items.prompts[i % 20] for i in range(n)]
+    facts = {"indices": torch.arange(n), "generator": generator, "step": 0, "fraction": 0.0}
+    latents = torch.randn(n, 4, 8, 8, generator=generator)
+    return facts | {"latents": latents, "text": teacher.embed(prompts), "uncond": teacher.embed([""])} | more

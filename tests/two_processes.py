@@ -1,0 +1,86 @@
+"""Run by test_training.py, once as two processes and once as one: two steps of SCott and CD on a tiny U-Net, and of the toy.
+
+    python two_processes.py OUT    writes OUT/{start,one,two,toy-one,toy-two,cd,cd-split}.npy
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from scottbench_cd.options import CDOptions
+from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_scott.options import SCottOptions
+from scottbench_scott.trainer import StochasticConsistencyDistillation
+from tiny import tiny_unet
+from toy import Toy, toy_loop
+
+from scottbench.diffusion import Schedule
+from scottbench.latents import Data
+from scottbench.loop import Loop
+from scottbench.model import DiffusionModel, fast_layout
+from scottbench.settings import Settings
+from scottbench.sharding import full
+from scottbench.train import Context, prepare
+
+
+def tiny_data() -> Data:
+    draw = np.random.default_rng(0)
+    z, text = draw.normal(size=(8, 4, 8, 8)).astype(np.float32), draw.normal(size=(8, 3, 32)).astype(np.float32)
+    return Data(z, text, torch.zeros(1, 3, 32), torch.arange(8), torch.arange(0))
+
+
+def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
+    torch.manual_seed(0)
+    unet = fast_layout(tiny_unet()).requires_grad_(False).eval()
+    teacher = DiffusionModel("0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet, None)
+    settings = Settings(batch_size=4, **settings)
+    return prepare(kind(Context(teacher, "cpu"), options), teacher, tiny_data(), accelerator, out, settings, "cpu")
+
+
+def two_steps(loop: Loop) -> np.ndarray:
+    for step in range(2):
+        loop.state.step = step
+        loop.one_step(0.5)
+    return numbers(loop)
+
+
+def numbers(loop: Loop) -> np.ndarray:
+    """Every trainable number and the EMA's, in one row."""
+    return torch.cat([full(t).flatten() for group in loop.tensors().values() for t in group.values()]).numpy().copy()
+
+
+def main(out: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    processes = accelerator.num_processes
+    scott = SCottOptions(disc_rank=2, h=2, lr=1e-3, disc_lr=1e-3, w_min=0.0, w_max=2.0)
+    cd = CDOptions(lr=1e-3, w_min=0.0, w_max=2.0)
+    found = {}
+    if processes == 1:
+        loop = tiny_loop(StochasticConsistencyDistillation, scott, accelerator, out, accumulate=2)
+        found["start"] = numbers(loop)
+        found["one"] = two_steps(loop)
+        found["cd"] = two_steps(tiny_loop(ConsistencyDistillation, cd, accelerator, out, accumulate=2))
+        found["toy-one"] = toy(out, accelerator)
+    else:
+        found["two"] = two_steps(tiny_loop(StochasticConsistencyDistillation, scott, accelerator, out))
+        found["cd-split"] = two_steps(tiny_loop(ConsistencyDistillation, cd, accelerator, out, shard=True))
+        found["toy-two"] = toy(out, accelerator)
+    if accelerator.is_main_process:
+        for name, array in found.items():
+            np.save(out / f"{name}.npy", array)
+    accelerator.end_training()
+
+
+def toy(out: Path, accelerator) -> np.ndarray:
+    """The whole batch at once, or on two processes: the student's loss is a mean over items, so its weights must be the same."""
+    loop = toy_loop(out, Toy(random=False), accelerator)
+    for step in range(3):
+        loop.state.step = step
+        loop.one_step(0.5)
+    return torch.cat([p.detach().flatten() for p in loop.distillation.networks["student"].parameters()]).numpy()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -9,7 +9,7 @@ from scottbench.record import metric_record
 PLAN = SimpleNamespace(sources={"image": SimpleNamespace(label="tiny features")}, roles={"image": "image"})
 
 
-def record(label: str, **fields) -> dict:
+def record(label: str, /, **fields) -> dict:
     noun = Metric(label.partition("@")[0], "a sum", lambda cell, options: 0.0, higher_is_better=True, **fields)
     return metric_record(PlannedMetric(label, noun, None, "fingerprint"), PLAN)
 

@@ -155,14 +155,13 @@ def train(
     """
     preset = plugins.find("preset", preset_name).noun
     trainer = plugins.find("trainer", trainer_name).noun
-    table = preset.train.get("options", {}).get(trainer_name, {})
-    chosen = make_options(trainer.options, {**table, **(options or {})}, f"trainer '{trainer_name}'")
+    chosen = trainer_options(preset, trainer, options)
     settings = make_settings(preset.train, flags)
     if minutes is None and max_steps is None:
         minutes = preset.train.get("minutes", 30.0)
     out = Path(out)
-
     accelerator = open_accelerator(settings, device, tracker, out)
+    settings.shard_size(accelerator.num_processes)  # a batch that cannot be cut is refused before anything is opened
     device = str(accelerator.device) if accelerator.num_processes > 1 else device
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model = plugins.find("model", preset.model).noun.open(device, "float32")
@@ -182,12 +181,22 @@ def train(
     if resume:
         loop.resume()
     curve = Curve(plugins, preset, trainer_name, model, data, items, loop) if settings.evaluate_every else None
-    loop.run(Budget(minutes, max_steps), report, lambda: model.evaluations, curve, lambda: export(loop, config, out / "best"))
-    export(loop, config, out)
-    if settings.export == "best" and accelerator.is_main_process:
-        export_best(out)
-    accelerator.end_training()
+    run_and_export(loop, model, config, Budget(minutes, max_steps), report, curve)
     return out
+
+
+def trainer_options(preset, trainer, options: dict | None) -> Any:
+    """An instance of the trainer's options: text given by the user, over the preset's table, over the defaults."""
+    table = preset.train.get("options", {}).get(trainer.name, {})
+    return make_options(trainer.options, table | ({} if options is None else options), f"trainer '{trainer.name}'")
+
+
+def run_and_export(loop: Loop, model: DiffusionModel, config: dict, budget: Budget, report: Callable, curve: Curve | None) -> None:
+    loop.run(budget, report, lambda: model.evaluations, curve, lambda: export(loop, config, loop.out / "best"))
+    export(loop, config, loop.out)
+    if loop.settings.export == "best" and loop.accelerator.is_main_process:
+        export_best(loop.out)
+    loop.accelerator.end_training()
 
 
 def prepare(distillation, model: DiffusionModel, data: Data, accelerator, out: Path, settings: Settings, device: str) -> Loop:

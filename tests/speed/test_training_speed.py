@@ -1,6 +1,6 @@
 """What a training iteration costs beside the passes it cannot do without, and beside the public LCM script's (methods.md 3.7).
 
-The pocket model, the preset's batch of 32 (SCOTTBENCH_SPEED_BATCH for another).
+The pocket model, the preset's batch of 32, the least of 5 times (SCOTTBENCH_SPEED_BATCH and _REPEATS for others).
 """
 
 import os
@@ -21,7 +21,8 @@ from scottbench.latents import Data
 from scottbench.settings import Settings
 from scottbench.train import Context, prepare
 
-N, REPEATS = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32")), 5
+N = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32"))
+REPEATS = int(os.environ.get("SCOTTBENCH_SPEED_REPEATS", "5"))
 PROMPTS = [f"noto emoji of {thing}" for thing in ("red apple", "dog", "house", "star", "moon", "fish", "tree", "cat")]
 
 

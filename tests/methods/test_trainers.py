@@ -234,7 +234,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
             lambda k: torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(k)),
             student.schedule,
             2,
-            None,
+            method.options(),
         )
         latents = method.sample(run)
     assert latents.shape == (2, 4, 8, 8) and torch.isfinite(latents).all() and student.evaluations == 4

@@ -95,9 +95,12 @@ def test_three_steps_and_three_resumed_are_six_bit_for_bit(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         toy_loop(tmp_path / "cut").run(Budget(None, 6), interrupt, lambda: 0)
+    log = tmp_path / "cut" / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 5, "seconds": 1.0}\n{"step": 6, "sec')
     again = toy_loop(tmp_path / "cut")
     again.resume()
     assert again.state.step == 3
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1], "what was logged after the checkpoint is gone"
     assert torch.equal(weights(run(again, 6)), whole)
     assert not torch.equal(weights(run(toy_loop(tmp_path / "other", seed=1), 6)), whole)
 
@@ -149,7 +152,7 @@ class Scripted:
 
 @pytest.mark.parametrize("higher, best", [(False, 4), (True, 2)])
 def test_early_stopping_keeps_the_best_point(tmp_path, higher, best):
-    loop, kept = toy_loop(tmp_path, evaluate_every=2, patience=3), []
+    loop, kept = toy_loop(tmp_path, evaluate_every=2, patience=3, export="best"), []
     curve = Scripted([5.0, 3.0, 4.0, 3.5, 6.0, 3.2, 3.1, 3.3, 3.4], higher)
     run(loop, 40, curve, lambda: kept.append(loop.state.step))
     assert kept[-1] == loop.state.best_step == best and loop.state.step == best + 6

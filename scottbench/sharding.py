@@ -16,9 +16,9 @@ def shard(unet: torch.nn.Module, processes: int) -> None:
 
     unet.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(unet.device.type, (processes,))
-    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
-        fully_shard(block, mesh=mesh)
-    fully_shard(unet, mesh=mesh)
+    for part in [*unet.down_blocks, unet.mid_block, *unet.up_blocks, unet]:
+        # by default the outermost part stays whole until a backward pass, which EMA never has
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def is_split(tensor: Tensor) -> bool:

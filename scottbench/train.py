@@ -52,9 +52,10 @@ def configuration(preset: str, trainer: str, options, model: DiffusionModel, ite
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
-    """Refuses a folder in use by another training; remembers the configuration in training.json."""
+    """Makes the folder. Refuses one that holds another training, and to resume where there is none or a different one."""
     path = out / CONFIGURATION
-    if path.is_file():
+    kept = any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json"))
+    if path.is_file() and (kept or resume):
         found = {"micro_batches": 1, "precision": "no"} | json.loads(path.read_text())
         if not resume:
             raise UsageError(
@@ -69,7 +70,16 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
         raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
+
+
+def begin(out: Path, config: dict, resume: bool) -> None:
+    """Remembers the configuration, once nothing stands in the way of the first step; a new training begins a new log."""
+    try:
+        if not resume:
+            (out / "log.jsonl").unlink(missing_ok=True)
+        (out / CONFIGURATION).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
 
@@ -181,6 +191,8 @@ def train(
     if resume:
         loop.resume()
     curve = Curve(plugins, preset, trainer_name, model, data, items, loop) if settings.evaluate_every else None
+    if accelerator.is_main_process:
+        begin(out, config, resume)
     run_and_export(loop, model, config, Budget(minutes, max_steps), report, curve)
     return out
 

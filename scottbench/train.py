@@ -54,20 +54,17 @@ def configuration(preset: str, trainer: str, options, model: DiffusionModel, ite
 def check_folder(out: Path, config: dict, resume: bool) -> None:
     """Makes the folder. Refuses one that holds another training, and to resume where there is none or a different one."""
     path = out / CONFIGURATION
-    kept = any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json"))
-    if path.is_file() and (kept or resume):
+    if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
+        raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
+    if resume and not path.is_file():
+        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
+    if resume:
         found = {"micro_batches": 1, "precision": "no"} | json.loads(path.read_text())
-        if not resume:
-            raise UsageError(
-                f"{out} already holds a training of '{found.get('trainer')}'. Continue it with --resume, or give another --out."
-            )
         different = sorted(k for k in config if found.get(k) != json.loads(json.dumps(config[k])))
         if different:
             raise UsageError(
                 f"{out} was trained with another configuration ({', '.join(different)} differ). Give the same one, or another --out."
             )
-    elif resume:
-        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -35,8 +35,10 @@ def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
     torch.manual_seed(0)
     unet = fast_layout(tiny_unet()).requires_grad_(False).eval()
     teacher = DiffusionModel("0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet, None)
-    settings = Settings(batch_size=4, **settings)
-    return prepare(kind(Context(teacher, "cpu"), options), teacher, tiny_data(), accelerator, out, settings, "cpu")
+    made, settings = kind(Context(teacher, "cpu"), options), Settings(batch_size=4, **settings)
+    for network in (made.networks["student"], made.ema):  # as a split student has to be: another layout rounds differently
+        network.to(memory_format=torch.contiguous_format)
+    return prepare(made, teacher, tiny_data(), accelerator, out, settings, "cpu")
 
 
 def two_steps(loop: Loop) -> np.ndarray:

@@ -51,6 +51,10 @@ class TrainingDiverged(ScottbenchError):
     """A loss term became NaN or infinite; the last good checkpoint is kept. Exit code 1."""
 
 
+class ScottbenchWarning(UserWarning):
+    """A warning that is meant for the user; the command line prints it as one line on stderr."""
+
+
 EXIT_CODES = {
     0: "complete",
     1: "some cells failed, or training diverged",

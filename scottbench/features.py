@@ -1,9 +1,8 @@
 """Images and prompts to features, once per extractor, shared by all metrics of a run.
 
-Two resize rules to the extractor's input size, no JPEG, then the extractor's own mean and standard deviation. "clean" is
-clean-fid's own resizer (PIL bicubic on float channels), so that `extractor.network` with `extractor.resize` is a custom feature
-extractor of clean-fid. "open_clip" is what an open_clip model was trained and published with: shorter side to size by PIL
-bicubic on 8-bit channels, centre crop. Weights come from a local folder or a local cache; nothing here opens a socket.
+A named resize rule (scottbench/pictures.py) to the extractor's input size, then the extractor's own mean and standard deviation.
+With the rule "clean", `extractor.network` and `extractor.resize` are a custom feature extractor of clean-fid. Weights come from a
+local folder or a local cache; nothing here opens a socket.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from scottbench.assets import Needed, cache_dir, file_digest, in_words, require, verify_folder
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.names import one_line
+from scottbench.pictures import RULES, resize
 
 BATCH = 64
 """Images per forward pass. Fixed: features must not depend on --batch-size."""
@@ -45,8 +44,19 @@ class Source:
     """A folder, or a weights file."""
     model: str | None = None
     """open_clip's name of the architecture, where `path` is a weights file."""
+    pretrained: str | None = None
+    """open_clip's tag of the weights, likewise."""
     resize: str = "clean"
-    """"clean" or "open_clip"."""
+    """Name of the resize rule, a key of `scottbench.pictures.RULES`."""
+    prefix: str = ""
+    """Put before every prompt, with a blank between."""
+
+    @property
+    def papers(self) -> list[str]:
+        """What a fingerprint says of it: label, model and weights tag, digest, rule, prefix."""
+        tag = [] if self.model is None else [f"{self.model}/{self.pretrained}"]
+        prefix = [f"prefix '{self.prefix}'"] if self.prefix else []
+        return [f"{self.label} {self.digest[:8]}", *tag, f"resize {self.resize}", *prefix]
 
 
 @dataclass
@@ -64,14 +74,8 @@ class Extractor:
     device: str = "cpu"
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """(H,W,3) uint8 -> (S,S,3) float32 0..255 by the source's rule; the identity at size S."""
-        if image.shape[:2] == (self.size, self.size):
-            return image.astype(np.float32)
-        if self.source.resize == "open_clip":
-            return resize_open_clip(image, self.size)
-        from cleanfid.resize import make_resizer
-
-        return make_resizer("PIL", False, "bicubic", (self.size, self.size))(image)
+        """(H,W,3) uint8 -> (S,S,3) float32 0..255 by the source's rule."""
+        return resize(image, self.size, self.source.resize)
 
     @torch.inference_mode()
     def network(self, batch: Tensor) -> Tensor:
@@ -88,21 +92,12 @@ class Extractor:
 
     @torch.inference_mode()
     def text_features(self, prompts: Sequence[str]) -> np.ndarray:
-        """n prompts -> (n,d) float32. The end token of a prompt that is too long is kept, since CLIP pools on it."""
+        """n prompts -> (n,d) float32, the prefix put before each. The end token of a prompt that is too long is kept, since CLIP
+        pools on it."""
         assert self.text_tower is not None and self.tokenize is not None, "this extractor has no text tower"
-        batches = [list(prompts[start : start + BATCH]) for start in range(0, len(prompts), BATCH)]
+        texts = [f"{self.source.prefix} {prompt}" if self.source.prefix else prompt for prompt in prompts]
+        batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
         return torch.cat([self.text_tower(self.tokenize(batch).to(self.device)) for batch in batches]).cpu().numpy()
-
-
-def resize_open_clip(image: np.ndarray, size: int) -> np.ndarray:
-    """(H,W,3) uint8 -> (S,S,3) float32 of whole numbers 0..255: shorter side to S, the longer in proportion (rounded down, as
-    torchvision does), PIL bicubic; centre crop with torchvision's rounding of the offsets."""
-    height, width = image.shape[:2]
-    short = min(height, width)
-    shape = (int(size * width / short), int(size * height / short))
-    left, top = (round((side - size) / 2) for side in shape)
-    resized = Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC)
-    return np.asarray(resized.crop((left, top, left + size, top + size))).astype(np.float32)
 
 
 def find_extractor(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
@@ -113,10 +108,13 @@ def find_extractor(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
     kind, rule = spec.get("kind"), spec.get("resize", "clean")
     if kind not in ("inception", "open_clip"):
         raise UsageError(f"extractor kind '{kind}' is unknown; known: open_clip, inception")
-    known = ["clean"] if kind == "inception" else ["clean", "open_clip"]
+    known = [name for name in RULES if name != "open_clip" or kind == "open_clip"]
     if rule not in known:
         raise UsageError(f"resize rule '{rule}' of an extractor of kind '{kind}' is unknown; known: {', '.join(known)}")
-    return replace(_find_inception(spec) if kind == "inception" else _find_open_clip(spec, path), resize=rule)
+    if kind == "inception" and "prefix" in spec:
+        raise UsageError("an extractor of kind 'inception' reads no prompts and takes no 'prefix'.")
+    found = _find_inception(spec) if kind == "inception" else _find_open_clip(spec, path)
+    return replace(found, resize=rule, prefix=" ".join(spec.get("prefix", "").split()))
 
 
 def open_extractor(source: Source, device: str = "cpu") -> Extractor:
@@ -165,7 +163,7 @@ def _find_open_clip(spec: dict[str, Any], path: Callable[[str], Path]) -> Source
     label = spec.get("label", f"{spec['model']} {spec['pretrained']}")
     (weights, fetch), digest = _cached_weights(spec, label), spec.get("sha256")
     require(f"extractor '{label}'", [Needed(weights, f"{fetch} --force-download", spec.get("bytes"), digest)])
-    return Source("open_clip", label, file_digest(weights) if digest is None else digest, weights, spec["model"])
+    return Source("open_clip", label, file_digest(weights) if digest is None else digest, weights, spec["model"], spec["pretrained"])
 
 
 def _cached_weights(spec: dict[str, Any], label: str) -> tuple[Path, str]:

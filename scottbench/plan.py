@@ -215,18 +215,21 @@ def _metric_record(metric: PlannedMetric) -> dict:
 
 
 def _source_record(source: Source) -> dict:
-    return {"kind": source.kind, "label": source.label, "digest": source.digest, "resize": source.resize}
+    return {
+        "kind": source.kind, "label": source.label, "model": source.model, "pretrained": source.pretrained, "digest": source.digest,
+        "resize": source.resize, "prefix": source.prefix,
+    }  # fmt: skip
 
 
 def _fingerprints(metrics: list, roles: dict[str, str], sources: dict[str, Source], n: int, items_digest: str) -> list[PlannedMetric]:
-    """Each metric with its fingerprint: name, version, options, extractor, resize rule, N and reference set."""
+    """Each metric with its fingerprint: name, version, options, extractor (model, weights, resize rule, prefix), N, reference set."""
     reference = reference_digest(items_digest, n)
     planned = []
     for label, registered, options in metrics:
-        source = sources[roles[registered.noun.features]]
+        source = sources[roles[registered.noun.features]] if registered.noun.features else None
         chosen = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(options).items()))
         parts = [f"{registered.noun.name}({chosen})", f"{registered.distribution} {registered.version}"]
-        parts += [f"{source.label} {source.digest[:8]}", f"resize {source.resize}", f"n={n}", f"ref={n}:{reference[:8]}"]
+        parts += [*([] if source is None else source.papers), f"n={n}", f"ref={n}:{reference[:8]}"]
         planned.append(PlannedMetric(label, registered.noun, options, "; ".join(parts)))
     return planned
 

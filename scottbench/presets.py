@@ -12,7 +12,9 @@ from typing import Any
 from scottbench.errors import UsageError
 from scottbench.names import did_you_mean, is_name
 
-EXTRACTOR_KEYS = ("kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "label", "bytes", "sha256", "same_as")
+EXTRACTOR_KEYS = (
+    "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "label", "bytes", "sha256", "same_as",
+)  # fmt: skip
 TRAIN_KEYS = ("batch_size", "minutes", "options")
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -102,6 +104,9 @@ def _check(preset: Preset, path: Path) -> None:
         same_as = extractor.get("same_as")
         if same_as is not None and same_as not in preset.extractors:
             raise UsageError(f"preset {path}: [extractors.{role}] is the same as '{same_as}', which is not there")
+        if same_as is not None and len(extractor) > 1:
+            other = next(key for key in extractor if key != "same_as")
+            raise UsageError(f"preset {path}: [extractors.{role}] is the same as '{same_as}' and cannot have '{other}' of its own")
 
 
 def fits(value: object, kind: Any) -> bool:

@@ -72,11 +72,12 @@ def cell_record(cell: PlannedCell, n: int) -> dict:
 
 
 def metric_record(metric: PlannedMetric, plan: Plan) -> dict:
-    noun = metric.noun
+    noun, (name, _, chosen) = metric.noun, metric.label.partition("@")
+    title = noun.label if noun.label else name
     return {
-        "name": metric.label, "label": noun.label if noun.label else metric.label, "unit": noun.unit, "summary": noun.summary,
+        "name": metric.label, "label": f"{title} ({chosen})" if chosen else title, "unit": noun.unit, "summary": noun.summary,
         "paper": noun.paper, "higher_is_better": noun.higher_is_better, "digits": noun.digits, "fingerprint": metric.fingerprint,
-        "extractor_label": plan.sources[plan.roles[noun.features]].label,
+        "extractor_label": plan.sources[plan.roles[noun.features]].label if noun.features else "",
     }  # fmt: skip
 
 

@@ -97,6 +97,8 @@ def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[
     for text in preset.metrics if request.metrics is None else request.metrics:
         name, inline = parse_inline(text)
         registered = plugins.find("metric", name)
+        if registered.noun.scope == "seeds":
+            raise UsageError(f"metric '{name}' compares several seeds of a method, and this run has one seed. Leave it out of --metrics.")
         label = _label(name, inline)
         found[label] = (label, registered, make_options(registered.noun.options, inline, f"metric '{name}'"))
     if not found:
@@ -109,6 +111,8 @@ def roles(preset: Preset, metrics: list[tuple[str, Any, Any]]) -> dict[str, str]
     roles = {}
     for label, registered, _ in metrics:
         role = registered.noun.features
+        if not role:
+            continue
         if role not in preset.extractors:
             raise UsageError(f"metric '{label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
         target = preset.extractors[role].get("same_as")
@@ -214,4 +218,7 @@ def count(items: Items, limit: int | None, dataset: str) -> int:
         check_name(item_id, f"item id of dataset '{dataset}'")
     if len(set(items.ids[:n])) < n:
         raise UsageError(f"dataset '{dataset}' has two items of one id; ids must be unique.")
+    blank = [item_id for item_id, prompt in zip(items.ids[:n], items.prompts[:n]) if not prompt.strip()]
+    if blank:
+        raise UsageError(f"dataset '{dataset}' has {len(blank)} items without a prompt (the first is '{blank[0]}'). Leave them out of it.")
     return n

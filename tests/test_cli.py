@@ -484,3 +484,16 @@ def test_a_bug_of_ours_keeps_its_traceback(cli, monkeypatch):
     monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli("list", "methods")
+
+
+def test_a_warning_of_ours_is_one_line_and_others_keep_their_place(monkeypatch):
+    import warnings
+
+    from scottbench.cli import main
+    from scottbench.errors import ScottbenchWarning
+
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back at the end
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert warnings.formatwarning(ScottbenchWarning("few images"), ScottbenchWarning, "a.py", 3, None) == "warning: few images\n"
+    assert "a.py:3" in warnings.formatwarning(UserWarning("few images"), UserWarning, "a.py", 3, None)

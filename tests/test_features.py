@@ -106,6 +106,39 @@ def test_a_prompt_that_is_too_long_keeps_its_end_token(extractor):
     assert tokens[0, -1] == end and (tokens[0] == end).sum() == 1
 
 
+def test_a_caption_of_500_words_keeps_its_end_token_and_an_empty_one_is_start_and_end(extractor):
+    tokens = extractor.tokenize([" ".join([LONG] * 34), ""])
+    end = int(tokens.max())
+    assert len(" ".join([LONG] * 34).split()) > 500
+    assert tokens[0, -1] == end and (tokens[0] == end).sum() == 1
+    assert tokens[1, 1] == end
+    found = extractor.text_features([" ".join([LONG] * 34), "", "a cat"])
+    assert np.isfinite(found).all() and np.linalg.norm(found, axis=1).min() > 0
+    # what CLIP has room for decides: the same first words give the same features
+    assert np.allclose(found[0], extractor.text_features([" ".join([LONG] * 2)])[0], atol=1e-5)
+
+
+def test_a_prefix_is_put_before_every_prompt(folder):
+    spec = {"kind": "open_clip", "folder": str(folder), "prefix": " a  red "}
+    prefixed, plain = (open_extractor(find_extractor(one, folder.joinpath)) for one in (spec, {**spec, "prefix": ""}))
+    assert prefixed.source.prefix == "a red" and "prefix 'a red'" in prefixed.source.papers
+    assert np.allclose(prefixed.text_features(["cat"]), plain.text_features(["a red cat"]), atol=1e-6)
+    assert not np.allclose(prefixed.text_features(["cat"]), plain.text_features(["cat"]), atol=1e-3)
+    with pytest.raises(UsageError, match="takes no 'prefix'"):
+        find_extractor({"kind": "inception", "prefix": "a"}, folder.joinpath)
+
+
+@pytest.mark.parametrize("rule", ["clean", "gigagan256", "tf1", "tm-aa"])
+def test_features_are_those_of_the_rule_that_the_preset_names(folder, rule):
+    from scottbench.pictures import resize
+
+    found = open_extractor(find_extractor({"kind": "open_clip", "folder": str(folder), "resize": rule}, folder.joinpath))
+    image = pictures(1, 64)[0]
+    batch = torch.from_numpy(resize(image, 32, rule)).permute(2, 0, 1)[None]
+    assert np.allclose(found.features(image[None]), found.network(batch).numpy(), atol=1e-6)
+    assert f"resize {rule}" in found.source.papers
+
+
 def test_text_features_do_not_depend_on_the_company_of_a_prompt(extractor):
     prompts = [LONG, "a cat", "the moon"] * 30
     together = extractor.text_features(prompts)

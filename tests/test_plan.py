@@ -167,6 +167,44 @@ def test_a_metric_without_its_extractor_is_refused(files):
         plan(tiny_plugins(files, metrics=[depth]), metrics=["depth"])
 
 
+def test_a_fingerprint_names_the_prefix_of_prompts_and_the_plan_changes_with_it(files, plugins):
+    prefixed = plan(tiny_plugins(files, preset=PRESET.replace('label = "tiny features"', 'label = "tiny features"\nprefix = "a photo of"')))
+    assert "prefix 'a photo of'" in prefixed.metrics[1].fingerprint and "prefix" not in plan(plugins).metrics[1].fingerprint
+    assert prefixed.hash != plan(plugins).hash
+
+
+def test_an_extractor_that_is_the_same_as_another_has_no_keys_of_its_own(files):
+    text = PRESET.replace('same_as = "image"', 'same_as = "image"\nprefix = "a photo of"')
+    assert "cannot have 'prefix' of its own" in str(tiny_plugins_error(files, text))
+
+
+def tiny_plugins_error(files, preset: str) -> str:
+    with pytest.raises(AssertionError) as caught:  # a preset that cannot be read makes its plug-in BROKEN
+        tiny_plugins(files, preset=preset)
+    return str(caught.value)
+
+
+def test_a_metric_over_several_seeds_is_refused_where_there_is_one(files):
+    spread = Metric("spread", "", lambda cells, options: 0.0, higher_is_better=True, scope="seeds")
+    with pytest.raises(UsageError, match="metric 'spread' compares several seeds of a method, and this run has one"):
+        plan(tiny_plugins(files, metrics=[spread]), metrics=["spread"])
+
+
+def test_a_metric_of_images_needs_no_extractor(files):
+    bright = Metric("bright", "", lambda cell, options: 0.0, higher_is_better=True, features="")
+    found = plan(tiny_plugins(files, metrics=[bright]), metrics=["bright"])
+    assert found.sources == {} and "resize" not in found.metrics[0].fingerprint and "n=12" in found.metrics[0].fingerprint
+
+
+def test_an_item_without_a_prompt_is_refused(files):
+    class Blank(Dots):
+        prompts = [*Dots.prompts[:4], " ", *Dots.prompts[5:]]
+
+    with pytest.raises(UsageError, match="1 items without a prompt \\(the first is 'dot-04'\\)"):
+        plan(tiny_plugins(files, items=Blank))
+    plan(tiny_plugins(files, items=Blank), limit=4)
+
+
 @pytest.mark.parametrize(("ids", "message"), [(["../up", "b"], "cannot be a file name"), (["a", "a"], "two items of one id")])
 def test_ids_must_be_unique_file_names(files, ids, message):
     class Bad(Dots):

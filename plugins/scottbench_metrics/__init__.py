@@ -12,6 +12,7 @@ HEUSEL = "Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule Conve
 BINKOWSKI = "Binkowski et al. 2018, Demystifying MMD GANs, arXiv 1801.01401"
 HESSEL = "Hessel et al. 2021, CLIPScore: A Reference-free Evaluation Metric for Image Captioning, arXiv 2104.08718"
 FRIEDMAN = "Friedman & Dieng 2023, The Vendi Score: A Diversity Evaluation Metric for Machine Learning, arXiv 2210.02410"
+ZHANG = "Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, arXiv 1801.03924"
 ODENA = "Odena et al. 2017, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv 1610.09585"
 
 
@@ -65,5 +66,9 @@ def register_metrics() -> list[Metric]:
         metric(
             "ms_ssim", "MS-SSIM", "mean structural similarity of images of one prompt at several seeds", ODENA, False,
             scope="seeds", features="", bounds=share,
+        ),
+        metric(
+            "lpips", "LPIPS", "mean learned perceptual distance of images of one prompt at several seeds; needs the package lpips", ZHANG,
+            scope="seeds", features="", bounds=(0.0, None),
         ),
     ]  # fmt: skip

@@ -19,15 +19,7 @@ def of_cell(cell: Cell, k: int) -> Balls:
 
 def loss_of_real(cell: Cell, k: int) -> Loss:
     """What changes in the reference's balls when one of its images is left out."""
-    key = (NAME, "loss of real", k)
-    if key not in cell.memo:
-        cell.memo[key] = ball_loss(cell.real["image"], cell.features["image"], near_real(cell, k))
-    return cell.memo[key]
-
-
-def loss_of_generated(cell: Cell, k: int) -> Loss:
-    """What changes in the generated images' balls when one of them is left out."""
-    return ball_loss(cell.features["image"], cell.real["image"], near_generated(cell, k))
+    return ball_loss(cell.real["image"], cell.features["image"], near_real(cell, k))
 
 
 def near_real(cell: Cell, k: int) -> Neighbours:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench.metrics import recall_influence
-from scottbench.nouns import Cell, Influence
-from scottbench_metrics.neighbours import loss_of_generated, of_cell
+from scottbench.nouns import Cell
+from scottbench_metrics.neighbours import of_cell
 from scottbench_metrics.options import BallOptions
 
 if TYPE_CHECKING:
@@ -21,7 +20,3 @@ def recall(cell: Cell, options: BallOptions) -> float:
 def items(cell: Cell, options: BallOptions) -> np.ndarray:
     """(m,) 1.0 where reference image i lies in some generated ball, else 0.0."""
     return of_cell(cell, options.k).real_inside.astype(float)
-
-
-def influence(cell: Cell, options: BallOptions) -> Influence:
-    return recall_influence(cell.real["image"], cell.features["image"], options.k, loss_of_generated(cell, options.k))

@@ -19,6 +19,7 @@ from PIL import Image
 
 from scottbench.assets import cache_dir, file_digest, in_words
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.pictures import rgb
 
 VARIABLE = "SCOTTBENCH_COCO2017"
 """Names the folder with annotations/, val2017/ and train2017/."""
@@ -93,7 +94,7 @@ class CocoFolder:
             path = self.folder / self.rows[index].file_name
             try:
                 with Image.open(path) as picture:
-                    pictures[position] = np.asarray(square(picture.convert("RGB"), self.side))
+                    pictures[position] = np.asarray(square(rgb(picture), self.side))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's decoders raise all of these
                 raise DamagedAsset(f"{path} cannot be decoded ({error}). Delete it and fetch it again.") from None
         return pictures

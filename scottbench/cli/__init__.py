@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 
 import click
 
@@ -18,7 +19,7 @@ from scottbench.cli.report import report
 from scottbench.cli.run import run
 from scottbench.cli.show import show
 from scottbench.cli.train import train
-from scottbench.errors import ScottbenchError, UsageError
+from scottbench.errors import ScottbenchError, ScottbenchWarning, UsageError
 from scottbench.names import did_you_mean, one_line
 
 QUICK_START = f"""\
@@ -79,6 +80,10 @@ def _terminate(number, frame):
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; the one place where an exception becomes a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    with_place = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *place: (
+        f"warning: {one_line(message)}\n" if issubclass(category, ScottbenchWarning) else with_place(message, category, *place)
+    )
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 

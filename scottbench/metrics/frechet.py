@@ -16,6 +16,7 @@ import numpy as np
 from scipy import linalg
 from scipy.linalg.lapack import dsygst
 
+from scottbench.errors import ScottbenchWarning
 from scottbench.stats import BadFeatures, feature_matrix
 
 ACCURACY = 1e-8
@@ -25,7 +26,7 @@ NEGATIVE = 1e-6
 EPS = float(np.finfo(np.float64).eps)
 
 
-class RankLimited(UserWarning):
+class RankLimited(ScottbenchWarning):
     """A Frechet distance between sets of which one has no more rows than dimensions: it is dominated by n."""
 
 

@@ -60,11 +60,12 @@ def kernel_sums(
     feature_matrix(real, "reference"), feature_matrix(generated, "generated")
     real, generated = (features.astype(np.float64, copy=False) for features in check_pair(real, generated))
     kernel = (degree, 1 / real.shape[1] if gamma is None else gamma, coef)
-    return KernelSums(
-        _row_sums(real, real, kernel)[0] - _own(real, kernel) if within_real is None else within_real,
-        _row_sums(generated, generated, kernel)[0] - _own(generated, kernel),
-        *_row_sums(real, generated, kernel),
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # `distance_of` looks at what comes out
+        return KernelSums(
+            _row_sums(real, real, kernel)[0] - _own(real, kernel) if within_real is None else within_real,
+            _row_sums(generated, generated, kernel)[0] - _own(generated, kernel),
+            *_row_sums(real, generated, kernel),
+        )
 
 
 def kernel_distance(
@@ -134,7 +135,6 @@ def _own(x: np.ndarray, kernel: tuple) -> np.ndarray:
 def _power(values: np.ndarray, degree: int) -> np.ndarray:
     """values^degree by products: NumPy's own power of float64 takes many times as long."""
     result = values.copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(degree - 1):
-            result *= values
+    for _ in range(degree - 1):
+        result *= values
     return result

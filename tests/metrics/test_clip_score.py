@@ -1,13 +1,9 @@
-"""CLIP score in closed form, and how the metrics are registered."""
+"""CLIP score in closed form, per item and beside open_clip."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from scottbench_metrics import register_metrics
 from scottbench_metrics.clip_score import clip_score, items
 from scottbench_metrics.options import ClipOptions
 
@@ -61,3 +57,34 @@ def test_an_extractor_without_a_text_tower_is_refused():
         clip_score(Cell(1, {"clip": np.ones((1, 2))}, {}, {}), ClipOptions())
 
 
+def test_items_are_the_cosines_and_the_scale_multiplies_them():
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(2, 6, 4))
+    cell = Cell(6, {"clip": images}, {}, {"clip": texts})
+    found = metrics.clip_score(images, texts)
+    assert found.items == pytest.approx([i @ t / np.sqrt((i @ i) * (t @ t)) for i, t in zip(images, texts)])
+    assert found.value == found.items.mean()
+    assert items(cell, ClipOptions(100)) == pytest.approx(100 * found.items)
+    assert clip_score(cell, ClipOptions(scale=100)) == pytest.approx(100 * found.value)
+
+
+def test_it_equals_open_clips_own_normalised_product_of_the_same_tensors(tmp_path):
+    import open_clip
+    import tiny
+    import torch
+
+    folder = tiny.tiny_evaluator(tmp_path)
+    clip = open_clip.create_model(f"local-dir:{folder}", precision="fp32").eval()
+    texts = open_clip.get_tokenizer(f"local-dir:{folder}")(["a cat", "a red apple", "the moon and the house"])
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        peer = (clip.encode_image(images, normalize=True) * clip.encode_text(texts, normalize=True)).sum(1).numpy()
+        ours = metrics.clip_score(clip.encode_image(images).numpy(), clip.encode_text(texts).numpy()).items
+    assert ours == pytest.approx(peer, abs=1e-5)
+
+
+def test_one_caption_of_the_wrong_image_lowers_that_item_alone():
+    features = np.eye(4)
+    swapped = features.copy()
+    swapped[[0, 1]] = features[[1, 0]]
+    assert metrics.clip_score(features, swapped).items.tolist() == [0, 0, 1, 1]

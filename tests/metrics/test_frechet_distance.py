@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scottbench_metrics.fid import fid
 
+from scottbench.metrics import BadFeatures, GaussianFit, RankLimited, frechet_distance
 from scottbench.nouns import Cell, NoOptions
-from scottbench.metrics import BadFeatures, GaussianFit, frechet_distance
 
 
 def exact_sample(n: int, variances: np.ndarray, mean: np.ndarray, rotation: np.ndarray, seed: int) -> np.ndarray:
@@ -165,6 +165,16 @@ def test_one_factored_reference_serves_several_cells(monkeypatch):
     assert values == [frechet_distance(real, rows).value for rows in (generated, 2 * generated)]
     (fit,) = shared.values()
     assert fit.root[0] is fit.root[0]
+
+
+@pytest.mark.parametrize(("n", "m", "limited"), [(16, 90, True), (90, 16, True), (17, 18, False)])
+def test_a_rank_limited_distance_warns_by_a_type_of_its_own_and_says_so_in_the_record(n, m, limited):
+    real, generated = gaussians(16, n, m, -1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert frechet_distance(real, generated).rank_limited == limited
+    assert [warning.category for warning in caught] == [RankLimited] * limited
+    assert all("16 images for 16 dimensions" in str(warning.message) for warning in caught)
 
 
 BAD = {

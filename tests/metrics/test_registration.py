@@ -22,13 +22,15 @@ WANTED = {
     "clip_score": (True, "clip", "cell", True),
     "diversity": (True, "image", "seeds", True),
     "ms_ssim": (False, "", "seeds", True),
+    "lpips": (True, "", "seeds", True),
 }
 
 
 def test_metrics_are_registered_with_direction_role_and_scope():
-    found = {metric.name: (metric.higher_is_better, metric.features, metric.scope, metric.items is not None) for metric in register_metrics()}
+    metrics = register_metrics()
+    found = {each.name: (each.higher_is_better, each.features, each.scope, each.items is not None) for each in metrics}
     assert found == WANTED
-    assert all(metric.summary and metric.label for metric in register_metrics())
+    assert all(each.summary and each.label for each in metrics)
 
 
 def test_every_registered_function_is_there():

@@ -78,6 +78,19 @@ def test_a_gray_picture_has_three_equal_channels_and_cmyk_keeps_its_colours(root
     assert np.abs(cmyk.astype(int) - wanted).mean() < 6  # JPEG's loss; inverted or swapped channels are off by far more
 
 
+def test_pictures_with_transparency_16_bits_or_one_pixel_are_read(tmp_path):
+    coco_folder(tmp_path)
+    place = tmp_path / "val2017" / "000000000042.jpg"  # decoders look at the bytes, not at the name
+    items = CocoFolder(tmp_path / CAPTIONS, tmp_path / "val2017", "data", side=16)
+    for picture, wanted in (
+        (Image.new("RGBA", (30, 20), (0, 0, 0, 0)), 255),
+        (Image.fromarray(np.full((20, 30), 128 * 257, np.uint16)), 128),
+        (Image.new("RGB", (1, 1), (9, 9, 9)), 9),
+    ):
+        picture.save(place, "PNG")
+        assert (items.images([0]) == wanted).all()
+
+
 def test_images_do_not_depend_on_the_company_they_are_asked_for_in(root):
     items = open_coco2017()
     assert np.array_equal(items.images([3, 0])[1], items.images(range(6))[0])

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.features import find_extractor, open_extractor, resize_open_clip
+from scottbench.features import find_extractor, open_extractor
+from scottbench.pictures import open_clip as resize_open_clip
 
 REVISION = "4b0305adc6802b2632e11cbe6606a9bdd43d35c9"
 NAME = "open_clip_pytorch_model.safetensors"

@@ -1,0 +1,79 @@
+"""LPIPS within a prompt: mean learned perceptual distance of two seeds' images of one prompt (Zhang et al. 2018), as DMD2 reports it.
+
+Needs the package lpips, which brings the linear heads, and torchvision's AlexNet file; neither is shipped nor fetched here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scottbench.assets import Needed, file_digest, require
+from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.metrics import BadFeatures
+from scottbench.metrics.diversity import check_seeds, mean_over_pairs
+from scottbench.nouns import Cell, Influence, NoOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+"""torchvision's AlexNet (233 MB); the name ends in the first digits of its sha256."""
+BATCH = 16
+"""Prompts whose images are held at a time."""
+LEAST = 64
+"""Height and width from which AlexNet's five stages have something to see."""
+
+
+def lpips(cells: list[Cell], options: NoOptions) -> float:
+    """Mean over prompts and pairs of seeds, 0 = alike; cells: one per seed, of the same items in the same order."""
+    return float(items(cells, options).mean())
+
+
+def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
+    """(n,) mean distance over pairs of seeds, one per prompt. Raises MissingAsset where package or weights are absent."""
+    import numpy as np
+
+    check_seeds(len(cells))
+    if any(cell.images is None for cell in cells):
+        raise BadFeatures("LPIPS needs the generated images, and only features are at hand.")
+    network = open_network()
+    parts = [range(start, min(start + BATCH, cells[0].n)) for start in range(0, cells[0].n, BATCH)]
+    return np.concatenate([mean_over_pairs([cell.images(part) for cell in cells], compare(network)).items for part in parts])
+
+
+def influence(cells: list[Cell], options: NoOptions) -> Influence:
+    values = items(cells, options)
+    return Influence(values - values.mean(), None)
+
+
+def compare(network: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """network: (N,3,H,W) float32 pairs in -1..1 -> (N,1,1,1). Returns the same for (N,H,W,3) uint8 pairs -> (N,) float64."""
+    import torch
+
+    @torch.inference_mode()
+    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if min(a.shape[1:3]) < LEAST:
+            raise BadFeatures(f"images are {a.shape[2]}x{a.shape[1]}; LPIPS needs at least {LEAST}x{LEAST} pixels.")
+        pair = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1 for images in (a, b))
+        return network(*pair).flatten().double().numpy()
+
+    return distance
+
+
+def open_network() -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS 0.1 on AlexNet, from local files only."""
+    import torch
+
+    try:
+        import lpips as package
+    except ImportError:
+        raise MissingAsset("metric 'lpips' cannot be used:\n  missing the package lpips  fetch: pip install lpips") from None
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
+    fetch = f"curl -L --create-dirs -o {weights} https://download.pytorch.org/models/{ALEXNET}"
+    require("metric 'lpips'", [Needed(weights, fetch)])
+    if not file_digest(weights).startswith(ALEXNET.rpartition("-")[2].removesuffix(".pth")):
+        raise DamagedAsset(f"metric 'lpips' cannot be used:\n  damaged {weights}  fetch: {fetch}")
+    return package.LPIPS(net="alex", verbose=False).eval()

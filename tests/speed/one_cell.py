@@ -1,0 +1,44 @@
+"""Every registered metric of one cell from cached features, with its items and influences: `python tests/speed/one_cell.py`."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+from common import arguments, features, machine
+from scottbench_metrics import register_metrics
+
+from scottbench.nouns import Cell
+
+TARGET = 60.0
+"""Seconds on two cores for 5,000 images, intervals included; what is timed here is all that intervals are made of."""
+
+
+def main() -> None:
+    asked = arguments(__doc__, 5000)
+    generated, real, text = (features(asked.n, asked.d, seed) for seed in (1, 0, 2))
+    cell = Cell(asked.n, {"image": generated, "clip": generated}, {"image": real, "clip": real}, {"clip": text})
+    print(f"{machine()}; n = {asked.n}, d = {asked.d}")
+    warnings.simplefilter("ignore")
+    for metric in register_metrics():  # libraries loaded
+        if metric.scope == "cell":
+            few = {role: rows[:40, :8] for role, rows in cell.features.items()}
+            metric.compute(Cell(40, few, {"image": real[:40, :8]}, {"clip": text[:40, :8]}), metric.options())
+    total = 0.0
+    for metric in register_metrics():
+        if metric.scope != "cell":
+            continue
+        options, marks = metric.options(), [time.perf_counter()]
+        value = metric.compute(cell, options)
+        marks.append(time.perf_counter())
+        for function in (metric.items, metric.influence):
+            if function is not None:
+                function(cell, options)
+        marks.append(time.perf_counter())
+        total += marks[-1] - marks[0]
+        print(f"{metric.name:<12} {value:12.6g}  value {marks[1] - marks[0]:6.2f} s, items and influence {marks[2] - marks[1]:6.2f} s")
+    print(f"all: {total:.1f} s (target {TARGET:g} s: {'met' if total <= TARGET else 'MISSED'})")
+
+
+if __name__ == "__main__":
+    main()

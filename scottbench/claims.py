@@ -67,6 +67,11 @@ class Comparison:
     quoted: Quoted | None = None
     """The paper's numbers, where they are known."""
 
+    def __str__(self) -> str:
+        quoted = self.quoted
+        paper = "" if quoted is None else f" (paper: {quoted.better:g} against {quoted.worse:g}, N = {quoted.n:,}, {quoted.dataset})"
+        return f"{self.metric} of {self.better.name} better than of {self.worse.name}{paper}"
+
 
 @dataclass(frozen=True)
 class Claim:

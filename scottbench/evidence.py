@@ -45,6 +45,8 @@ class Measured:
     """Decimals in tables."""
     id: str = ""
     """Of its (first) cell: a folder name of the run."""
+    title: str = ""
+    """The metric with its extractor, "FID (pocket features)"."""
     preset: str = ""
     weights: str = ""
     """Digest of the weights that it samples from."""
@@ -94,7 +96,7 @@ def read_evidence(folder: Path) -> list[Measured]:
         found.append(Measured(
             method, steps, (seed,), name, metrics[name].higher_is_better, n, fingerprint, cell.values[name], rows["influence"].to_numpy(),
             degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits, str(cell.facts["id"]),
-            str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")), cell.facts.get("student")))
+            metrics[name].title, str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")), cell.facts.get("student")))
     return found
 
 

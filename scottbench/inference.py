@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import Mismatch, ScottbenchError
+from scottbench.errors import Mismatch, ScottbenchError, ScottbenchWarning
 from scottbench.evidence import ITEMS, Measured, comparable, degrees_of_freedom, on_shared_seeds
 from scottbench.intervals import LEVEL, Interval, NoInterval, by_prompt, half_sampling, interval
 from scottbench.names import one_line
@@ -45,7 +46,9 @@ def uncertainty(metric: Metric, cell: Cell, options: Any, value: float) -> Uncer
         with contextlib.suppress(ScottbenchError):  # the metric has none here: a rank-limited Frechet distance, say
             method, influence = "influence", by_prompt(metric.influence(cell, options))
     if influence is None:
-        method, (influence, _) = "half-sampling", half_sampling(lambda i, kept: metric.compute(half(cell, i, kept), options), cell.n)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScottbenchWarning)  # half as many images may be too few for comfort: the whole is judged
+            method, (influence, _) = "half-sampling", half_sampling(lambda i, kept: metric.compute(half(cell, i, kept), options), cell.n)
     if influence.shape != (cell.n,):
         raise NoInterval(f"metric '{metric.name}' gives influences of shape {influence.shape} for {cell.n} images")
     found = interval(value, influence, degrees_of_freedom(method, cell.n), metric.bounds)

@@ -44,13 +44,13 @@ class Finding:
 
     @property
     def in_words(self) -> str:
-        """ "fid of x@2 against y@2: 78.3 and 107.8, difference -29.5 [-31.0, -28.0], p < 0.001, N = 5,000"."""
+        """ "FID (some features) of x@2 against y@2: 78.3 and 107.8, difference -29.5 [-31.0, -28.0], p < 0.001, N = 5,000"."""
         a, b, test = self.better, self.worse, self.test
         places = decimals([(test.high - test.low) / 2], a.digits + 1)
         estimate = f"{test.difference:.{places}f}" if self.comparison.effect == "ratio" else signed(test.difference, places)
         words = (
-            f"{a.metric} of {a.cell} against {b.cell}: {a.value:.{a.digits}f} and {b.value:.{b.digits}f}, {self.comparison.effect} "
-            f"{estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, N = {test.n:,}"
+            f"{a.title if a.title else a.metric} of {a.cell} against {b.cell}: {a.value:.{a.digits}f} and {b.value:.{b.digits}f}, "
+            f"{self.comparison.effect} {estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, N = {test.n:,}"
         )
         if self.verdict == OPEN and self.images_to_decide is not None:
             words += f"; about {rounded(self.images_to_decide)} images would decide"

@@ -1,6 +1,6 @@
 """The full calibration: what 95 % intervals and paired tests do on normal, heavy-tailed and real features, as a Markdown table.
 
-    python tests/calibration/calibrate.py --out calibration.md                  about 1 hour on two cores
+    python tests/calibration/calibrate.py --out tests/calibration/README.md     the published table; an hour or more on two cores
     python tests/calibration/calibrate.py --draws 40 --n 200 --pool 500         a look, in minutes
     python tests/calibration/calibrate.py --run runs/...                        real features of a run's two methods as well
 
@@ -55,6 +55,12 @@ def main() -> int:
         populations.append(of_run(asked.run))
     names = asked.metrics.split(",")
     lines = [
+        "# Calibration of intervals and paired tests",
+        "",
+        f"Written by `{' '.join(['python', 'tests/calibration/calibrate.py', *sys.argv[1:]])}`. What is drawn: simulation.py and "
+        "pocket_pool.py. Coverage: share of draws whose 95 % interval holds the metric's expectation at this n. Width: over that of "
+        "the shortest interval that would do. Size: share of draws in which two methods of one law are found different at 5 %.",
+        "",
         f"n = {asked.n} prompts, {asked.draws} draws; coverage is known to ± {1.96 * (0.95 * 0.05 / asked.draws) ** 0.5:.3f}, width to "
         f"± {1.96 / (2 * asked.draws) ** 0.5:.0%}.",
         "",

@@ -11,7 +11,7 @@ import pytest
 from pocket_pool import features, reduced
 from simulation import calibrate, measure, normal, pool, power_curve
 
-DRAWS, N = 50, 200
+DRAWS, N = 40, 200
 NAMES = ["fid", "kid", "coverage", "clip_score"]
 LEAST_COVERAGE = 0.93 - 3 * (0.93 * 0.07 / DRAWS) ** 0.5
 WIDEST, NARROWEST = 1.5 * (1 + 3 / (2 * DRAWS) ** 0.5), 0.9 / (1 + 3 / (2 * DRAWS) ** 0.5)

@@ -151,7 +151,7 @@ def test_claims_are_printed_with_verdict_evidence_and_source(cli, run):
     code, out, err = cli("claims", run)
     assert (code, err) == (0, "")
     blocks = {block.split("  ")[1].split(":")[0]: block for block in out.split("\n\n") if "  " in block}
-    assert blocks["beats-cd"].startswith("DIRECTION HOLDS") and "fid of scott@2 against cd@2" in blocks["beats-cd"]
+    assert blocks["beats-cd"].startswith("DIRECTION HOLDS") and "FID (pocket features) of scott@2 against cd@2" in blocks["beats-cd"]
     assert "arXiv 2403.01505, v4" in blocks["beats-cd"] and "confidence C" in blocks["beats-cd"]
     assert blocks["headline-instaflow"].startswith("NOT TESTABLE HERE") and "instaflow@1" in blocks["headline-instaflow"]
     assert out.splitlines()[-2] == "1 direction holds, 8 not testable here"

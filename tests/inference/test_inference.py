@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
 from made_run import N, influence
 
-from scottbench.errors import ScottbenchError
+from scottbench.errors import ScottbenchError, ScottbenchWarning
 from scottbench.evidence import Measured
 from scottbench.inference import Pair, half, interval_or_reason, items_frame, pairs_frame, run_pairs, uncertainty
 from scottbench.intervals import NoInterval
@@ -75,6 +76,17 @@ def test_a_half_of_a_cell_has_the_same_prompts_on_all_sides_and_its_own_memory()
     assert half(cell, 0, np.array([5, 2])).memo == {"found": 1} and half(cell, 1, np.array([5, 2])).memo == {}
     with pytest.raises(NoInterval, match="not one image for each"):
         half(Cell(80, {"image": FEATURES}, {"image": REAL[:-1]}, {}), 0, np.array([0]))
+
+
+def test_halves_do_not_warn_of_what_the_whole_is_judged_by():
+    def warns(cell, options):
+        if cell.n < 80:
+            warnings.warn("few images", ScottbenchWarning, stacklevel=2)
+        return shift(cell, options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert uncertainty(Metric("shift", "s", warns, False), CELL, None, shift(CELL, None)).method == "half-sampling"
 
 
 def crash(cell, options):

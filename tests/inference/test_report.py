@@ -12,6 +12,7 @@ from made_run import N, influence, made_run, two_methods
 from page import Page
 
 from scottbench.claims import read_claim
+from scottbench.cli import invoke
 from scottbench.cli.results import print_results, read_results
 from scottbench.errors import UsageError
 from scottbench.evidence import read_evidence
@@ -72,7 +73,7 @@ def test_claims_are_there_with_source_evidence_and_verdict(page):
     rows = {row[0].split()[0]: row for row in table.body}
     assert len(rows) == 9 and "1 direction holds, 8 not testable here" in caption(page, "Table 3")
     assert "arXiv 2403.01505, v4" in rows["beats-cd"][0] and "Quoted: fid 21.9 against 30.4" in rows["beats-cd"][1]
-    assert rows["beats-cd"][2].startswith("direction holds") and "fid of scott@2 against cd@2" in rows["beats-cd"][2]
+    assert rows["beats-cd"][2].startswith("direction holds") and "FID (pocket features) of scott@2 against cd@2" in rows["beats-cd"][2]
     assert "No fid with an interval of instaflow@1 in this run." in rows["headline-instaflow"][2]
 
 
@@ -187,6 +188,11 @@ def test_influences_have_mean_zero_in_what_tests_are_made_of():
     assert abs(influence(1).mean()) < 1e-12 and influence(1).shape == (N,) and np.corrcoef(influence(1), influence(2))[0, 1] > 0.9
 
 
-def test_a_claim_file_is_listed_with_its_statement(tmp_path):
+def test_claims_are_listed_with_their_statement_and_shown_with_what_they_compare(capsys):
     found = load_plugins().nouns["claim"]["beats-cd"]
     assert read_claim(found.file).summary == found.noun.statement
+    assert invoke(["list", "claims"]) == 0 and f"beats-cd             {found.noun.statement}" in capsys.readouterr().out
+    assert invoke(["show", "claim", "beats-cd"]) == 0
+    assert "fid of scott@2 better than of cd@2 (paper: 21.9 against 30.4, N = 5,000, MSCOCO-2017)" in capsys.readouterr().out
+    assert invoke(["show", "claim", "beat-cd"]) == 2
+    assert "Did you mean 'beats-cd'?" in capsys.readouterr().err

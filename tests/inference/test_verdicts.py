@@ -62,7 +62,7 @@ def test_the_verdict_is_where_the_paired_interval_lies(tmp_path, metric, better,
         (evidence,) = found["evidence"]
         none_inside = evidence["ci_low"] <= 0 <= evidence["ci_high"]
         assert none_inside == (expected == "inconclusive") == (evidence["p"] > 0.05)
-        assert evidence["n"] == 400 and f"{metric} of {better}@2 against {worse}@2" in evidence["text"]
+        assert evidence["n"] == 400 and f"(pocket features) of {better}@2 against {worse}@2" in evidence["text"]
 
 
 def test_an_inconclusive_claim_says_how_many_images_would_decide(tmp_path):

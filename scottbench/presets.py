@@ -59,7 +59,7 @@ class Preset:
     """Role ("image", "clip") -> which network makes the features."""
     train: dict[str, Any] = field(default_factory=dict)
     """Defaults of `scottbench train` on this preset: minutes, metrics of its curve, options.TRAINER, and fields of
-    `scottbench.settings.Settings`."""
+    `scottbench.budget.Settings`."""
 
     def path(self, relative: str) -> Path:
         """A path of the TOML file, made absolute; an absolute or `~` path is taken as it is."""

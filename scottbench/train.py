@@ -21,7 +21,7 @@ from scottbench.loop import Loop
 from scottbench.model import DiffusionModel
 from scottbench.nouns import Method
 from scottbench.options import make_options
-from scottbench.settings import Budget, Settings, make_settings
+from scottbench.budget import Budget, Settings, make_settings
 from scottbench.sharding import shard
 from scottbench.student import plain_unet, write_student
 

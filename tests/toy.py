@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from scottbench.latents import Data
 from scottbench.loop import Loop
-from scottbench.settings import Settings
+from scottbench.budget import Settings
 
 
 class Toy:

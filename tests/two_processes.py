@@ -20,7 +20,7 @@ from scottbench.diffusion import Schedule
 from scottbench.latents import Data
 from scottbench.loop import Loop
 from scottbench.model import DiffusionModel, fast_layout
-from scottbench.settings import Settings
+from scottbench.budget import Settings
 from scottbench.sharding import full
 from scottbench.train import Context, prepare
 

@@ -5,7 +5,7 @@ import json
 import torch
 from toy import Toy, toy_loop, weights
 
-from scottbench.settings import Budget
+from scottbench.budget import Budget
 
 
 class Staged(Toy):

@@ -18,7 +18,7 @@ from toy import Toy, toy_loop, weights
 from scottbench import checkpoint, latents
 from scottbench.errors import MissingAsset, TrainingDiverged, UsageError
 from scottbench.latents import open_data
-from scottbench.settings import Budget, Settings, make_settings
+from scottbench.budget import Budget, Settings, make_settings
 from scottbench.train import open_accelerator
 
 HERE = Path(__file__).parent

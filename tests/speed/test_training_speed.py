@@ -18,7 +18,7 @@ from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench.diffusion import add_noise, guide, pseudo_huber, to_x0_eps, update
 from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance
 from scottbench.latents import Data
-from scottbench.settings import Settings
+from scottbench.budget import Settings
 from scottbench.train import Context, prepare
 
 N = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32"))

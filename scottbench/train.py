@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scottbench.environment import flush_denormals
 from scottbench.errors import UsageError
 from scottbench.loop import Budget, Loop, State, prepare_data
 from scottbench.model import DiffusionModel, weights_digest
@@ -126,7 +127,7 @@ def train(
     config = configuration(preset_name, trainer_name, chosen, model, items.digest, size, seed)
     check_folder(Path(out), config, resume)
     data = prepare_data(model, items, size, seed, report)
-    torch.set_flush_denormal(True)  # subnormal activations cost many times a normal product on CPUs
+    flush_denormals()
     torch.manual_seed(seed)  # LoRA's random A matrices are drawn from the global generator
     distillation = trainer.build(Context(model, device), chosen)
     loop = Loop(distillation, data, accelerator, Path(out), size, seed)

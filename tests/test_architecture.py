@@ -100,9 +100,9 @@ def test_the_host_names_no_plug_in_and_nothing_that_one_registers(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = bundled_names() - {"precision"}  # also an English word
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    from scottbench.cli.run import DEFAULT_PRESET
+    from scottbench.cli.flags import DEFAULT_PRESET
 
-    allowed = {DEFAULT_PRESET} if path == HOST / "cli" / "run.py" else set()
+    allowed = {DEFAULT_PRESET} if path == HOST / "cli" / "flags.py" else set()
     assert not (texts & names) - allowed
     assert not [text for text in texts if re.search(r"\bscottbench_\w", text)]
     assert not [name for name in imports(path) if name.startswith("scottbench_")]

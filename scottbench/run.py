@@ -98,11 +98,12 @@ def _main(work: Work, workers: Workers, found: list[dict], shard: str | None) ->
     try:
         save(work, state, "running")
         with offline():
-            reasons = run_cells(work, lambda: save(work, state, "running"))
-            for other in workers.gather({"reasons": reasons, "error": None}):
-                reasons = {**other["reasons"], **reasons}
-                if other["error"] is not None:
-                    raise Incomplete(f"a worker stopped: {other['error']}")
+            outcomes = workers.gather(_make(work, lambda: save(work, state, "running")))
+            reasons = {}
+            for failed, stop in outcomes:
+                reasons |= failed
+                if stop is not None:
+                    raise stop
             if work.share.count > workers.count and (missing := inventory(work.folder, work.plan).missing):
                 work.note("stop", missing=len(missing))
                 save(work, state, "incomplete")
@@ -120,16 +121,23 @@ def _main(work: Work, workers: Workers, found: list[dict], shard: str | None) ->
     _finish(work, state)
 
 
-def _help(work: Work, workers: Workers) -> None:
-    """Another process: its share. What it has made is in the folder; what went wrong is told to the main process."""
+def _make(work: Work, saved: Callable[[], None]) -> tuple[dict[str, str], ScottbenchError | None]:
+    """`run_cells`, and what stopped it: the other processes wait for this one, and must not wait for ever."""
     try:
-        with offline():
-            outcome = {"reasons": run_cells(work, lambda: None), "error": None}
+        return run_cells(work, saved), None
     except ScottbenchError as error:
-        outcome = {"reasons": {}, "error": str(error)}
+        return {}, error
+
+
+def _help(work: Work, workers: Workers) -> None:
+    """Another process: its share. What it has made is in the folder; what went wrong is the main process's to tell."""
+    with offline():
+        outcome = _make(work, lambda: None)
     with contextlib.suppress(ScottbenchError):
-        work.note("stop", error=outcome["error"])
-    workers.gather(outcome)
+        work.note("stop", **({} if outcome[1] is None else {"error": str(outcome[1])}))
+    for _, stop in workers.gather(outcome):
+        if stop is not None:
+            workers.fail(stop.exit_code)
 
 
 def _finish(work: Work, state: dict) -> None:

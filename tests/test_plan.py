@@ -41,8 +41,8 @@ def test_guidance_is_the_users_else_the_presets_else_the_methods(plugins):
 
 def test_the_hash_covers_what_can_change_a_number(plugins):
     base = plan(plugins).hash
-    changes = [{"methods": ["ode"]}, {"methods": ["hop", "ode"]}, {"steps": [1]}, {"metrics": ["gap"]}, {"limit": 11}, {"seeds": [1]}, {"seeds": [0, 1]}]
-    changes += [{"guidance": 2.0}]
+    changes = [{"methods": ["ode"]}, {"methods": ["hop", "ode"]}, {"steps": [1]}, {"metrics": ["gap"]}, {"limit": 11}, {"seeds": [1]}]
+    changes += [{"guidance": 2.0}, {"seeds": [0, 1]}]
     hashes = [plan(plugins, **change).hash for change in changes]
     assert len({base, *hashes}) == len(changes) + 1
 

@@ -73,7 +73,7 @@ def make_request(values: dict[str, Any], command: str):
         model=values["model"],
         allow_unsafe_checkpoint=values["allow_unsafe_checkpoint"],
         command=command,
-        origins=origins(sources, values["config"]),
+        origins={"preset": "default", **origins(sources, values["config"])},
     )
     return request, None if size == "auto" else number("--batch-size", size)
 

@@ -111,6 +111,7 @@ def _main(work: Work, workers: Workers, found: list[dict], shard: str | None) ->
             for cell in work.plan.cells:
                 record.finish_cell(state, work, cell, reasons.get(cell.id))
             work.note("measure")
+            work.texts.clear()  # metrics need the memory, and no text any more
             record.measure(work, state)
     except BaseException as error:
         # the first failure is the one to report

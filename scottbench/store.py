@@ -69,7 +69,7 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise Incomplete(
                 f"no space left while writing {path} ({error.strerror}). Finished chunks are kept: free some space, then run the same line "
-                "with --out on this run folder, or: scottbench resume RUN") from None
+                "with --out on this run folder.") from None
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
             raise UsageError(f"cannot write {path}: {error.strerror}. Name a folder that is writable with --out.") from None
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:

@@ -33,7 +33,7 @@ def test_resume_finds_a_run_by_the_head_of_its_hash(server, home, undisturbed):
     (root,) = (home / "runs").iterdir()
     shutil.rmtree(root / "images" / "hop__s2__seed0")
     code, out, err = server.call("resume", head(home), folder=home)
-    assert code == 0 and "6 of 9 chunks present" in err and "3 to do" in err and "report  runs/" in out
+    assert code == 0 and "6 of 9 chunks present" in err and "3 to do" in err and "run     runs/" in out
     assert (root / "results.parquet").read_bytes() == (undisturbed / "results.parquet").read_bytes()
     assert read_json(root / "manifest.json")["command"] == read_json(undisturbed / "manifest.json")["command"]
 

@@ -66,7 +66,7 @@ def test_every_setting_has_a_variable(show, monkeypatch):
 
 def test_a_folder_of_a_config_file_is_beside_the_file(tmp_path):
     (tmp_path / "bench.toml").write_text(CONFIG)
-    assert read_config(tmp_path / "bench.toml")["students"] == [f"hop={tmp_path}/./student"]
+    assert read_config(tmp_path / "bench.toml")["students"] == [f"hop={tmp_path}/student"]
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -62,7 +62,8 @@ def result_table(metrics: list[dict], results: list[dict], timings: list[dict]) 
     for y, cell in enumerate(cells):
         nfe = next(row["nfe"] for row in results if (row["method"], row["steps"], row["seed"]) == cell)
         shown = ["-" if column[y] is None else "*" * ((y, 3 + x) in best) + column[y][1] for x, column in enumerate(columns)]
-        rows.append([cell[0], str(cell[1]), "-" if nfe is None else str(nfe), *shown])
+        name = f"{cell[0]}, seed {cell[2]}" if len({seed for _, _, seed in cells}) > 1 else cell[0]
+        rows.append([name, str(cell[1]), "-" if nfe is None else str(nfe), *shown])
     return title, header, rows, best
 
 

@@ -65,7 +65,9 @@ def kills(folder: Path, count: int, prompts: int) -> bool:
 
 def workers(folder: Path, prompts: int) -> bool:
     """Throughput: images over the seconds from the event log in which chunks were made, so that start-up counts for neither."""
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_cpu_threads_per_process", "1")
+    # accelerate's launcher starts several processes on CPUs too, but only under this flag; the device is the run's own choice
+    several = ("--multi_gpu", "--num_machines", "1", "--num_processes", "2", "--num_cpu_threads_per_process", "1")
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", *several, "--mixed_precision", "no", "--dynamo_backend", "no")
     run(folder / "one", "-n", str(prompts), threads=1)
     run(folder / "two", "-n", str(prompts), launcher=launcher, threads=1)
     spans = []

@@ -68,7 +68,8 @@ class Work:
         return list(self.plan.items.prompts[span.start : span.stop])
 
     def progress(self, stage: str, done: int, cell: str | None = None) -> None:
-        self.tell({"stage": stage, "cell": cell, "done": done, "total": sum(map(len, self.mine))})
+        total = self.plan.n if stage == "metrics" else sum(map(len, self.mine))
+        self.tell({"stage": stage, "cell": cell, "done": done, "total": total})
 
     def storing(self) -> AbstractContextManager:
         """Charge the block to "store"."""

@@ -23,6 +23,7 @@ import scottbench.train, scottbench.verify
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 torch.set_num_threads(1)
+transformers.logging.disable_progress_bar()  # a process of its own is told so before it imports the library
 print("ready", file=answers, flush=True)
 for line in sys.stdin:
     asked = json.loads(line)

@@ -1,5 +1,5 @@
 """Training checkpoints without pickle: networks and AdamW moments as safetensors, the rest as JSON. No generator's state is in
-them: every draw of a step comes from a seed made of the training's seed and the step (`settings.shard_seed`).
+them: every draw of a step comes from a seed made of the training's seed and the step (`budget.shard_seed`).
 
 Written to a temporary folder that replaces the old one, so that a kill leaves the last good checkpoint.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
+"""The environment variables that are recorded: all of them change arithmetic, none of them holds a secret."""
 PACKAGES = ("scottbench", "torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy", "polars", "pillow")
 
 
@@ -25,7 +28,28 @@ def environment(device: str, distributions: Iterable[str] = ()) -> dict:
         "packages": versions(dict.fromkeys((*PACKAGES, *distributions))),
         "git": git_state(Path(__file__).resolve().parent.parent),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "flags": {
+            "cuda": torch.version.cuda,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        },
     }
+
+
+def arithmetic(environment: dict) -> tuple:
+    """What must be equal for two environments to give equal bytes at level exact."""
+    return (*(environment.get(key) for key in ("cpu", "threads", "device")), (environment.get("packages") or {}).get("torch"))
+
+
+def flush_denormals() -> None:
+    """Subnormal numbers, frequent in activations on white, become 0: they cost a CPU many times a normal product.
+
+    Call it before the first parallel operation: threads that exist already keep their own mode, and would round otherwise.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

@@ -30,9 +30,19 @@ class DamagedAsset(MissingAsset):
 
 
 class Incomplete(ScottbenchError):
-    """Work stopped early and can be resumed (disk full). Exit code 4."""
+    """Work stopped early and can be resumed (disk full, a shard that is missing). Exit code 4."""
 
     exit_code = 4
+
+
+class Busy(Incomplete):
+    """Another process holds the run folder. Exit code 4; the message names the process."""
+
+
+class IntegrityError(ScottbenchError):
+    """What is here is not what the run was made of, or not what it wrote: weights, data, code, a stored file. Exit code 5."""
+
+    exit_code = 5
 
 
 class Mismatch(ScottbenchError):
@@ -60,9 +70,9 @@ EXIT_CODES = {
     1: "some cells failed, or training diverged",
     2: "usage: unknown name, wrong value, unusable folder",
     3: "missing prerequisite: weights, data or a package absent or damaged",
-    4: "incomplete but resumable (disk full)",
-    5: "integrity mismatch: different N, fingerprints or prompts",
+    4: "incomplete but resumable: disk full, a shard missing, the folder in use by another process",
+    5: "mismatch: weights, data, code or a stored file differ from those of the run, or values of different N, fingerprints or prompts",
     6: "gate not met (compare --gate, claims --gate)",
-    130: "interrupted by Ctrl-C; finished chunks are kept",
-    143: "terminated (SIGTERM); finished chunks are kept",
+    130: "interrupted by Ctrl-C; finished chunks are kept, the message says how to go on",
+    143: "terminated (SIGTERM); finished chunks are kept, the message says how to go on",
 }

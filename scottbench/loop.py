@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from scottbench import checkpoint
+from scottbench.budget import Budget, Settings, learning_rate_scale, shard_seed
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged
 from scottbench.interruption import Interruption
 from scottbench.latents import Data, epoch_batch
 from scottbench.processes import agree, average_gradients, total
-from scottbench.budget import Budget, Settings, learning_rate_scale, shard_seed
 from scottbench.sharding import full, is_split
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0

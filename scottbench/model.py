@@ -6,8 +6,8 @@ tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code fr
 
 from __future__ import annotations
 
-import hashlib
 import json
+import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,43 +17,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from scottbench.assets import file_digest, verify_folder
+from scottbench.assets import verify_folder
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
-from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.nouns import Sampling
+from scottbench.weights import WEIGHTS, absent_files, pickled_weights, weights_digest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
-"""What is opened of a pipeline folder."""
-
-
-def weights_digest(folder: Path, expected: dict[str, str] | None = None) -> str:
-    """sha256 hex over the relative names and bytes of everything in `folder` (a pipeline, a U-Net, an evaluator) that is opened
-    and can change an image: weights, configs, vocabulary. READMEs and the file of measured quality do not count.
-
-    expected: relative name -> sha256 hex, where it is known. Raises DamagedAsset if a file has another.
-    """
-    total = hashlib.sha256()
-    for path in opened_files(folder):
-        name, digest = path.relative_to(folder).as_posix(), file_digest(path)
-        if expected is not None and expected.get(name, digest) != digest:
-            raise DamagedAsset(f"{path} has sha256 {digest[:12]}..., expected {expected[name][:12]}... Fetch it again.")
-        total.update(f"{name}\0{digest}\n".encode())
-    return total.hexdigest()
-
-
-def opened_files(folder: Path) -> list[Path]:
-    """Weights, configs and vocabularies below `folder`, sorted, without the gigabytes that published pipelines hold beside them:
-    whole checkpoints in the first folder, a safety checker, variants of weights (a dot in the stem: `model.fp16.safetensors`)."""
-    pipeline = (folder / "model_index.json").is_file()
-
-    def is_opened(path: Path) -> bool:
-        variant = path.suffix == ".safetensors" and "." in path.stem
-        known = path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"
-        return known and not variant and path.is_file() and (not pipeline or path.relative_to(folder).parts[0] in PARTS)
-
-    return [path for path in sorted(folder.rglob("*")) if is_opened(path)]
-
 
 @dataclass
 class DiffusionModel:
@@ -70,6 +40,8 @@ class DiffusionModel:
     device: str = "cpu"
     student: dict | None = None
     """Contents of student.json; None for a teacher."""
+    pickled: list[str] = field(default_factory=list)
+    """Files of its folder that were read from Python's pickle format, on request."""
     evaluations: int = field(default=0, init=False)
     """Network evaluations so far, one per image and pass (NFE x images); the host resets and reads it."""
 
@@ -181,11 +153,11 @@ class DiffusionModel:
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
 
 
-def load_unet(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> torch.nn.Module:
     """A U-Net folder (config.json + safetensors) in eval mode; frozen."""
     from diffusers import UNet2DConditionModel
 
-    unet = _load(UNet2DConditionModel, folder, dtype)
+    unet = _load(UNet2DConditionModel, folder, dtype, pickled)
     return fast_layout(unet.requires_grad_(False).eval())
 
 
@@ -194,13 +166,13 @@ def fast_layout(network: torch.nn.Module) -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def _load(cls, folder: Path, dtype: torch.dtype, **arguments):
+def _load(cls, folder: Path, dtype: torch.dtype, pickled: bool = False):
     """cls.from_pretrained without network, pickles or remote code; a damaged file becomes a DamagedAsset, and so does one that
-    lacks a weight: the libraries would go on with random numbers in its place."""
-    safely = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True}
+    lacks a weight: the libraries would go on with random numbers in its place. pickled: read a .bin, as tensors only."""
+    safely = {"local_files_only": True, "use_safetensors": not pickled, "low_cpu_mem_usage": False, "output_loading_info": True}
     try:
-        network, info = cls.from_pretrained(folder, torch_dtype=dtype, **safely, **arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        network, info = cls.from_pretrained(folder, torch_dtype=dtype, **safely)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedAsset(f"cannot read {folder}: {line}. Restore the folder (safetensors and config.json) and try again.") from None
     if info["missing_keys"]:
@@ -209,14 +181,23 @@ def _load(cls, folder: Path, dtype: torch.dtype, **arguments):
     return network
 
 
-def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None) -> DiffusionModel:
+def open_pipeline(
+    folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None, allow_unsafe: bool = False
+) -> DiffusionModel:
     """Any Stable Diffusion 1.x / 2.x pipeline folder as a DiffusionModel. Safety checker and feature extractor are not
-    loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for `weights_digest`."""
+    loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for `weights_digest`.
+
+    allow_unsafe: read pickled weights where a part has no safetensors; otherwise they raise UsageError."""
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
     folder = Path(folder)
     verify_folder(folder, f"model {folder.name}")
+    pickled = pickled_weights(folder)
+    if pickled and not allow_unsafe:
+        raise UsageError(
+            f"{folder} holds pickled weights ({', '.join(pickled)}), which can run code when they are read. Convert them to safetensors, "
+            "or, where you trust their source, add --allow-unsafe-checkpoint.")
     absent = absent_files(folder)
     if absent:
         raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
@@ -230,17 +211,12 @@ def open_pipeline(folder: Path, device: str = "cpu", dtype: str = "float32", exp
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.") from None
     digest = weights_digest(folder, expected)
-    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind).requires_grad_(False).eval().to(device)
-    vae = fast_layout(_load(vae_class, folder / "vae", kind).requires_grad_(False).eval()).to(device)
-    unet = load_unet(folder / "unet", kind).to(device)
-    return DiffusionModel(digest, schedule, scheduler.get("prediction_type", "epsilon"), tokenizer, text_encoder, unet, vae, device)
-
-
-def absent_files(folder: Path) -> list[str]:
-    """What a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), do not count."""
-    absent = [name for name in PARTS if not (folder / name).exists()]
-    weights = {path.relative_to(folder).parts[0] for path in opened_files(folder) if path.suffix == ".safetensors"}
-    return absent + [f"{part}/*.safetensors" for part in ("text_encoder", "unet", "vae") if part not in {*absent, *weights}]
+    unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
+    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).requires_grad_(False).eval().to(device)
+    vae = fast_layout(_load(vae_class, folder / "vae", kind, unsafe["vae"]).requires_grad_(False).eval()).to(device)
+    unet = load_unet(folder / "unet", kind, unsafe["unet"]).to(device)
+    prediction = scheduler.get("prediction_type", "epsilon")
+    return DiffusionModel(digest, schedule, prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled)
 
 
 def read_schedule(config: dict) -> Schedule:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from scottbench import resolve
 from scottbench import steps as step_counts
 from scottbench.assets import gather, offline
-from scottbench.errors import UsageError
+from scottbench.cells import PlannedCell, PlannedMethod, cell_record, make_cells
+from scottbench.environment import flush_denormals
 from scottbench.nouns import Method, Metric
 from scottbench.presets import Preset
-from scottbench.store import canonical, check_name
+from scottbench.settings import recorded
+from scottbench.store import PLAN_SCHEMA, canonical
 
 if TYPE_CHECKING:
     from scottbench.features import Source
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from scottbench.plugins import Plugins
 
 CHUNK = 64
-"""Items per chunk: the unit of storing and resuming, and the largest micro-batch."""
+"""Items per chunk: the unit of storing, resuming and sharing out."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class RunRequest:
     metrics: list[str] | None = None
     limit: int | None = None
     """Only the first `limit` items of the evaluation split; the reference set is the same items."""
-    seed: int = 0
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Each a cell of every method and step count."""
     guidance: float | None = None
     options: dict[str, str] = field(default_factory=dict)
     """For every method of the run that has an option of that name."""
@@ -50,31 +53,11 @@ class RunRequest:
     """Trainer -> student folder, in place of the preset's."""
     model: str | None = None
     """Name of a model, or path of a diffusers pipeline folder, in place of the preset's."""
+    allow_unsafe_checkpoint: bool = False
+    """Read pickled weights (.bin) of a `model` folder that has no safetensors; the run and its report say so."""
     command: str = ""
-
-
-@dataclass(frozen=True)
-class PlannedMethod:
-    """A method with its options, guidance and weights."""
-
-    label: str
-    """The name, with its inline options where there are any: what tables call it."""
-    noun: Method
-    options: Any
-    guidance: float
-    student: Path | None
-    facts: dict | None
-    """student.json."""
-    weights_digest: str
-
-
-@dataclass(frozen=True)
-class PlannedCell:
-    id: str
-    method: PlannedMethod
-    steps: int
-    seed: int
-    timesteps: list[float]
+    origins: dict[str, str] = field(default_factory=dict)
+    """Field -> where its value comes from ("flag", "SCOTTBENCH_STEPS", "file bench.toml"), for those that were given."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +80,9 @@ class Plan:
     model: DiffusionModel
     items: Items
     n: int
-    seed: int
+    chunk: int
+    micro_batch: int | None
+    """Images per call of the networks that generate, always: a last call that lacks some is filled up. None: as many as --batch-size."""
     cells: list[PlannedCell]
     metrics: list[PlannedMetric]
     sources: dict[str, Source]
@@ -106,6 +91,8 @@ class Plan:
     """Role -> role whose extractor it uses."""
     model_card: dict | None
     """The preset's measured quality of its model."""
+    settings: dict[str, dict]
+    """{name: {"value", "origin"}} of what was asked for."""
     seconds: float
     """Time that planning took, part of the run's wall time."""
     warnings: list[str] = field(default_factory=list)
@@ -125,29 +112,32 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     metrics = resolve.find_metrics(plugins, preset, request)
     roles = resolve.roles(preset, metrics)
     device = resolve.device(request.device, preset)
+    flush_denormals()
     with offline():
         (model_name, model), items, sources, folders, card = _ready(plugins, preset, request, device, methods, roles)
         planned = _verify_students(methods, folders, model.digest)
     n = resolve.count(items, request.limit, preset.dataset)
-    cells = _cells(planned, request.steps or preset.steps, request.seed, model.schedule)
+    cells = make_cells(planned, request.steps or preset.steps, request.seeds, model.schedule)
     metrics = _fingerprints(metrics, roles, sources, n, items.digest)
+    micro_batch = resolve.micro_batch(device, model.latent_shape)
     record = {
-        "schema": "scottbench.plan/1",
+        "schema": PLAN_SCHEMA,
         "preset": preset.name,
-        "model": {"name": model_name, "digest": model.digest},
+        "model": {"name": model_name, "digest": model.digest, "unsafe": model.pickled},
         "dataset": {"name": preset.dataset, "split": "evaluation", "digest": items.digest, "n": n},
-        "seed": request.seed,
+        "seeds": list(dict.fromkeys(request.seeds)),
         "device": device.partition(":")[0],
         "dtype": resolve.dtype(preset, device),
         "chunk": CHUNK,
-        "cells": [_cell_record(cell) for cell in cells],
+        "micro_batch": micro_batch,
+        "cells": [cell_record(cell) for cell in cells],
         "extractors": {role: _source_record(sources[target]) for role, target in roles.items()},
         "metrics": [_metric_record(metric) for metric in metrics],
     }
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return Plan(
-        record, digest, preset, request.command, device, model, items, n, request.seed, cells, metrics, sources, roles, card,
-        seconds=time.perf_counter() - started, warnings=step_counts.unusual_steps(cells))
+        record, digest, preset, request.command, device, model, items, n, CHUNK, micro_batch, cells, metrics, sources, roles, card,
+        recorded(request, preset), seconds=time.perf_counter() - started, warnings=step_counts.unusual_steps(cells))
 
 
 def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, methods: list, roles: dict[str, str]) -> tuple:
@@ -179,39 +169,6 @@ def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dic
             resolve.check_guidance(label, guidance, found)
             planned.append(PlannedMethod(label, noun, options, guidance, folders[noun.trainer], found, found["weights_digest"]))
     return planned
-
-
-def _cells(methods: list[PlannedMethod], steps: list[int], seed: int, schedule: Any) -> list[PlannedCell]:
-    cells = []
-    for method in methods:
-        for count in dict.fromkeys(steps):
-            times = _timesteps(method, count, schedule)
-            safe = method.label.replace("@", "-").replace(",", "-")
-            cells.append(PlannedCell(check_name(f"{safe}__s{count}__seed{seed}", "method"), method, count, seed, times))
-    return cells
-
-
-def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
-    """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
-    times = step_counts.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
-    if not step_counts.are_timesteps(times, schedule):
-        allowed = step_counts.allowed_steps(method.noun, method.options, schedule)
-        raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
-    return times
-
-
-def _cell_record(cell: PlannedCell) -> dict:
-    method = cell.method
-    return {
-        "id": cell.id,
-        "method": method.label,
-        "version": method.noun.version,
-        "steps": cell.steps,
-        "guidance_scale": method.guidance,
-        "options": dataclasses.asdict(method.options),
-        "timesteps": cell.timesteps,
-        "weights_digest": method.weights_digest,
-    }
 
 
 def _metric_record(metric: PlannedMetric) -> dict:

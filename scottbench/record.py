@@ -2,63 +2,74 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import math
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from scottbench.environment import environment, peak_memory
+from scottbench.environment import arithmetic, peak_memory
 from scottbench.errors import ScottbenchError
+from scottbench.events import read_events, spent
 from scottbench.evidence import Measured, degrees_of_freedom
 from scottbench.inference import Uncertainty, interval_or_reason, write_tables
-from scottbench.names import one_line
+from scottbench.names import one_line, printable
 from scottbench.nouns import Cell
-from scottbench.plan import CHUNK, Plan, PlannedCell, PlannedMetric, reference_digest
+from scottbench.plan import Plan, PlannedCell, PlannedMetric, reference_digest
+from scottbench.store import timestamp
 
 if TYPE_CHECKING:
     import numpy as np
 
     from scottbench.generate import Work
-    from scottbench.plugins import Plugins
     from scottbench.store import RunFolder
 
-SCHEMA = "scottbench.run/1"
+SCHEMA = "scottbench.run/2"
 STAGES = ("text", "denoise", "decode", "features", "store")
 
 
-def start(plan: Plan, plugins: Plugins, earlier: dict) -> dict:
-    """The manifest of a run that begins or goes on. earlier: the manifest of the attempt before, {} for the first."""
-    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells]
-    used += [plugins.find("metric", metric.noun.name) for metric in plan.metrics] + [plugins.find("preset", plan.preset.name)]
-    shown = slice(0, min(plan.preset.sample_items, plan.n, CHUNK))  # of the reference images one chunk is kept
+def start(plan: Plan, work: Work, environments: list[dict]) -> dict:
+    """The manifest of a run that begins or goes on. environments: of all attempts and workers so far, as in env.json; the last is of
+    this process."""
+    shown = slice(0, min(plan.preset.sample_items, plan.n, plan.chunk))  # of the reference images one chunk is kept
     return {
         "schema": SCHEMA,
         "status": "running",
         "plan_hash": plan.hash,
         "plan": plan.record,
         "command": plan.command,
-        "created": earlier.get("created", now()),
+        "created": work.earlier.get("created", timestamp()),
         "finished": None,
-        "attempts": earlier.get("attempts", 0) + 1,
+        "attempts": work.earlier.get("attempts", 0) + 1,
+        "level": level(plan, environments),
+        "files": {},
         "wall_seconds": 0.0,
         "forward_seconds": 0.0,
         "forward_seconds_by_part": {},
         "forward_share": None,
+        "store_seconds": 0.0,
         "peak_memory_bytes": None,
-        "environment": environment(plan.device, [registered.distribution for registered in used]),
+        "environment": environments[-1]["environment"],
         "cells": [cell_record(cell, plan.n) for cell in plan.cells],
         "metrics": [metric_record(metric, plan) for metric in plan.metrics],
         "samples": {"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         "model_card": plan.model_card,
-        "limits": list(plan.preset.limits),
+        "limits": [*plan.preset.limits, *unsafe_sentence(plan)],
         "reference": {"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
     }
 
 
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def level(plan: Plan, environments: list[dict]) -> str:
+    """"exact": made on CPUs of one type with one number of threads and one torch, so that the same plan gives the same bytes there;
+    "tolerance" otherwise: images and numbers agree within what `scottbench verify --resample` allows."""
+    kinds = {arithmetic(entry["environment"]) for entry in environments}
+    return "exact" if plan.micro_batch is not None and len(kinds) == 1 else "tolerance"
+
+
+def unsafe_sentence(plan: Plan) -> list[str]:
+    """For the report's limits, where weights were read from pickles."""
+    if not plan.model.pickled:
+        return []
+    return [f"Weights were read from pickled checkpoints ({', '.join(plan.model.pickled)}), which can run code when they are read."]
 
 
 def cell_record(cell: PlannedCell, n: int) -> dict:
@@ -82,17 +93,16 @@ def metric_record(metric: PlannedMetric, plan: Plan) -> dict:
 
 
 def update(state: dict, work: Work, status: str) -> None:
-    """Status and times; those of earlier attempts are added."""
-    parts = dict(work.earlier.get("forward_seconds_by_part", {}))
-    for part, seconds in work.clock.forward.items():
-        parts[part] = parts.get(part, 0.0) + seconds
+    """Status, and the times of all attempts and workers as the event log has them."""
+    total = spent(read_events(work.folder.root))
     state["status"] = status
-    state["wall_seconds"] = round(work.earlier.get("wall_seconds", 0.0) + work.clock.wall, 3)
-    state["forward_seconds_by_part"] = {part: round(seconds, 3) for part, seconds in parts.items()}
-    state["forward_seconds"] = round(sum(parts.values()), 3)
-    state["forward_share"] = round(state["forward_seconds"] / state["wall_seconds"], 4)
+    state["wall_seconds"] = round(total["wall"], 3)
+    state["forward_seconds_by_part"] = {part: round(seconds, 3) for part, seconds in total["forward"].items()}
+    state["forward_seconds"] = round(sum(total["forward"].values()), 3)
+    state["forward_share"] = round(state["forward_seconds"] / max(total["processes"], 1e-3), 4)
+    state["store_seconds"] = round(total["store"], 3)
     state["peak_memory_bytes"] = peak_memory()
-    state["finished"] = None if status == "running" else now()
+    state["finished"] = None if status == "running" else timestamp()
 
 
 def finish_cell(state: dict, work: Work, cell: PlannedCell, reason: str | None) -> None:
@@ -105,7 +115,6 @@ def finish_cell(state: dict, work: Work, cell: PlannedCell, reason: str | None) 
         else:
             reason = f"method '{cell.method.label}' evaluated its network unequally often: {sorted(map(str, counted))} per image."
     entry["error"] = reason
-    update(state, work, "running")
 
 
 def failures(state: dict) -> list[str]:
@@ -167,7 +176,7 @@ def compute(work: Work, cell: PlannedCell, given: Cell, failures: dict[str, str]
         except ScottbenchError as error:
             failures[metric.label] = one_line(error)
         except Exception as error:  # a plug-in may raise anything; the other numbers must not be lost
-            work.folder.put(f"errors/{cell.id}-{metric.noun.name}.txt", traceback.format_exc().encode())
+            work.folder.put(f"errors/{cell.id}-{metric.noun.name}.txt", printable(traceback.format_exc()).encode())
             failures[metric.label] = f"{type(error).__name__}: {one_line(error)} (traceback in errors/)"
         else:
             if math.isfinite(value):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from scottbench.plan import RunRequest
     from scottbench.plugins import Plugins
 
+PICKLED = {".bin", ".ckpt", ".pt", ".pth"}
+"""Checkpoints in Python's pickle format, which may hold code."""
+
 
 def check_numbers(request: RunRequest) -> None:
     for steps in request.steps:
@@ -132,7 +135,9 @@ def device(asked: str, preset: Preset) -> str:
     if asked == "auto":
         asked = preset.device
     if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and os.environ.get("LOCAL_RANK", "").isdigit():
+        asked = f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes that a launcher started on this machine
     kind = asked.partition(":")[0]
     if kind not in ("cpu", "cuda"):
         raise UsageError(f"--device {one_line(asked)}: must be auto, cpu, cuda or cuda:N.")
@@ -141,6 +146,18 @@ def device(asked: str, preset: Preset) -> str:
         if not torch.cuda.is_available() or not index.isdigit() or int(index) >= torch.cuda.device_count():
             raise UsageError(f"--device {one_line(asked)}: no such GPU here (torch sees {torch.cuda.device_count()}). Use --device cpu.")
     return asked
+
+
+def micro_batch(device: str, latent_shape: tuple[int, int, int]) -> int | None:
+    """Images per network call where images must be the same bytes whatever the batch size, worker or shard: on a CPU.
+
+    Matrix kernels sum in another order for another number of rows, so the number is part of the plan: 16 of small latents, which is as
+    fast as a whole chunk (16 images of 16x16 stay in a CPU's caches), and 1 of larger ones. None on a GPU, where runs agree within a
+    tolerance instead.
+    """
+    if device != "cpu":
+        return None
+    return 16 if latent_shape[1] * latent_shape[2] <= 16 * 16 else 1
 
 
 def dtype(preset: Preset, device: str) -> str:
@@ -158,7 +175,12 @@ def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: st
         if folder.is_dir():
             from scottbench.model import open_pipeline
 
-            return one_line(folder.resolve().name), open_pipeline(folder, device, dtype(preset, device))
+            return one_line(folder.resolve().name), open_pipeline(
+                folder, device, dtype(preset, device), allow_unsafe=request.allow_unsafe_checkpoint)
+        if folder.suffix in PICKLED and folder.is_file():
+            raise UsageError(
+                f"--model {one_line(request.model)}: a pickled checkpoint can run code when it is read. Convert it to a diffusers pipeline "
+                "folder with safetensors, and give that folder.")
         if os.sep in request.model or request.model.startswith((".", "~")):
             raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
     return name, plugins.find("model", name).noun.open(device, dtype(preset, device))

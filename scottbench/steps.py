@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.nouns import Method
 
 if TYPE_CHECKING:
-    from scottbench.plan import PlannedCell
+    from scottbench.cells import PlannedCell
 
 
 def timesteps(method: Method, options: Any, schedule: Any, steps: int) -> list[float]:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from scottbench.budget import Budget, Settings, make_settings
 from scottbench.curve import Curve
+from scottbench.environment import flush_denormals
 from scottbench.errors import MissingAsset, UsageError
 from scottbench.features import Extractor, find_extractor, open_extractor
 from scottbench.latents import Data, open_data
@@ -21,7 +23,6 @@ from scottbench.loop import Loop
 from scottbench.model import DiffusionModel
 from scottbench.nouns import Method
 from scottbench.options import make_options
-from scottbench.budget import Budget, Settings, make_settings
 from scottbench.sharding import shard
 from scottbench.student import plain_unet, write_student
 
@@ -200,7 +201,7 @@ def train(
     if tracker is not None:
         accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
 
-    torch.set_flush_denormal(True)  # subnormal activations cost many times a normal product on CPUs
+    flush_denormals()
     torch.manual_seed(settings.seed)  # LoRA's random A matrices are drawn from the global generator
     find_method = lambda name: plugins.find("method", name).noun  # noqa: E731
     context = Context(model, device, out, data, find_method, lambda role: preset_extractor(preset, role, device))

@@ -6,22 +6,11 @@ import shutil
 
 import pytest
 import tiny
-import tiny_plugin
 from tiny_plugin import METHODS, PRESET, Dots, tiny_plugins
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.nouns import Method, Metric
 from scottbench.plan import RunRequest, make_plan
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return tiny_plugin.shared_files(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def plugins(files):
-    return tiny_plugins(files)
 
 
 def plan(plugins, **changes):
@@ -41,7 +30,7 @@ def test_the_preset_gives_what_the_user_does_not(plugins):
 
 
 def test_cells_are_methods_times_steps_in_the_order_asked_for(plugins):
-    found = plan(plugins, methods=["hop", "ode"], steps=[4, 1], seed=3)
+    found = plan(plugins, methods=["hop", "ode"], steps=[4, 1], seeds=[3])
     assert [cell.id for cell in found.cells] == ["hop__s4__seed3", "hop__s1__seed3", "ode__s4__seed3", "ode__s1__seed3"]
 
 
@@ -53,8 +42,8 @@ def test_guidance_is_the_users_else_the_presets_else_the_methods(plugins):
 
 def test_the_hash_covers_what_can_change_a_number(plugins):
     base = plan(plugins).hash
-    changes = [{"methods": ["ode"]}, {"methods": ["hop", "ode"]}, {"steps": [1]}, {"metrics": ["gap"]}, {"limit": 11}, {"seed": 1}]
-    changes += [{"guidance": 2.0}]
+    changes = [{"methods": ["ode"]}, {"methods": ["hop", "ode"]}, {"steps": [1]}, {"metrics": ["gap"]}, {"limit": 11}, {"seeds": [1]}]
+    changes += [{"guidance": 2.0}, {"seeds": [0, 1]}]
     hashes = [plan(plugins, **change).hash for change in changes]
     assert len({base, *hashes}) == len(changes) + 1
 
@@ -140,7 +129,7 @@ def test_the_device_auto_is_the_presets_choice_and_is_part_of_the_identity(plugi
 def test_any_pipeline_folder_can_be_the_model(plugins, files, tmp_path):
     base = plan(plugins, methods=["ode"])
     found = plan(plugins, methods=["ode"], model=str(files / "model"))
-    assert found.record["model"] == {"name": "model", "digest": base.record["model"]["digest"]}
+    assert found.record["model"] == {"name": "model", "digest": base.record["model"]["digest"], "unsafe": []}
     with pytest.raises(MissingAsset, match="no folder ./nothing"):
         plan(plugins, model="./nothing")
     with pytest.raises(DamagedAsset, match="distilled from a teacher"):

@@ -123,10 +123,10 @@ def test_no_name_leads_out_of_the_folder(folder, images, name):
 
 
 def test_the_folder_of_another_plan_is_refused_with_both_hashes(tmp_path):
-    RunFolder.open(tmp_path / "run", "a" * 64, {})
+    RunFolder.open(tmp_path / "run", "a" * 64, {"preset": "x"})
     before = (tmp_path / "run" / LOCK).read_bytes()
     with pytest.raises(UsageError, match="a" * 12 + ".*" + "b" * 12):
-        RunFolder.open(tmp_path / "run", "b" * 64, {})
+        RunFolder.open(tmp_path / "run", "b" * 64, {"preset": "y"})
     assert (tmp_path / "run" / LOCK).read_bytes() == before
     assert RunFolder.open(tmp_path / "run", "a" * 64, {}).root == tmp_path / "run"
 

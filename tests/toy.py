@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from scottbench.budget import Settings
 from scottbench.latents import Data
 from scottbench.loop import Loop
-from scottbench.budget import Settings
 
 
 class Toy:

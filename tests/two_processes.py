@@ -16,11 +16,11 @@ from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_unet
 from toy import Toy, toy_loop
 
+from scottbench.budget import Settings
 from scottbench.diffusion import Schedule
 from scottbench.latents import Data
 from scottbench.loop import Loop
 from scottbench.model import DiffusionModel, fast_layout
-from scottbench.budget import Settings
 from scottbench.sharding import full
 from scottbench.train import Context, prepare
 

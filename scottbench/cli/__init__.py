@@ -12,13 +12,18 @@ import click
 
 from scottbench import __version__
 from scottbench.cli.claims import claims
-from scottbench.cli.common import Terminated, fail
+from scottbench.cli.common import Terminated, fail, stopped
 from scottbench.cli.compare import compare
+from scottbench.cli.config import config
 from scottbench.cli.list import list_nouns
+from scottbench.cli.merge import merge
 from scottbench.cli.report import report
-from scottbench.cli.run import run
+from scottbench.cli.run import plan, resume, run
+from scottbench.cli.runs import runs
+from scottbench.cli.score import score
 from scottbench.cli.show import show
 from scottbench.cli.train import train
+from scottbench.cli.verify import verify
 from scottbench.errors import ScottbenchError, ScottbenchWarning, UsageError
 from scottbench.names import did_you_mean, one_line
 
@@ -28,6 +33,7 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench run                        the embedded benchmark: sample, measure, write an HTML report
   scottbench run -n 256                 the same on the first 256 prompts, in seconds
   scottbench run -m NAME,NAME -s 1,2,4  your choice of methods and of sampling steps
+  scottbench plan                       what a run would do and cost; scottbench resume RUN goes on with one
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
   scottbench train NAME                 distil a student of your own
@@ -69,7 +75,7 @@ def scottbench(context: click.Context) -> None:
         click.echo(QUICK_START, nl=False)
 
 
-for verb in (run, train, list_nouns, show, report, compare, claims):
+for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, train, list_nouns, show, config):
     scottbench.add_command(verb)
 
 
@@ -98,10 +104,10 @@ def invoke(arguments: list[str]) -> int:
         return fail(str(error), error.exit_code)
     except click.ClickException as error:
         return fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return fail("interrupted; finished work is kept", 130)
-    except Terminated:
-        return fail("terminated; finished work is kept", 143)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return fail(stopped("interrupted", error), 130)
+    except Terminated as error:
+        return fail(stopped("terminated", error), 143)
     except (ReaderGone, BrokenPipeError):
         # without this, Python would complain when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

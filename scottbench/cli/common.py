@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,13 +14,26 @@ from scottbench.names import did_you_mean, one_line, printable
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: files are closed and half-written chunks removed on the way out."""
+    """SIGTERM, as an exception: files are closed and half-written chunks removed on the way out. Its argument, if it has one, is the
+    command that goes on."""
+
+
+def rank() -> int:
+    """Number of this process among those that a launcher started; 0 is the main one, which alone prints results."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdigit() else 0
 
 
 def fail(message: str, code: int) -> int:
     """Print an error on stderr, one line or a line for each missing file; gives back the exit code."""
-    print(f"error: {printable(message).strip()}", file=sys.stderr)
+    worker = f" of worker {rank()}" if rank() > 0 else ""
+    print(f"error{worker}: {printable(message).strip()}", file=sys.stderr)
     return code
+
+
+def stopped(word: str, error: BaseException) -> str:
+    """ "interrupted; finished work is kept. Go on with: scottbench resume RUN"."""
+    return f"{word}; finished work is kept" + (f". Go on with: {error.args[0]}" if error.args else "")
 
 
 def note(message: str) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 
 @click.command(short_help="Rebuild the HTML report of a run folder.")
-@click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
+@click.argument("run")
+def report(run: str) -> None:
     """Rebuild the HTML report of a run folder; needs neither torch nor the plug-ins of the run."""
     from scottbench.report import build
+    from scottbench.runs import find_run
 
-    click.echo(str(build(run)))
+    click.echo(str(build(find_run(run))))

@@ -1,35 +1,25 @@
-"""scottbench run: sample, measure, report."""
+"""scottbench run, plan and resume: sample, measure, report; what that would cost; and go on."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
+import os
 from pathlib import Path
 
 import click
 
-DEFAULT_PRESET = "pocket"
-"""The preset that needs nothing but this package; `-p` names another."""
+from scottbench.cli.flags import asking, make_request, warnings
+from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
 
 
 @click.command(short_help="Sample, measure and report: the benchmark.")
-@click.option("-m", "--methods", multiple=True, metavar="A,B", help="Each also as NAME@key=value,... Default: the preset's.")
-@click.option("-s", "--steps", multiple=True, metavar="1,2", help="Numbers of sampling steps. Default: the preset's.")
-@click.option("-p", "--preset", default=DEFAULT_PRESET, show_default=True, metavar="NAME", help="Model, dataset, metrics.")
-@click.option("-k", "--metrics", multiple=True, metavar="A,B", help="Default: the preset's.")
-@click.option("-n", "--limit", metavar="N", help="Only the first N prompts of the evaluation split (a stable prefix).")
-@click.option("--seed", default="0", show_default=True, metavar="N", help="Seed of all noise.")
-@click.option("-b", "--batch-size", default="auto", show_default=True, metavar="N|auto", help="Speed only: images do not depend on it.")
+@asking
 @click.option("-o", "--out", metavar="DIR", help="Run folder; one of the same plan is resumed. Default: a new one in runs/.")
-@click.option("-O", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the methods; may be repeated.")
-@click.option("--guidance", metavar="S", help="Guidance scale of all methods (1 = unguided). For one: NAME@guidance=S.")
-@click.option("-d", "--device", default="auto", show_default=True, metavar="auto|cpu|cuda")
-@click.option("--student", multiple=True, metavar="NAME=FOLDER", help="A student folder in place of the preset's; may be repeated.")
-@click.option("--model", metavar="NAME|FOLDER", help="Teacher: a name, or any Stable Diffusion pipeline folder. Default: the preset's.")
+@click.option("--shard", metavar="I/K", help="Make the I-th of K parts only; put them together with: scottbench merge.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost, and stop: scottbench plan.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.pass_obj
-def run(command: str, as_json: bool, quiet: bool, out: str | None, batch_size: str, **flags) -> None:
+def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | None, dry_run: bool, **values) -> None:
     """Sample with each method and number of steps, measure, and write a run folder with an HTML report.
 
     \b
@@ -37,61 +27,80 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, batch_size: s
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.cli.common import Terminated, note, number, print_json
-    from scottbench.cli.progress import Progress
-    from scottbench.cli.results import print_results, read_results
-    from scottbench.errors import ScottbenchError
-    from scottbench.plugins import load_plugins
+    from scottbench.cli.common import note
+    from scottbench.workers import parse_share
 
-    size = None if batch_size == "auto" else number("--batch-size", batch_size)
-    request = make_request(command=command, **flags)
-    plugins = load_plugins()
-    for plugin in plugins.broken:
-        note(f"warning: plug-in '{plugin.name}' of {plugin.distribution} {plugin.version} is {plugin.status}")
-    failure = None
-    # libraries that print must not write between our tables or into the JSON document
-    with contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
+    warnings()
+    request, size = make_request(values, command)
+    share = None if shard is None else parse_share(shard)
+    plugins = all_plugins()
+    if dry_run:
+        _show_cost(plugins, request, None if out is None else Path(out), as_json)
+        return
+    with progress_of(quiet) as progress:
         from scottbench.plan import make_plan
 
-        plan = make_plan(plugins, request)
-        for warning in plan.warnings:
+        made = make_plan(plugins, request)
+        for warning in made.warnings:
             note(f"warning: {warning}")
-        from scottbench.run import default_folder, execute
+        from scottbench.run import default_folder
 
-        folder = default_folder(plan) if out is None else Path(out)
-        try:
-            execute(plan, plugins, folder, size, progress.run_event)
-        except (KeyboardInterrupt, Terminated):
-            note(f"to go on where it stopped, run the same line with --out {folder}")
-            raise
-        except ScottbenchError as error:
-            # exit code 1 means that some cells failed: the others have numbers, which are shown before the reasons
-            if error.exit_code != 1:
-                raise
-            failure = error
-    results = read_results(folder)
-    (print_json if as_json else print_results)(results)
-    if failure is not None:
-        raise failure
+        folder = default_folder(made) if out is None else Path(out)
+        failure, folder = execute_plan(made, plugins, folder, size, progress, share)
+    show_run(folder, as_json, failure)
 
 
-def make_request(methods, steps, preset, metrics, limit, seed, pairs, guidance, device, student, model, command):
-    """The flags of `run`, checked one by one, as a RunRequest. Raises UsageError. Names are looked up later, by the plan."""
-    from scottbench.cli.common import folders, maybe, names, number
-    from scottbench.options import parse_pairs
-    from scottbench.plan import RunRequest
+@click.command(short_help="Show what a run would do and cost; the same as run --dry-run.")
+@asking
+@click.option("-o", "--out", metavar="DIR", help="A run folder to go on with. Default: one in runs/ that was made from the same plan.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+@click.pass_obj
+def plan(command: str, as_json: bool, out: str | None, **values) -> None:
+    """Show cells, images, network calls, estimated minutes and disk (from a probe of three images), and what is already done."""
+    warnings()
+    request, _ = make_request(values, command)
+    _show_cost(all_plugins(), request, None if out is None else Path(out), as_json)
 
-    return RunRequest(
-        preset=preset,
-        methods=names("--methods", methods),
-        steps=[number("--steps", step) for step in names("--steps", steps)],
-        metrics=names("--metrics", metrics) if metrics else None,
-        limit=maybe("--limit", limit),
-        seed=number("--seed", seed, 0),
-        guidance=maybe("--guidance", guidance, 0, float),
-        options=parse_pairs(pairs),
-        device=device,
-        students=folders("--student", student),
-        model=model,
-        command=command,
-    )
+
+@click.command(short_help="Go on with a run that was stopped.")
+@click.argument("run")
+@click.option("--student", multiple=True, metavar="NAME=FOLDER", help="Where a student is now, if it has moved.")
+@click.option("--model", metavar="NAME|FOLDER", help="Where the model is now, if it has moved.")
+@click.option("-b", "--batch-size", default="auto", show_default=True, metavar="N|auto", help="Images at once: speed only.")
+@click.option("--shard", metavar="I/K", help="Default: that of the run.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: str, shard: str | None, as_json: bool, quiet: bool) -> None:
+    """Go on with RUN (a run folder, or the head of its plan's hash) where it stopped; a finished one is only measured again.
+
+    Everything that the numbers depend on is checked first: weights, data, code and options are those of the run, or it ends with code 5.
+    """
+    from scottbench.cli.common import folders, note, number
+    from scottbench.runs import find_run
+    from scottbench.workers import parse_share
+
+    size = None if batch_size == "auto" else number("--batch-size", batch_size)
+    changes = {"students": folders("--student", student)} if student else {}
+    changes |= {"model": model} if model is not None else {}
+    root = find_run(run)
+    plugins = all_plugins()
+    with progress_of(quiet) as progress:
+        made, manifest = plan_of(plugins, root, changes)
+        from scottbench.inventory import inventory
+        from scottbench.store import RunFolder
+
+        kept = manifest.get("shard") if shard is None else shard
+        if not quiet:
+            note(f"plan {made.hash[:8]} verified; {inventory(RunFolder(root), made)}")
+        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_share(kept))
+    show_run(root, as_json, failure)
+
+
+def _show_cost(plugins, request, out: Path | None, as_json: bool) -> None:
+    from scottbench.cli.cost import print_cost
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from scottbench.errors import UsageError
+
+        raise UsageError("a dry run needs one process: run it without a launcher.")
+    print_cost(plugins, request, out, as_json)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from scottbench.cli.run import DEFAULT_PRESET
+from scottbench.cli.flags import DEFAULT_PRESET
 
 
 @click.command(short_help="Distil a student.")

@@ -6,12 +6,13 @@ inside it, and its content security policy forbids the rest.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import UsageError
+from scottbench.errors import Incomplete, UsageError
 from scottbench.names import printable
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def build(run_folder: Path) -> Path:
     """Write `run_folder`/report/index.html and return its path.
 
-    Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable.
+    Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable; Incomplete where
+    the disk is full.
     """
     from scottbench.report.record import read_record
 
@@ -35,7 +37,8 @@ def build(run_folder: Path) -> Path:
         temporary.write_text(html, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise UsageError(
+        kind = Incomplete if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else UsageError
+        raise kind(
             f"cannot write {path}: {error.strerror}. Free some space or make the folder writable, then: scottbench report {run_folder}"
         ) from None
     return path

@@ -14,7 +14,7 @@ from scottbench.report.numbers import count
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA = "scottbench.run/1"
+SCHEMAS = ("scottbench.run/1", "scottbench.run/2")
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
 PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
@@ -204,8 +204,10 @@ def _manifest(folder: Path) -> dict:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
-        raise UsageError(f"{path} has schema {one_line(repr(schema))}; this version reads {SCHEMA}. Use the scottbench that made the run.")
+    if schema not in SCHEMAS:
+        raise UsageError(
+            f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run."
+        )
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
         raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")

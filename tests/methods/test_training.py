@@ -16,9 +16,9 @@ from accelerate.tracking import GeneralTracker
 from toy import Toy, toy_loop, weights
 
 from scottbench import checkpoint, latents
+from scottbench.budget import Budget, Settings, make_settings
 from scottbench.errors import MissingAsset, TrainingDiverged, UsageError
 from scottbench.latents import open_data
-from scottbench.budget import Budget, Settings, make_settings
 from scottbench.train import open_accelerator
 
 HERE = Path(__file__).parent

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from sd15_files import TEXT, UNET, UNUSED, VAE, add_unused, make_old, new_pipeline, read, write
 
 from scottbench.errors import DamagedAsset, MissingAsset
-from scottbench.model import open_pipeline, opened_files, read_schedule, weights_digest
+from scottbench.model import open_pipeline, read_schedule
+from scottbench.weights import opened_files, weights_digest
 
 PROMPTS = ["a red apple", "a small dog on the moon and the star of the large cat on a pale house", ""]
 

@@ -15,10 +15,10 @@ from scottbench_pocket.model import open_pocket
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 
+from scottbench.budget import Settings
 from scottbench.diffusion import add_noise, guide, pseudo_huber, to_x0_eps, update
 from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance
 from scottbench.latents import Data
-from scottbench.budget import Settings
 from scottbench.train import Context, prepare
 
 N = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32"))

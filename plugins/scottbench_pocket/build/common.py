@@ -141,6 +141,8 @@ def parser(description: str, minutes: float) -> argparse.ArgumentParser:
 def start(arguments: argparse.Namespace) -> None:
     """Threads, seed and the work folder."""
     torch.set_num_threads(arguments.threads)
-    torch.set_flush_denormal(True)  # subnormal activations on white images cost many times a normal product
+    from scottbench.environment import flush_denormals
+
+    flush_denormals()
     torch.manual_seed(arguments.seed)
     arguments.work.mkdir(parents=True, exist_ok=True)

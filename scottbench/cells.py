@@ -1,0 +1,76 @@
+"""Cells of a plan: method x steps x seed, each with its time steps, weights and code."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scottbench import steps as step_counts
+from scottbench.errors import UsageError
+from scottbench.identity import code_digest
+from scottbench.nouns import Method
+from scottbench.store import check_name
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """A method with its options, guidance and weights."""
+
+    label: str
+    """The name, with its inline options where there are any: what tables call it."""
+    noun: Method
+    options: Any
+    guidance: float
+    student: Path | None
+    facts: dict | None
+    """student.json."""
+    weights_digest: str
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    id: str
+    method: PlannedMethod
+    steps: int
+    seed: int
+    timesteps: list[float]
+
+
+def make_cells(methods: list[PlannedMethod], steps: list[int], seeds: list[int], schedule: Any) -> list[PlannedCell]:
+    """Method by method, step count by step count, seed by seed. Raises UsageError: a step count that a method has no time steps for."""
+    cells = []
+    for method in methods:
+        safe = method.label.replace("@", "-").replace(",", "-")
+        for count in dict.fromkeys(steps):
+            times = _timesteps(method, count, schedule)
+            for seed in dict.fromkeys(seeds):
+                cells.append(PlannedCell(check_name(f"{safe}__s{count}__seed{seed}", "method"), method, count, seed, times))
+    return cells
+
+
+def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
+    """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
+    times = step_counts.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
+    if not step_counts.are_timesteps(times, schedule):
+        allowed = step_counts.allowed_steps(method.noun, method.options, schedule)
+        raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
+    return times
+
+
+def cell_record(cell: PlannedCell) -> dict:
+    """What a cell adds to the identity of the run."""
+    method = cell.method
+    return {
+        "id": cell.id,
+        "method": method.label,
+        "version": method.noun.version,
+        "code": code_digest(method.noun.sample),
+        "steps": cell.steps,
+        "seed": cell.seed,
+        "guidance_scale": method.guidance,
+        "options": dataclasses.asdict(method.options),
+        "timesteps": cell.timesteps,
+        "weights_digest": method.weights_digest,
+    }

@@ -1,0 +1,60 @@
+"""What `scottbench plan` prints: cells, images, network calls, minutes, disk, and what is already done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+SOON = 90
+"""Seconds below which an estimate is given in seconds."""
+
+KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: cell.seed)
+
+
+def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
+    """Probe and print. Raises what planning raises: missing assets are all named at once."""
+    from scottbench.assets import in_words
+    from scottbench.cli.common import print_json, print_table
+
+    with contextlib.redirect_stdout(sys.stderr):
+        from scottbench.plan import make_plan
+
+        plan = make_plan(plugins, request)
+        from scottbench.estimate import estimate
+        from scottbench.identity import refuse
+        from scottbench.runs import runs_of
+        from scottbench.store import RunFolder
+
+        folders = runs_of(plan.hash) if out is None else [out]
+        folder = folders[-1] if folders else None
+        there = None if folder is None else RunFolder(folder).locked_plan()
+        if there is not None and there["plan_hash"] != plan.hash:
+            raise refuse(folder, there, {"plan_hash": plan.hash, "plan": plan.record})
+        found = estimate(plan, folder)
+    images = plan.n * len(plan.cells)
+    level = "exact" if plan.micro_batch is not None else "tolerance"
+    if as_json:
+        print_json({
+            "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": images, "level": level,
+            "cells": [vars(cell) for cell in found.cells], "seconds": found.seconds, "bytes": found.bytes,
+            "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
+            "settings": plan.settings,
+        })  # fmt: skip
+        return
+    methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
+    counts = f"{_count(methods, 'method')} x {_count(steps, 'step count')} x {_count(seeds, 'seed')} x {plan.n:,} prompts"
+    print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
+    rows = [[cell.id, f"{plan.n:,}", str(cell.nfe), f"{1000 * cell.seconds_per_image:.1f}"] for cell in found.cells]
+    print_table(["cell", "images", "NFE", "ms/image"], rows, right=(1, 2, 3))
+    print(f"left to do: about {_duration(found.seconds)} and {in_words(found.bytes)}, by a probe of three images; level {level}")
+    where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
+    print(f"already done: {where}")
+
+
+def _count(found: set, noun: str) -> str:
+    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SOON else f"{seconds / 60:.1f} min" if seconds < 60 * SOON else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,87 @@
+"""The flags that say what is asked for, shared by `run`, `plan` and `config show`; each also a variable and a key of the config file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+DEFAULT_PRESET = "pocket"
+"""The preset that needs nothing but this package; `-p` names another."""
+
+
+def _read_config(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    if path is not None:
+        from scottbench.settings import read_config
+
+        context.default_map = read_config(path)
+    return path
+
+
+def setting(*names: str, name: str, **words: Any) -> Callable:
+    """An option whose value may come from a variable or the config file."""
+    return click.option(*names, name, envvar=f"SCOTTBENCH_{name.upper()}", **words)
+
+
+FLAGS = [
+    setting("-m", "--methods", name="methods", multiple=True, metavar="A,B", help="Each also NAME@key=value,... Default: the preset's."),
+    setting("-s", "--steps", name="steps", multiple=True, metavar="1,2", help="Numbers of sampling steps. Default: the preset's."),
+    setting("-p", "--preset", name="preset", default=DEFAULT_PRESET, show_default=True, metavar="NAME", help="Model, dataset, metrics."),
+    setting("-k", "--metrics", name="metrics", multiple=True, metavar="A,B", help="Default: the preset's."),
+    setting("-n", "--limit", name="limit", metavar="N", help="Only the first N prompts of the evaluation split (a stable prefix)."),
+    setting("--seeds", "--seed", name="seeds", default="0", show_default=True, metavar="0,1|0..2", help="Seeds of all noise; a cell each."),
+    setting("-b", "--batch-size", name="batch_size", default="auto", show_default=True, metavar="N|auto", help="At once: speed only."),
+    setting("-O", "--option", name="options", multiple=True, metavar="KEY=VALUE", help="Option of the methods; may be repeated."),
+    setting("--guidance", name="guidance", metavar="S", help="Guidance scale of all methods (1 = unguided). For one: NAME@guidance=S."),
+    setting("-d", "--device", name="device", default="auto", show_default=True, metavar="auto|cpu|cuda"),
+    setting("--student", name="students", multiple=True, metavar="NAME=FOLDER", help="In place of the preset's; may be repeated."),
+    setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder."),
+    click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model; recorded and shown in the report."),
+    click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these values."),
+]
+
+
+def asking(command: Callable) -> Callable:
+    """Give a command all flags that say what is asked for."""
+    for flag in reversed(FLAGS):
+        command = flag(command)
+    return command
+
+
+def make_request(values: dict[str, Any], command: str):
+    """(RunRequest, batch size or None) of the flags, checked one by one. Raises UsageError. Names are looked up later, by the plan."""
+    from scottbench.cli.common import folders, maybe, names, number
+    from scottbench.options import parse_pairs
+    from scottbench.plan import RunRequest
+    from scottbench.settings import origins, parse_seeds
+
+    context, size = click.get_current_context(), values["batch_size"]
+    sources = [(name, context.get_parameter_source(name).name) for name in values if context.get_parameter_source(name) is not None]
+    request = RunRequest(
+        preset=values["preset"],
+        methods=names("--methods", values["methods"]),
+        steps=[number("--steps", step) for step in names("--steps", values["steps"])],
+        metrics=names("--metrics", values["metrics"]) if values["metrics"] else None,
+        limit=maybe("--limit", values["limit"]),
+        seeds=parse_seeds(values["seeds"]),
+        guidance=maybe("--guidance", values["guidance"], 0, float),
+        options=parse_pairs(values["options"]),
+        device=values["device"],
+        students=folders("--student", values["students"]),
+        model=values["model"],
+        allow_unsafe_checkpoint=values["allow_unsafe_checkpoint"],
+        command=command,
+        origins={"preset": "default", **origins(sources, values["config"])},
+    )
+    return request, None if size == "auto" else number("--batch-size", size)
+
+
+def warnings() -> None:
+    """On stderr: variables that look like settings and are none."""
+    from scottbench.cli.common import note
+    from scottbench.settings import misspelt
+
+    for line in misspelt(os.environ):
+        note(line)

@@ -1,0 +1,40 @@
+"""scottbench merge RUN...: shards to one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Put the shards of a run together, measure and report.")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("-o", "--out", metavar="DIR", help="Run folder to merge into. Default: a new one in runs/.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def merge(runs: tuple[str, ...], out: str | None, as_json: bool, quiet: bool) -> None:
+    """Put the shards RUNS (run folders of one plan, from --shard 1/K ... K/K) together; generates nothing.
+
+    Every chunk is checked against its digest. Where chunks are missing, it ends with code 4 and keeps what it has.
+    """
+    from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
+    from scottbench.errors import Incomplete
+    from scottbench.runs import find_run
+
+    sources = [find_run(text) for text in dict.fromkeys(runs)]
+    plugins = all_plugins()
+    with progress_of(quiet) as progress:
+        made, _ = plan_of(plugins, sources[0], {})
+        from scottbench.inventory import inventory
+        from scottbench.merge import merge as merge_runs
+        from scottbench.run import default_folder
+
+        folder = merge_runs(made, sources, default_folder(made) if out is None else Path(out), progress.run_event)
+        missing = inventory(folder, made).missing
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise Incomplete(
+                f"{folder.root} lacks {len(missing)} chunk(s): {', '.join(missing[:3])}{more}. Merge the missing shard into it with --out "
+                f"{folder.root}, or make the rest here: scottbench resume {folder.root}")
+        failure, root = execute_plan(made, plugins, folder.root, None, progress, None)
+    show_run(root, as_json, failure)

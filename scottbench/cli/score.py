@@ -1,0 +1,34 @@
+"""scottbench score RUN: other metrics on the images and features of a run."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Measure a finished run with other metrics; generates nothing.")
+@click.argument("run")
+@click.option("-k", "--metrics", multiple=True, required=True, metavar="A,B", help="Each also as NAME@key=value,...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of a table.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Measure RUN (a run folder, or the head of its plan's hash) with other metrics, from its stored features and images.
+
+    The records go to scores/ in the run folder; the run's own results stay as they are.
+    """
+    from scottbench.cli.common import names, print_json
+    from scottbench.cli.results import print_results, read_results
+    from scottbench.cli.running import all_plugins, plan_of, progress_of
+    from scottbench.errors import ScottbenchError
+    from scottbench.identity import GENERATION
+    from scottbench.runs import find_run
+
+    asked, root, plugins = names("--metrics", metrics), find_run(run), all_plugins()
+    with progress_of(quiet) as progress:
+        made, _ = plan_of(plugins, root, {"metrics": asked}, GENERATION)
+        from scottbench.score import score as score_run
+
+        folder = score_run(made, root, progress.run_event)
+    results = read_results(folder)
+    (print_json if as_json else print_results)(results)
+    if results["status"] == "failed":
+        raise ScottbenchError(f"some metrics could not be computed; the reasons are in {folder / 'manifest.json'}")

@@ -1,0 +1,51 @@
+"""scottbench verify RUN: is a run folder what it says it is?"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Check schemas and digests of a run; with --resample also make images again.")
+@click.argument("run")
+@click.option("--resample", metavar="K", help="Make K random images again and compare; needs the run's weights and data.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
+def verify(run: str, resample: str | None, quiet: bool) -> None:
+    """Check RUN (a run folder, or the head of its plan's hash): schemas, hash of the plan, sha256 of every chunk and table.
+
+    --resample compares byte for byte where the run has level exact and this machine computes alike, else within a tolerance.
+    """
+    from scottbench.cli.common import maybe, note
+    from scottbench.errors import IntegrityError
+    from scottbench.runs import find_run
+    from scottbench.verify import verify as verify_run
+
+    count, root = maybe("--resample", resample), find_run(run)
+    found = verify_run(root)
+    checked, wrong = found.checked, found.wrong
+    if count is not None and not wrong:
+        again = _resample(root, count)
+        checked, wrong = checked + again.checked, wrong + again.wrong
+    if not quiet:
+        for line in checked:
+            note(f"ok     {line}")
+    if wrong:
+        raise IntegrityError("\n".join([f"{root}: {len(wrong)} thing(s) are not as recorded", *(f"  {line}" for line in wrong)]))
+    if not quiet:
+        click.echo(f"{root}: as recorded")
+
+
+def _resample(root, count: int):
+    from scottbench.cli.running import all_plugins, plan_of, progress_of
+
+    plugins = all_plugins()
+    with progress_of(True):
+        made, manifest = plan_of(plugins, root, {})
+        from scottbench.clock import Clock
+        from scottbench.environment import arithmetic, environment
+        from scottbench.generate import Work
+        from scottbench.store import RunFolder
+        from scottbench.verify import resample
+
+        alike = arithmetic(environment(made.device)) == arithmetic(manifest.get("environment") or {})
+        work = Work(made, RunFolder(root), Clock(made.device), {}, 1, lambda event: None, lambda event, **facts: None)
+        return resample(work, made, count, exact=alike and manifest.get("level") == "exact")

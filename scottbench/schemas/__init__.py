@@ -1,0 +1,29 @@
+"""JSON Schemas of the records of a run folder, one file a version, and the check against them. Old versions stay, so that old runs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def known() -> dict[str, Path]:
+    """ "scottbench.run/2" -> its file, for every version that was ever written."""
+    found = {}
+    for path in sorted(HERE.glob("*.json")):
+        kind, _, version = path.stem.rpartition("-")
+        found[f"scottbench.{kind}/{version}"] = path
+    return found
+
+
+def violations(document: dict) -> list[str]:
+    """What is wrong with a record, one line each, by the schema that it names; one line if it names none that is known."""
+    from jsonschema import Draft202012Validator
+
+    paths, name = known(), str(document.get("schema"))
+    if name not in paths:
+        return [f"schema {name!r} is not known; known: {', '.join(paths)}"]
+    validator = Draft202012Validator(json.loads(paths[name].read_text(encoding="utf-8")))
+    errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
+    return [f"{'.'.join(map(str, error.absolute_path)) or 'record'}: {error.message}" for error in errors]

@@ -1,0 +1,184 @@
+"""resume, plan, score, verify, runs: on a finished run and on copies of it that something has happened to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from scottbench.identity import differences
+from scottbench.schemas import known, violations
+from scottbench.store import read_json
+
+HERE = Path(__file__).parent
+RUN = ("run", "-p", "tiny", "-q")
+
+
+@pytest.fixture
+def home(undisturbed, tmp_path):
+    """A working folder with one finished run in runs/."""
+    shutil.copytree(undisturbed, tmp_path / "runs" / "20260101T000000Z-tiny-one")
+    return tmp_path
+
+
+def head(home: Path) -> str:
+    (lock,) = home.glob("runs/*/plan.lock.json")
+    return read_json(lock)["plan_hash"][:6]
+
+
+def test_resume_finds_a_run_by_the_head_of_its_hash(server, home, undisturbed):
+    (root,) = (home / "runs").iterdir()
+    shutil.rmtree(root / "images" / "hop__s2__seed0")
+    code, out, err = server.call("resume", head(home), folder=home)
+    assert code == 0 and "6 of 9 chunks present" in err and "3 to do" in err and "run     runs/" in out
+    assert (root / "results.parquet").read_bytes() == (undisturbed / "results.parquet").read_bytes()
+    assert read_json(root / "manifest.json")["command"] == read_json(undisturbed / "manifest.json")["command"]
+
+
+def test_what_names_no_run_or_two_is_exit_code_2(server, home):
+    assert server.call("resume", "abcd", folder=home)[0] == 2
+    assert server.call("resume", head(home)[:3], folder=home)[0] == 2
+    shutil.copytree(home / "runs" / "20260101T000000Z-tiny-one", home / "runs" / "two")
+    code, _, err = server.call("resume", head(home), folder=home)
+    assert code == 2 and "is the head of 2 runs: runs/20260101T000000Z-tiny-one, runs/two" in err
+
+
+CHANGES = {
+    "code of a method": ("import scottbench.cells\nscottbench.cells.code_digest = lambda function: 'f' * 16", "cells.ode__s2__seed0.code"),
+    "version of a method": (
+        "import dataclasses\nnouns = found.nouns['method']\n"
+        "nouns['ode'] = dataclasses.replace(nouns['ode'], noun=dataclasses.replace(nouns['ode'].noun, version='2'))",
+        "cells.ode__s2__seed0.version"),
+    "data": ("tiny_plugin.Dots.digest = '0' * 64", "dataset.digest"),
+    "number format": ("import scottbench.resolve\nscottbench.resolve.dtype = lambda preset, device: 'bfloat16'", "dtype"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_is_reused_where_something_else_is_meant_now(server, home, change):
+    before, place = CHANGES[change]
+    (root,) = (home / "runs").iterdir()
+    untouched = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    code, out, err = server.call("resume", str(root), folder=home, before=before)
+    assert (code, out) == (5, "") and place in err and "Nothing of it is reused" in err and err.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == untouched
+
+
+def test_the_same_line_on_a_folder_with_other_digests_is_exit_code_5_and_another_line_is_2(server, home):
+    (root,) = (home / "runs").iterdir()
+    code, _, err = server.call(*RUN, "-o", str(root), folder=home, before=CHANGES["data"][0])
+    assert code == 5 and "dataset.digest" in err
+    code, _, err = server.call(*RUN, "-s", "1", "-o", str(root), folder=home)
+    assert code == 2 and "holds a run of plan" in err
+
+
+def test_a_plan_shows_cells_images_evaluations_cost_and_what_is_done_and_writes_nothing(server, home):
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    code, out, _ = server.call("plan", "-p", "tiny", folder=home)
+    lines = out.splitlines()
+    assert code == 0 and lines[0].endswith("preset tiny  2 methods x 1 step count x 1 seed x 12 prompts = 24 images")
+    assert [line.split()[:3] for line in lines[2:4]] == [["ode__s2__seed0", "12", "4"], ["hop__s2__seed0", "12", "2"]]
+    assert lines[4].startswith("left to do: about 0 s") and lines[-1].endswith("9 of 9 chunks")
+    code, out, _ = server.call("run", "--dry-run", "-p", "tiny", "-m", "hop", "--seeds", "0..1", "--json", folder=home)
+    found = json.loads(out)
+    assert code == 0 and found["images"] == 24 and [cell["nfe"] for cell in found["cells"]] == [2, 2] and found["chunks_done"] == 0
+    assert found["seconds"] > 0 and 20_000 < found["bytes"] < 1_000_000
+    assert found["settings"]["seeds"] == {"value": [0, 1], "origin": "flag"}
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+def test_several_seeds_are_several_cells(server, tmp_path):
+    assert server.call(*RUN, "-m", "hop", "-n", "4", "--seeds", "0..1", "-o", "run", folder=tmp_path)[0] == 0
+    rows = pl.read_parquet(tmp_path / "run" / "results.parquet")
+    assert rows["seed"].to_list() == [0, 0, 1, 1] and rows["value"].n_unique() == 4
+
+
+def test_other_metrics_are_measured_without_generating(server, home, undisturbed):
+    refuse = "import scottbench.generate\ndef refuse(*_):\n    raise AssertionError\nscottbench.generate.sample = refuse"
+    (root,) = (home / "runs").iterdir()
+    shutil.rmtree(root / "features" / "hop__s2__seed0")  # made again from the images
+    before = (root / "results.parquet").read_bytes()
+    code, out, _ = server.call("score", head(home), "-k", "agreement", "--json", "-q", folder=home, before=refuse)
+    assert code == 0
+    rows = json.loads(out)["results"]
+    own = pl.read_parquet(undisturbed / "results.parquet").filter(pl.col("metric") == "agreement")
+    assert [row["value"] for row in rows] == own["value"].to_list() and [row["nfe"] for row in rows] == [4, 2]
+    assert (root / "results.parquet").read_bytes() == before
+    shutil.rmtree(root / "images" / "hop__s2__seed0")
+    assert server.call("score", head(home), "-k", "agreement", "-q", folder=home)[0] == 4
+
+
+def test_images_made_again_are_the_stored_ones(server, home):
+    code, out, err = server.call("verify", head(home), "--resample", "5", folder=home)
+    assert code == 0 and out.endswith(": as recorded\n") and err.count("the same bytes") == 5
+    other = "import scottbench.generate\nsample = scottbench.generate.sample\nscottbench.generate.sample = lambda *a: 2 * sample(*a)"
+    code, _, err = server.call("verify", head(home), "--resample", "2", "-q", folder=home, before=other)
+    assert code == 5 and err.count("made again, it differs by") == 2
+
+
+def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
+    (root,) = (home / "runs").iterdir()
+    assert server.call("verify", head(home), "-q", folder=home) == (0, "", "")
+    (root / "results.parquet").write_bytes((root / "results.parquet").read_bytes()[:-1] + b"x")
+    lock = read_json(root / "plan.lock.json")
+    lock["plan"]["cells"][0]["guidance_scale"] = 9.0
+    (root / "plan.lock.json").write_text(json.dumps(lock))
+    code, _, err = server.call("verify", str(root), "-q", folder=home)
+    assert code == 5 and "results.parquet: has another sha256" in err and "the plan has another hash than it says" in err
+
+
+def test_runs_are_listed_and_only_rubbish_is_removed(server, home):
+    (root,) = (home / "runs").iterdir()
+    (root / "images" / "hop__s2__seed0" / "00000-00003.zip.tmp").write_bytes(b"half")
+    alone = root / "images" / "hop__s2__seed0" / "00004-00007.zip"
+    alone.with_suffix(".json").unlink()
+    empty = home / "runs" / "empty"
+    empty.mkdir()
+    shutil.copy(root / "plan.lock.json", empty)
+    code, out, _ = server.call("runs", folder=home)
+    assert code == 0 and [line.split()[1] for line in out.splitlines()[1:]] == ["complete", "begun"]
+    removed = [f"runs/{root.name}/images/hop__s2__seed0/00000-00003.zip.tmp", f"runs/{root.name}/images/hop__s2__seed0/00004-00007.zip"]
+    code, out, _ = server.call("runs", "gc", folder=home)
+    assert out.splitlines() == [*removed, "runs/empty", "to remove them: scottbench runs gc --yes"] and empty.is_dir() and alone.is_file()
+    assert server.call("runs", "gc", "--yes", folder=home)[0] == 0
+    assert not empty.exists() and not alone.exists() and len(list(root.glob("images/*__*/*.zip"))) == 5
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_records_obey_their_schemas_and_the_schemas_see_what_is_wrong(undisturbed):
+    for name in ("plan.lock.json", "manifest.json", "env.json"):
+        record = read_json(undisturbed / name)
+        assert violations(record) == [], name
+        for key in json.loads(known()[record["schema"]].read_text())["required"]:
+            assert violations({other: value for other, value in record.items() if other != key}), f"{name} without {key}"
+    manifest = read_json(undisturbed / "manifest.json")
+    assert violations({**manifest, "status": "fine"}) and violations({**manifest, "schema": "scottbench.run/9"})
+
+
+def test_a_run_of_session_1_is_still_read(tmp_path):
+    """Records as version 1 wrote them: they obey the shipped schema 1, and a report is made of them."""
+    from scottbench.report import build
+
+    for name in ("plan.lock.json", "manifest.json"):
+        assert violations(read_json(HERE / "run-schema-1" / name)) == []
+    root = shutil.copytree(HERE / "run-schema-1", tmp_path / "run")
+    assert "ode" in build(root).read_text()
+    assert {"scottbench.plan/1", "scottbench.plan/2", "scottbench.run/1", "scottbench.run/2", "scottbench.env/1"} <= known().keys()
+
+
+def test_no_environment_variable_but_those_of_the_list_is_recorded(server, tmp_path):
+    assert server.call(*RUN, "-m", "hop", "-n", "2", "-o", "run", folder=tmp_path, OMP_NUM_THREADS="1", HF_TOKEN="hf_secret")[0] == 0
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert b"hf_secret" not in everything
+    assert read_json(tmp_path / "run" / "env.json")["attempts"][0]["environment"]["variables"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_differences_are_named_by_what_differs():
+    old = {"cells": [{"id": "a", "digest": "1"}, {"id": "b", "digest": "2"}], "n": 1}
+    new = {"cells": [{"id": "a", "digest": "1"}, {"id": "b", "digest": "3"}], "n": 1, "seeds": [0]}
+    assert differences(old, new) == ["cells.b.digest", "seeds"] and differences(old, old) == []

@@ -37,7 +37,6 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
   scottbench train NAME                 distil a student of your own
-  scottbench report RUN                 rebuild the report of a run folder
   scottbench compare RUN A B            paired difference of two cells, such as NAME@2 NAME@4
   scottbench claims RUN                 what papers say, held against a run
 

@@ -77,10 +77,11 @@ def test_two_processes_train_as_one(tmp_path):
     subprocess.run([sys.executable, *script], check=True, timeout=300)
     found = {path.stem: torch.from_numpy(np.load(path)) for path in tmp_path.glob("*.npy")}
     start, one, two = found["start"], found["one"], found["two"]
-    assert not torch.allclose(start, one, atol=1e-4)
+    assert not torch.allclose(start, one[: len(start)], atol=1e-4)
     assert torch.allclose(one, two, atol=1e-7), float((one - two).abs().max())
     assert torch.allclose(found["toy-one"], found["toy-two"], atol=1e-6)
-    assert torch.allclose(found["cd"], found["cd-split"], atol=1e-6), float((found["cd"] - found["cd-split"]).abs().max())
+    # Adam turns a rounding of a gradient near 0 into a visible part of a step
+    assert torch.allclose(found["cd"], found["cd-split"], atol=1e-5), float((found["cd"] - found["cd-split"]).abs().max())
 
 
 # --- resume, divergence ----------------------------------------------------------------------------------------------

@@ -42,10 +42,13 @@ def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
 
 
 def two_steps(loop: Loop) -> np.ndarray:
+    """What two steps make of `numbers`, and the gradients' norms: Adam would hide a gradient that is too large by a factor."""
+    norms = []
     for step in range(2):
         loop.state.step = step
-        loop.one_step(0.5)
-    return numbers(loop)
+        logged = loop.one_step(0.5)
+        norms += [logged[f"{role}/grad_norm"] for role in loop.roles]
+    return np.concatenate([numbers(loop), np.array(norms, np.float32)])
 
 
 def numbers(loop: Loop) -> np.ndarray:

@@ -77,10 +77,15 @@ def test_two_processes_train_as_one(tmp_path):
     subprocess.run([sys.executable, *script], check=True, timeout=300)
     found = {path.stem: torch.from_numpy(np.load(path)) for path in tmp_path.glob("*.npy")}
     start, one, two = found["start"], found["one"], found["two"]
-    assert not torch.allclose(start, one, atol=1e-4)
+    assert not torch.allclose(start, one[: len(start)], atol=1e-4)
     assert torch.allclose(one, two, atol=1e-7), float((one - two).abs().max())
     assert torch.allclose(found["toy-one"], found["toy-two"], atol=1e-6)
-    assert torch.allclose(found["cd"], found["cd-split"], atol=1e-6), float((found["cd"] - found["cd-split"]).abs().max())
+    # Split weights are multiplied in another order. Adam makes part of a step of a rounded gradient near 0, of which the second
+    # step's gradient is made: seen were 4e-6 in a weight (two steps move it by 2e-4) and 1.5e-5 of the norm. Forgotten
+    # averaging would be a factor of 2 in the norm.
+    whole, split = found["cd"], found["cd-split"]
+    assert torch.allclose(whole[:-2], split[:-2], rtol=0, atol=1e-5), float((whole - split)[:-2].abs().max())
+    assert torch.allclose(whole[-2:], split[-2:], rtol=1e-4, atol=0), (whole[-2:], split[-2:])
 
 
 # --- resume, divergence ----------------------------------------------------------------------------------------------

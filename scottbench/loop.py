@@ -158,7 +158,7 @@ class Loop:
         """Until the budget is spent, the curve's patience is, or a signal comes.
 
         evaluations: counts forward passes so far. curve: () -> {label: value}, with `label` and `better`; keep_best is called
-        where it has its best value so far.
+        where it has its best value so far, if that is to be exported.
         """
         before, saved = self.state.evaluations, time.perf_counter()
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
@@ -207,7 +207,8 @@ class Loop:
         state.since_best += 1
         if state.best is None or curve.better(values[curve.label], state.best):
             state.best, state.best_step, state.since_best = values[curve.label], state.step, 0
-            keep_best()
+            if self.settings.export == "best":
+                keep_best()
         return {f"curve/{label}": value for label, value in values.items()}
 
     def patience_is_spent(self) -> bool:
@@ -241,3 +242,12 @@ class Loop:
         self.state = State(**state)
         if self.state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
+        if self.accelerator.is_main_process:
+            self.forget_lines_after(self.state.step)
+
+    def forget_lines_after(self, step: int) -> None:
+        """Takes out of the log what a killed training wrote after its last checkpoint: it will be written again."""
+        path = self.out / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        whole = [line for line in lines if line.endswith("}\n")]
+        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")

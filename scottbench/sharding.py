@@ -10,14 +10,15 @@ from torch import Tensor
 
 
 def shard(unet: torch.nn.Module, processes: int) -> None:
-    """Splits a U-Net in place, block by block. Its parameters are DTensors afterwards."""
+    """Splits a U-Net in place, block by block. Its parameters are DTensors afterwards; FSDP2 cannot split channels-last ones."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    unet.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(unet.device.type, (processes,))
-    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
-        fully_shard(block, mesh=mesh)
-    fully_shard(unet, mesh=mesh)
+    for part in [*unet.down_blocks, unet.mid_block, *unet.up_blocks, unet]:
+        # by default the outermost part stays whole until a backward pass, which EMA never has
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def is_split(tensor: Tensor) -> bool:

@@ -70,24 +70,31 @@ def configuration(preset: str, trainer: str, options, model: DiffusionModel, ite
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
-    """Refuses a folder in use by another training; remembers the configuration in training.json."""
+    """Makes the folder. Refuses one that holds another training, and to resume where there is none or a different one."""
     path = out / CONFIGURATION
-    if path.is_file():
+    if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
+        raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
+    if resume and not path.is_file():
+        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
+    if resume:
         found = {"micro_batches": 1, "precision": "no"} | json.loads(path.read_text())
-        if not resume:
-            raise UsageError(
-                f"{out} already holds a training of '{found.get('trainer')}'. Continue it with --resume, or give another --out."
-            )
         different = sorted(k for k in config if found.get(k) != json.loads(json.dumps(config[k])))
         if different:
             raise UsageError(
                 f"{out} was trained with another configuration ({', '.join(different)} differ). Give the same one, or another --out."
             )
-    elif resume:
-        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
+
+
+def begin(out: Path, config: dict, resume: bool) -> None:
+    """Remembers the configuration, once nothing stands in the way of the first step; a new training begins a new log."""
+    try:
+        if not resume:
+            (out / "log.jsonl").unlink(missing_ok=True)
+        (out / CONFIGURATION).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
 
@@ -174,14 +181,13 @@ def train(
     """
     preset = plugins.find("preset", preset_name).noun
     trainer = plugins.find("trainer", trainer_name).noun
-    table = preset.train.get("options", {}).get(trainer_name, {})
-    chosen = make_options(trainer.options, {**table, **(options or {})}, f"trainer '{trainer_name}'")
+    chosen = trainer_options(preset, trainer, options)
     settings = make_settings(preset.train, flags)
     if minutes is None and max_steps is None:
         minutes = preset.train.get("minutes", 30.0)
     out = Path(out)
-
     accelerator = open_accelerator(settings, device, tracker, out)
+    settings.shard_size(accelerator.num_processes)  # a batch that cannot be cut is refused before anything is opened
     device = str(accelerator.device) if accelerator.num_processes > 1 else device
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model = plugins.find("model", preset.model).noun.open(device, "float32")
@@ -203,12 +209,24 @@ def train(
     if resume:
         loop.resume()
     curve = Curve(plugins, preset, trainer_name, model, data, items, loop) if settings.evaluate_every else None
-    loop.run(Budget(minutes, max_steps), report, lambda: model.evaluations, curve, lambda: export(loop, config, out / "best"))
-    export(loop, config, out)
-    if settings.export == "best" and accelerator.is_main_process:
-        export_best(out)
-    accelerator.end_training()
+    if accelerator.is_main_process:
+        begin(out, config, resume)
+    run_and_export(loop, model, config, Budget(minutes, max_steps), report, curve)
     return out
+
+
+def trainer_options(preset, trainer, options: dict | None) -> Any:
+    """An instance of the trainer's options: text given by the user, over the preset's table, over the defaults."""
+    table = preset.train.get("options", {}).get(trainer.name, {})
+    return make_options(trainer.options, table | ({} if options is None else options), f"trainer '{trainer.name}'")
+
+
+def run_and_export(loop: Loop, model: DiffusionModel, config: dict, budget: Budget, report: Callable, curve: Curve | None) -> None:
+    loop.run(budget, report, lambda: model.evaluations, curve, lambda: export(loop, config, loop.out / "best"))
+    export(loop, config, loop.out)
+    if loop.settings.export == "best" and loop.accelerator.is_main_process:
+        export_best(loop.out)
+    loop.accelerator.end_training()
 
 
 def prepare(distillation, model: DiffusionModel, data: Data, accelerator, out: Path, settings: Settings, device: str) -> Loop:

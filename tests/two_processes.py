@@ -35,15 +35,20 @@ def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
     torch.manual_seed(0)
     unet = fast_layout(tiny_unet()).requires_grad_(False).eval()
     teacher = DiffusionModel("0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet, None)
-    settings = Settings(batch_size=4, **settings)
-    return prepare(kind(Context(teacher, "cpu"), options), teacher, tiny_data(), accelerator, out, settings, "cpu")
+    made, settings = kind(Context(teacher, "cpu"), options), Settings(batch_size=4, **settings)
+    for network in (made.networks["student"], made.ema):  # as a split student has to be: another layout rounds differently
+        network.to(memory_format=torch.contiguous_format)
+    return prepare(made, teacher, tiny_data(), accelerator, out, settings, "cpu")
 
 
 def two_steps(loop: Loop) -> np.ndarray:
+    """What two steps make of `numbers`, and the gradients' norms: Adam would hide a gradient that is too large by a factor."""
+    norms = []
     for step in range(2):
         loop.state.step = step
-        loop.one_step(0.5)
-    return numbers(loop)
+        logged = loop.one_step(0.5)
+        norms += [logged[f"{role}/grad_norm"] for role in loop.roles]
+    return np.concatenate([numbers(loop), np.array(norms, np.float32)])
 
 
 def numbers(loop: Loop) -> np.ndarray:

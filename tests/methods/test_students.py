@@ -86,7 +86,7 @@ def test_a_lora_step_asks_the_teacher_without_and_the_target_with_adapters(teach
     (z_m, t_m), (z_n, t_n) = asked
     x0, eps = guided_teacher(plain, z_n, t_n, b["text"], b["uncond"], torch.ones(4))
     schedule = teacher.schedule
-    assert torch.allclose(z_m, (schedule.alpha(t_m) * x0 + schedule.sigma(t_m) * eps).float(), atol=1e-5)
+    assert torch.allclose(z_m, (schedule.alpha(t_m) * x0 + schedule.sigma(t_m) * eps).float(), atol=1e-4)
     assert not outputs[0].requires_grad and outputs[1].requires_grad
     adapted = to_x0_eps(schedule, z_m, t_m, trainer.networks["student"](z_m, t_m, encoder_hidden_states=b["text"]).sample, "epsilon")[0]
     assert torch.allclose(outputs[0], adapted, atol=1e-2)
@@ -104,7 +104,7 @@ def test_folding_the_lora_in_changes_nothing_but_the_form(teacher):
     t = torch.tensor([19, 300, 759, 999])
     arguments = (b["latents"], t)
     expected = unet(*arguments, encoder_hidden_states=b["text"]).sample
-    assert torch.allclose(folded(*arguments, encoder_hidden_states=b["text"]).sample, expected, atol=2e-5)
+    assert torch.allclose(folded(*arguments, encoder_hidden_states=b["text"]).sample, expected, atol=1e-4)
     assert set(folded.state_dict()) == names and plain_unet(folded) is folded
     assert torch.equal(unet(*arguments, encoder_hidden_states=b["text"]).sample, expected), "the training goes on unharmed"
 

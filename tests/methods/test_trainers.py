@@ -234,7 +234,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
             lambda k: torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(k)),
             student.schedule,
             2,
-            None,
+            method.options(),
         )
         latents = method.sample(run)
     assert latents.shape == (2, 4, 8, 8) and torch.isfinite(latents).all() and student.evaluations == 4
@@ -266,7 +266,10 @@ def test_bad_folders_and_budgets_are_refused_in_one_line(pipeline, tmp_path):
     with pytest.raises(UsageError, match="nothing to resume"):
         train(registry, "tiny", "cd", out, max_steps=1, resume=True)
     with pytest.raises(UsageError, match="fewer than one batch"):
-        train(registry, "tiny", "cd", tmp_path / "big", max_steps=1, batch_size=64)
+        train(registry, "tiny", "cd", out, max_steps=1, batch_size=64)
+    with pytest.raises(TrainingDiverged, match="No checkpoint"):
+        train(registry, "tiny", "cd", out, max_steps=9, options=FAST | {"lr": "1e38"})
+    assert (out / "training.json").is_file(), "and still nothing of value stands in the way of the next one"
     train(registry, "tiny", "cd", out, max_steps=1, options=FAST)
     with pytest.raises(UsageError, match="already holds"):
         train(registry, "tiny", "cd", out, max_steps=1, options=FAST)

@@ -1,6 +1,8 @@
 """The training loop on a toy of two roles: micro-batches, processes, resume, curve, divergence; the encoded data; settings."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,21 +32,24 @@ def run(loop, max_steps, curve=None, keep_best=None):
 # --- micro-batches and processes -------------------------------------------------------------------------------------
 
 
+def positive_parts(loop) -> list[bool]:
+    """Which micro-batches of the first step have a discriminator loss."""
+    return [bool((micro["latents"][:, 0, 0, 0] > 0).any()) for micro in loop.batches(0.0)]
+
+
 def test_micro_batches_add_up_to_the_batch_for_every_role(tmp_path):
-    """The student's loss is a mean over items: 1, 2 and 4 micro-batches give one gradient. The discriminator's is a sum over
-    part of them, so its micro-batches must be averaged over those that have one."""
+    """The student's loss is a mean over items: 1, 2 and 4 micro-batches give one gradient. The discriminator's is a sum over some
+    of them, so that its gradient, averaged over the micro-batches that have one, is the whole sum over their number."""
+    seed = next(s for s in range(99) if not all(positive_parts(toy_loop(tmp_path, seed=s, accumulate=4))))
     found = {}
     for parts in (1, 2, 4):
-        loop = toy_loop(tmp_path / str(parts), Toy(random=False), accumulate=parts)
-        for micro in [*loop.batches(0.0)]:
-            assert len(micro["latents"]) == 8 // parts
+        loop = toy_loop(tmp_path, Toy(random=False), accumulate=parts, seed=seed)
+        assert all(len(micro["latents"]) == 8 // parts for micro in loop.batches(0.0))
+        contributing = sum(positive_parts(loop))
         logged = loop.one_step(0.0)
-        found[parts] = (logged["student/fit"], logged["student/grad_norm"], logged["discriminator/grad_norm"] * parts)
-    assert found[2] == pytest.approx(found[1], rel=1e-5)
-    positive = sum(bool((m["latents"][:, 0, 0, 0] > 0).any()) for m in toy_loop(tmp_path / "p", accumulate=4).batches(0.0))
-    assert 0 < positive < 4, "the toy's batch must have a micro-batch without a discriminator loss"
-    assert found[4][:2] == pytest.approx(found[1][:2], rel=1e-5)
-    assert found[4][2] / 4 * positive == pytest.approx(found[1][2], rel=1e-5)
+        found[parts] = (logged["student/fit"], logged["student/grad_norm"], logged["discriminator/grad_norm"] * contributing)
+    assert 0 < contributing < 4
+    assert found[2] == pytest.approx(found[1], rel=1e-5) and found[4] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_a_role_is_updated_before_any_micro_batch_goes_on(tmp_path, monkeypatch):
@@ -72,10 +77,11 @@ def test_two_processes_train_as_one(tmp_path):
     subprocess.run([sys.executable, *script], check=True, timeout=300)
     found = {path.stem: torch.from_numpy(np.load(path)) for path in tmp_path.glob("*.npy")}
     start, one, two = found["start"], found["one"], found["two"]
-    assert not torch.allclose(start, one, atol=1e-4)
+    assert not torch.allclose(start, one[: len(start)], atol=1e-4)
     assert torch.allclose(one, two, atol=1e-7), float((one - two).abs().max())
     assert torch.allclose(found["toy-one"], found["toy-two"], atol=1e-6)
-    assert torch.allclose(found["cd"], found["cd-split"], atol=1e-6), float((found["cd"] - found["cd-split"]).abs().max())
+    # Adam turns a rounding of a gradient near 0 into a visible part of a step
+    assert torch.allclose(found["cd"], found["cd-split"], atol=1e-5), float((found["cd"] - found["cd-split"]).abs().max())
 
 
 # --- resume, divergence ----------------------------------------------------------------------------------------------
@@ -83,10 +89,19 @@ def test_two_processes_train_as_one(tmp_path):
 
 def test_three_steps_and_three_resumed_are_six_bit_for_bit(tmp_path):
     whole = weights(run(toy_loop(tmp_path / "whole"), 6))
-    run(toy_loop(tmp_path / "cut"), 3)
+
+    def interrupt(event, step, *rest):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_loop(tmp_path / "cut").run(Budget(None, 6), interrupt, lambda: 0)
+    log = tmp_path / "cut" / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 5, "seconds": 1.0}\n{"step": 6, "sec')
     again = toy_loop(tmp_path / "cut")
     again.resume()
     assert again.state.step == 3
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1], "what was logged after the checkpoint is gone"
     assert torch.equal(weights(run(again, 6)), whole)
     assert not torch.equal(weights(run(toy_loop(tmp_path / "other", seed=1), 6)), whole)
 
@@ -136,9 +151,9 @@ class Scripted:
         return value > than if self.higher else value < than
 
 
-@pytest.mark.parametrize("higher, best", [(False, 4), (True, 10)])
+@pytest.mark.parametrize("higher, best", [(False, 4), (True, 2)])
 def test_early_stopping_keeps_the_best_point(tmp_path, higher, best):
-    loop, kept = toy_loop(tmp_path, evaluate_every=2, patience=3), []
+    loop, kept = toy_loop(tmp_path, evaluate_every=2, patience=3, export="best"), []
     curve = Scripted([5.0, 3.0, 4.0, 3.5, 6.0, 3.2, 3.1, 3.3, 3.4], higher)
     run(loop, 40, curve, lambda: kept.append(loop.state.step))
     assert kept[-1] == loop.state.best_step == best and loop.state.step == best + 6
@@ -199,7 +214,7 @@ def test_a_second_training_does_not_encode_again(tmp_path, monkeypatch):
 def test_a_full_or_unwritable_disk_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UsageError, match=r"cannot keep the encoded training split in .*16\.. kB are needed.*SCOTTBENCH_CACHE"):
+    with pytest.raises(UsageError, match=r"cannot keep the encoded training split in .*18.6 kB are needed.*SCOTTBENCH_CACHE"):
         open_data(Encoder(), ITEMS, 8, 0, quiet)
     monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path))
 

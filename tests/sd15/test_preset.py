@@ -124,6 +124,7 @@ def test_reference_images_are_the_squares_and_the_page_is_there(finished):
 def test_a_student_trained_on_the_training_split_is_sampled(plugins, files, monkeypatch, tmp_path):
     monkeypatch.setenv("SCOTTBENCH_SD15", str(files / "model"))
     monkeypatch.setenv("SCOTTBENCH_COCO2017", str(coco_folder(tmp_path / "coco")))
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "cache"))
     coco_folder(tmp_path / "coco", "train2017")
     student = train(plugins, "stand-in", "cd", tmp_path / "cd", max_steps=1, batch_size=1)
     request = RunRequest("stand-in", methods=["cd"], metrics=["clip_score"], students={"cd": str(student)}, limit=2, device="cpu")

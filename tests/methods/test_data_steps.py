@@ -1,7 +1,10 @@
 """What the loop does for trainers with stages: steps that make data, memory kept in checkpoints, indices of the items."""
 
 import json
+import os
+import signal
 
+import pytest
 import torch
 from toy import Toy, toy_loop, weights
 
@@ -47,7 +50,13 @@ def test_micro_batches_of_such_a_step_all_make_data_of_their_own_items(tmp_path)
 
 def test_memory_comes_back_with_the_checkpoint_and_the_training_goes_on_bit_for_bit(tmp_path):
     whole = run(toy_loop(tmp_path / "whole", Staged()), 7)
-    run(toy_loop(tmp_path / "cut", Staged()), 4)
+
+    def interrupt(event, step, *rest):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_loop(tmp_path / "cut", Staged()).run(Budget(None, 7), interrupt, lambda: 0)
     again = toy_loop(tmp_path / "cut", Staged())
     again.resume()
     assert again.distillation.memory == {"made": whole.distillation.memory["made"][:3]} and again.state.updates == 1

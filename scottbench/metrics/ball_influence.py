@@ -45,7 +45,8 @@ class Loss:
 
 
 def ball_loss(centres: np.ndarray, points: np.ndarray, near: Neighbours, block: int | None = None) -> Loss:
-    """(m, d) centres with their neighbours, (n, d) points -> Loss. Raises BadFeatures for fewer than k + 2 centres."""
+    """(m, d) centres with their neighbours, (n, d) points -> Loss. Raises BadFeatures as `prdc`, and for fewer than k + 2 centres."""
+    centres, points = check_pair(centres, points)
     m, n = len(centres), len(points)
     if not np.isfinite(near.following).all():
         raise BadFeatures(f"leaving one image out at k = {near.k} needs at least {near.k + 2} images; found {m}. Use a smaller k.")
@@ -115,7 +116,6 @@ def _of_points_and_centres(loss: Loss) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _loss(centres: np.ndarray, points: np.ndarray, k: int, what: str) -> Loss:
-    centres, points = check_pair(centres, points)
     return ball_loss(centres, points, nearest_neighbours(centres, k, what))
 
 

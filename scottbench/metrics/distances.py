@@ -17,6 +17,8 @@ PAIR_ELEMENTS = 1 << 16
 """Numbers held at a time when pairs are subtracted directly; these fit a cache."""
 CHUNK_ELEMENTS = 1 << 21
 """Numbers converted to float64 at a time."""
+LEAST = 1e-140
+"""Points no farther than this from their centre are not scaled up to 1: the square of the scale must not vanish."""
 TINY = 1e-30
 """Products below float32's smallest number vanish."""
 
@@ -33,7 +35,7 @@ class Distances:
         self.x, self.y, self.d = x, y, x.shape[1]
         self.centre = x.mean(axis=0, dtype=np.float64)
         self.share = (self.d + 16) * 2.0**-23
-        reach = max(self._reach(x), 0.0 if y is x else self._reach(y), 1e-300)
+        reach = max(self._reach(x), 0.0 if y is x else self._reach(y), LEAST)
         self.scale = 2.0 ** np.ceil(np.log2(reach))
         """Features are divided by this power of two."""
         self.right = np.ones((len(y), self.d + 2), np.float32)

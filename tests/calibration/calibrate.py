@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 from pocket_pool import features, reduced
 from simulation import Population, calibrate, normal, pool, power_curve
+
+from scottbench.errors import ScottbenchWarning
 
 NAMES = ["fid", "kid", "coverage", "precision", "recall", "density", "vendi", "clip_score"]
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
@@ -48,6 +51,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="a run folder whose features are drawn from too")
     parser.add_argument("--out", type=Path, help="Markdown file; default: stdout")
     asked = parser.parse_args()
+    warnings.simplefilter("ignore", ScottbenchWarning)  # a rank-limited distance is what some rows are about
     parts = features(asked.pool)
     populations = [normal(32), normal(64), normal(32, tails=5)]
     populations += [pool("pocket features", *reduced(parts, 64)), pool("pocket features", *parts)]

@@ -14,7 +14,7 @@ from scottbench.clock import Clock
 from scottbench.generate import Work
 from scottbench.inventory import Inventory, inventory
 from scottbench.plan import Plan
-from scottbench.run import open_extractors, open_weights
+from scottbench.share import open_extractors, open_weights
 from scottbench.store import RunFolder
 
 PROBE = 3

@@ -5,28 +5,26 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scottbench import generate, record
+from scottbench import record
 from scottbench.assets import offline
 from scottbench.clock import Clock
-from scottbench.environment import environment, flush_denormals
-from scottbench.errors import Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError
+from scottbench.environment import environment
+from scottbench.errors import Incomplete, ScottbenchError, UsageError
 from scottbench.events import Events, attempts, read_events
-from scottbench.features import open_extractor
 from scottbench.generate import Work
 from scottbench.inventory import inventory
 from scottbench.lock import locked
-from scottbench.names import one_line, printable
-from scottbench.plan import CHUNK, Plan, PlannedCell
+from scottbench.names import one_line
+from scottbench.plan import CHUNK, Plan
+from scottbench.share import run_cells
 from scottbench.store import MANIFEST, RunFolder, read_json
 from scottbench.workers import Share, Workers
 
 if TYPE_CHECKING:
-    from scottbench.model import DiffusionModel
     from scottbench.plugins import Plugins
 
 ENVIRONMENTS = "env.json"
@@ -105,8 +103,7 @@ def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], sha
                 if stop is not None:
                     raise stop
             if work.share.count > workers.count and (missing := inventory(work.folder, work.plan).missing):
-                work.note("stop", missing=len(missing))
-                save(work, state, "incomplete")
+                _finish_shard(work, state, reasons, len(missing))
                 return
             for cell in work.plan.cells:
                 record.finish_cell(state, work, cell, reasons.get(cell.id))
@@ -139,6 +136,17 @@ def _help(work: Work, workers: Workers) -> None:
     for _, stop in workers.gather(outcome):
         if stop is not None:
             workers.fail(stop.exit_code)
+
+
+def _finish_shard(work: Work, state: dict, reasons: dict[str, str], missing: int) -> None:
+    """The last manifest of a shard that leaves chunks to others; raises ScottbenchError where cells failed."""
+    for entry in state["cells"]:
+        entry["error"] = reasons.get(entry["id"])
+    failures = record.failures(state)
+    work.note("stop", missing=missing, failures=len(failures))
+    save(work, state, "incomplete")
+    if failures:
+        raise ScottbenchError("\n".join([f"{len(failures)} cell(s) of the shard failed:", *(f"  {line}" for line in failures)]))
 
 
 def _finish(work: Work, state: dict, plugins: Plugins) -> None:
@@ -199,61 +207,3 @@ def default_folder(plan: Plan) -> Path:
     """runs/<UTC>-<preset>-<plan8> below the current folder."""
     now = datetime.datetime.now(datetime.UTC)
     return Path("runs") / f"{now:%Y%m%dT%H%M%SZ}-{plan.preset.name}-{plan.hash[:8]}"
-
-
-def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
-    """Reference, prompts, then cell after cell, of this process's share; {cell: why it failed}. Each set of weights is opened once."""
-    flush_denormals()
-    students: dict[Path, DiffusionModel] = {}
-    reasons = {}
-    with contextlib.ExitStack() as watched:
-        open_extractors(work, watched)
-        watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
-        watched.enter_context(work.clock.watching(work.plan.model.vae, "decode", "decoder"))
-        generate.reference(work)
-        generate.prompts(work)
-        for position, cell in enumerate(work.plan.cells):
-            reason = attempt(work, cell, students)
-            if reason is not None:
-                reasons[cell.id] = reason
-            later = {other.method.student for other in work.plan.cells[position + 1 :]}
-            for folder in students.keys() - later:
-                del students[folder]
-            work.note("cell", part=cell.id, **({} if reason is None else {"error": reason}))
-            saved()
-    return reasons
-
-
-def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
-    """Open the plan's extractors; their passes are clocked until the stack closes."""
-    for role, source in work.plan.sources.items():
-        work.extractors[role] = extractor = open_extractor(source, work.plan.device)
-        watched.enter_context(work.clock.watching(extractor, "image_tower", "extractor"))
-        if extractor.text_tower is not None:
-            watched.enter_context(work.clock.watching(extractor, "text_tower", "extractor"))
-
-
-def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> DiffusionModel:
-    """The model that a cell samples from: the teacher, or its student, opened at its first cell."""
-    folder = cell.method.student
-    if folder is None:
-        return work.plan.model
-    if folder not in students:
-        students[folder] = work.plan.model.with_student(folder, cell.method.noun.trainer)
-    return students[folder]
-
-
-def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> str | None:
-    """Make a cell; None, or in one line why it failed. What stops the whole run is raised. A traceback goes to errors/."""
-    try:
-        model = open_weights(work, cell, students)
-        with work.clock.watching(model.unet, "forward", "U-Net"):
-            generate.cell(work, cell, model)
-    except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
-        raise
-    except ScottbenchError as error:
-        return str(error)
-    except Exception as error:  # a plug-in may raise anything; the other cells must go on
-        work.folder.put(f"errors/{cell.id}.txt", printable(traceback.format_exc()).encode())
-        return f"{type(error).__name__}: {one_line(error)} (traceback in errors/{cell.id}.txt)"
-    return None

@@ -20,7 +20,7 @@ from scottbench.generate import Work
 from scottbench.identity import GENERATION, check_same
 from scottbench.lock import locked
 from scottbench.plan import Plan
-from scottbench.run import open_extractors
+from scottbench.share import open_extractors
 from scottbench.store import MANIFEST, RunFolder, canonical
 
 

@@ -97,7 +97,7 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
     import numpy as np
 
     from scottbench.generate import remake
-    from scottbench.run import open_weights
+    from scottbench.share import open_weights
 
     found, students = Findings(), {}
     everything = [(cell, number) for cell in plan.cells for number in range(plan.n)]

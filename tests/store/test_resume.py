@@ -40,9 +40,10 @@ def test_resume_finds_a_run_by_the_head_of_its_hash(server, home, undisturbed):
 
 def test_what_names_no_run_or_two_is_exit_code_2(server, home):
     assert server.call("resume", "abcd", folder=home)[0] == 2
-    assert server.call("resume", head(home)[:3], folder=home)[0] == 2
+    name = head(home)
+    assert server.call("resume", name[:3], folder=home)[0] == 2
     shutil.copytree(home / "runs" / "20260101T000000Z-tiny-one", home / "runs" / "two")
-    code, _, err = server.call("resume", head(home), folder=home)
+    code, _, err = server.call("resume", name, folder=home)
     assert code == 2 and "is the head of 2 runs: runs/20260101T000000Z-tiny-one, runs/two" in err
 
 

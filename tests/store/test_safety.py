@@ -64,8 +64,8 @@ def test_a_checkpoint_file_is_refused_with_what_to_do(plugins, tmp_path, suffix)
 
 
 HOSTILE = (
-    "<script>alert(1)</script>", "\x1b]0;owned\x07\x1b[2J", "../../etc/passwd", "=cmd|' /C calc'!A0", "\\input{/etc/passwd}",
-    "\x9b31m", "\u202egnp.exe", "{{7*7}}",
+    "<script>alert(1)</script>", "\x1b]0;owned\x07\x1b[2J\x9b31m", "{{7*7}}", "\u202egnp.exe", "../../etc/passwd",
+    "=cmd|' /C calc'!A0", "\\input{/etc/passwd}",
 )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def read_evidence(folder: Path) -> list[Measured]:
     path = Path(folder) / ITEMS
     if not path.is_file():
         raise UsageError(f"{folder} has no {ITEMS}: it was made before intervals were recorded, or did not finish. Go on with it: "
-                         "its own command with --out on this folder (nothing is sampled again)")
+                         f"scottbench resume {folder}")
     try:
         items = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:

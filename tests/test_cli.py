@@ -328,7 +328,9 @@ def test_the_embedded_default_runs_end_to_end(tmp_path):
     """What `scottbench run` promises without any flag but --limit: two students, six metrics, a report, two network calls an image."""
     command = [sys.executable, "-P", "-c", MAIN, "run", "--limit", "32", "--json", "-q"]
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=280)
-    assert (found.returncode, found.stderr) == (0, "")
+    assert found.returncode == 0
+    # 32 images are fewer than the features have dimensions, and of that a user is told
+    assert all(line.startswith("warning: ") and "rank" in line for line in found.stderr.splitlines()), found.stderr
     document = json.loads(found.stdout)
     values = {(row["method"], row["metric"]): row["value"] for row in document["results"]}
     metrics = {"fid", "clip_score", "coverage", "precision", "recall", "density"}

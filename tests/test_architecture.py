@@ -79,7 +79,7 @@ def test_the_cli_imports_nothing_heavy_before_a_verb_runs(path):
 
 @pytest.mark.parametrize("path", RUNTIME_HOST, ids=lambda path: str(path.relative_to(HOST)))
 def test_nothing_of_the_host_but_the_cli_imports_the_cli(path):
-    if HOST / "cli" not in path.parents:
+    if HOST / "cli" not in path.parents and path.name != "__main__.py":  # python -m scottbench is the command line
         assert "cli" not in ours(imports(path))
 
 

@@ -10,7 +10,7 @@ import sys
 import click
 
 from scottbench import __version__
-from scottbench.cli.common import Terminated, fail, stopped
+from scottbench.cli.common import Interrupted, Terminated, fail, stopped
 from scottbench.cli.config import config
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
@@ -95,7 +95,7 @@ def invoke(arguments: list[str]) -> int:
         return fail(str(error), error.exit_code)
     except click.ClickException as error:
         return fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort) as error:
+    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
         return fail(stopped("interrupted", error), 130)
     except Terminated as error:
         return fail(stopped("terminated", error), 143)

@@ -12,7 +12,7 @@ import click
 
 from scottbench import __version__
 from scottbench.cli.claims import claims
-from scottbench.cli.common import Terminated, fail, stopped
+from scottbench.cli.common import Interrupted, Terminated, fail, stopped
 from scottbench.cli.compare import compare
 from scottbench.cli.config import config
 from scottbench.cli.list import list_nouns
@@ -103,7 +103,7 @@ def invoke(arguments: list[str]) -> int:
         return fail(str(error), error.exit_code)
     except click.ClickException as error:
         return fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort) as error:
+    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
         return fail(stopped("interrupted", error), 130)
     except Terminated as error:
         return fail(stopped("terminated", error), 143)

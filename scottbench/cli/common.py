@@ -18,6 +18,10 @@ class Terminated(BaseException):
     command that goes on."""
 
 
+class Interrupted(BaseException):
+    """Ctrl-C in a run, with the command that goes on: click would put a line of its own before the message of a KeyboardInterrupt."""
+
+
 def rank() -> int:
     """Number of this process among those that a launcher started; 0 is the main one, which alone prints results."""
     text = os.environ.get("RANK", "0")

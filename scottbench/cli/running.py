@@ -50,15 +50,17 @@ def progress_of(quiet: bool) -> Iterator:
 
 def execute_plan(made, plugins, folder: Path, size: int | None, progress, share):
     """(failure or None, run folder). Whatever stops the run says how to go on."""
-    from scottbench.cli.common import Terminated
+    from scottbench.cli.common import Interrupted, Terminated
     from scottbench.errors import Busy, Incomplete, ScottbenchError
     from scottbench.run import execute
 
     line = f"scottbench resume {shlex.quote(str(folder))}"
     try:
         return None, execute(made, plugins, folder, size, progress.run_event, share)
-    except (KeyboardInterrupt, Terminated) as stop:
-        raise type(stop)(line) from None
+    except KeyboardInterrupt:
+        raise Interrupted(line) from None
+    except Terminated:
+        raise Terminated(line) from None
     except Incomplete as error:
         raise error if isinstance(error, Busy) else Incomplete(f"{error} Go on with: {line}") from None
     except ScottbenchError as error:

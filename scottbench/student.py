@@ -69,6 +69,15 @@ def write_student(folder: Path, unet: torch.nn.Module, facts: dict) -> dict:
     # safetensors refuses the channels-last layout of training
     half = copy.deepcopy(unet).half().to(memory_format=torch.contiguous_format)
     half.save_pretrained(folder / "unet", safe_serialization=True)
+    _forget_origin(folder / "unet" / "config.json")
     facts = {"schema": "scottbench.student/1", **facts, "weights_digest": weights_digest(folder / "unet")}
     (folder / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     return facts
+
+
+def _forget_origin(path: Path) -> None:
+    """Drops the folder that the teacher was opened from, which diffusers notes in a config: it says nothing to others, and equal
+    trainings in two places would have two digests."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -115,7 +115,7 @@ def test_a_run_of_an_earlier_version_is_told_how_to_get_intervals(cli, run):
     (run / "items.parquet").unlink()
     for command in (["compare", run, "scott", "cd"], ["claims", run]):
         code, out, err = cli(*command)
-        assert (code, out) == (2, "") and "items.parquet" in err and "--out" in err and err.count("\n") == 1
+        assert (code, out) == (2, "") and "items.parquet" in err and f"scottbench resume {run}" in err and err.count("\n") == 1
 
 
 def edit_items(run, change):

@@ -324,7 +324,7 @@ def break_run(run, how: str) -> None:
     elif how == "not an object":
         manifest.write_text("[]")
     elif how == "other schema":
-        edit_manifest(run, schema="scottbench.run/2")
+        edit_manifest(run, schema="scottbench.run/3")
     elif how == "a key missing":
         edit_manifest(run, **{"cells": [{"method": "scott"}]})
     elif how == "no results":
@@ -345,7 +345,7 @@ def break_run(run, how: str) -> None:
         ("no manifest", "is no run folder: it has no manifest.json"),
         ("no JSON", "manifest.json cannot be read"),
         ("not an object", "has schema None; this version reads scottbench.run/1"),
-        ("other schema", "has schema 'scottbench.run/2'; this version reads scottbench.run/1"),
+        ("other schema", "has schema 'scottbench.run/3'; this version reads scottbench.run/1 and scottbench.run/2"),
         ("a key missing", "manifest.json is damaged"),
         ("no results", "results.parquet is missing: the run did not finish"),
         ("results damaged", "results.parquet cannot be read"),

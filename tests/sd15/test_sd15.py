@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sd15_files import TEXT, UNET, UNUSED, VAE, add_unused, make_old, new_pipeline, read, write
 
-from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.model import open_pipeline, read_schedule
 from scottbench.weights import opened_files, weights_digest
 
@@ -123,10 +123,10 @@ def test_every_opened_file_counts_in_the_digest(copy, name):
     assert weights_digest(copy) != before
 
 
-def test_weights_in_other_forms_only_are_missing_weights(copy):
+def test_pickled_weights_alone_are_refused_by_name(copy):
     add_unused(copy)
     (copy / UNET).unlink()
-    with pytest.raises(MissingAsset, match=r"unet/\*.safetensors missing"):
+    with pytest.raises(UsageError, match=r"pickled weights \(unet/diffusion_pytorch_model.bin\)"):
         open_pipeline(copy)
 
 

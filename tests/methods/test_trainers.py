@@ -4,28 +4,24 @@ import copy
 import json
 import os
 import signal
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from scottbench_cd import register_methods as cd_methods
-from scottbench_cd import register_trainers as cd_trainers
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_scott import register_methods as scott_methods
-from scottbench_scott import register_trainers as scott_trainers
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_pipeline
+from tiny_training import Registry
 
 from scottbench.adversarial import Discriminator, accuracies, hinge, trainable_share
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged, UsageError
 from scottbench.model import open_pipeline
-from scottbench.nouns import Dataset, Model, Sampling
-from scottbench.presets import Preset
+from scottbench.nouns import Sampling
 from scottbench.train import Context, train
 
 FAST = {"lr": 1e-3, "w_min": 0.0, "w_max": 2.0}
@@ -39,31 +35,6 @@ def pipeline(tmp_path_factory):
 @pytest.fixture
 def teacher(pipeline):
     return open_pipeline(pipeline)
-
-
-class Items:
-    ids = [f"item-{i}" for i in range(20)]
-    prompts = [f"a {c} {n}" for c in ("red", "green", "blue", "dark") for n in ("apple", "dog", "house", "star", "moon")]
-    digest = "0" * 64
-
-    def images(self, indices):
-        return np.stack([np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8) for i in indices])
-
-
-class Registry:
-    """The part of the plug-in registry that `train` uses, over one pipeline folder."""
-
-    def __init__(self, pipeline):
-        preset = Preset("tiny", "", "tiny", "items", [], [], [1], train={"batch_size": 4})
-        nouns = {
-            ("preset", "tiny"): preset,
-            ("model", "tiny"): Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)),
-            ("dataset", "items"): Dataset("items", "", lambda split: Items()),
-        }
-        self.nouns = nouns | {("trainer", t.name): t for t in [*cd_trainers(), *scott_trainers()]}
-
-    def find(self, kind, name):
-        return SimpleNamespace(noun=self.nouns[kind, name])
 
 
 def batch(teacher, n=4, seed=0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import typing
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from scottbench.errors import UsageError
 from scottbench.names import did_you_mean, is_name
-from scottbench.presets import describe, fits
+from scottbench.presets import describe, fits, read_toml
 
 CONFIDENCE = ("A", "B", "C")
 EFFECTS = ("difference", "ratio")
@@ -101,10 +100,7 @@ class Claim:
 def read_claim(path: Path) -> Claim:
     """Parse and check one TOML file. Raises UsageError: unreadable, unknown or missing key, value of a wrong type."""
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"claim {path}: cannot be read ({error})") from None
+    table = read_toml(path, "claim")
     if not isinstance(table.get("compare"), list) or not table["compare"]:
         raise UsageError(f"claim {path}: needs at least one [[compare]]")
     claim = _record(Claim, {**table, "compare": [_comparison(entry, f"claim {path}") for entry in table["compare"]]}, f"claim {path}")

@@ -70,13 +70,18 @@ KEYS = {item.name: item for item in fields(Preset) if item.name != "folder"}
 TYPES = typing.get_type_hints(Preset)
 
 
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """A plug-in's TOML file as a table. Raises UsageError naming `what` it is to be."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{what} {path}: cannot be read ({error})") from None
+
+
 def read_preset(path: Path) -> Preset:
     """Parse and check one TOML file. Raises UsageError: unreadable, unknown or missing key, value of a wrong type."""
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"preset {path}: cannot be read ({error})") from None
+    table = read_toml(path, "preset")
     for key, value in table.items():
         if key not in KEYS:
             raise UsageError(f"preset {path}: unknown key '{key}'.{did_you_mean(key, KEYS)}")

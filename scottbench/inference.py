@@ -107,7 +107,7 @@ class Pair:
         """The verdict with names: "x@2 better", "inconclusive: about 2,900 images would decide"."""
         if self.verdict == "inconclusive":
             many = self.images_to_decide
-            return "inconclusive" if many is None else f"inconclusive: about {rounded(many)} images would decide"
+            return "inconclusive" if many is None else f"inconclusive: {rounded(many)} images would decide"
         return {"a better": f"{self.a.cell} better", "b better": f"{self.b.cell} better"}.get(self.verdict, self.verdict)
 
 

@@ -114,8 +114,8 @@ def images_to_decide(
 
 
 def rounded(images: int) -> str:
-    """ "2,900": two digits are all that such a number is worth; above ten million only that."""
+    """ "about 2,900": two digits are all that such a number is worth; above ten million only that."""
     if images > 10_000_000:
         return "more than 10,000,000"
     places = max(0, len(str(images)) - 2)
-    return f"{round(images, -places):,}"
+    return f"about {round(images, -places):,}"

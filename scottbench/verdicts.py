@@ -53,7 +53,7 @@ class Finding:
             f"{self.comparison.effect} {estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, N = {test.n:,}"
         )
         if self.verdict == OPEN and self.images_to_decide is not None:
-            words += f"; about {rounded(self.images_to_decide)} images would decide"
+            words += f"; {rounded(self.images_to_decide)} images would decide"
         return words
 
 
@@ -104,7 +104,7 @@ def _reason(verdict: str, findings: list[Finding], missing: list[str]) -> str:
     if verdict == OPEN:
         needed = [finding.images_to_decide for finding in findings if finding.verdict == OPEN]
         known = [images for images in needed if images is not None]
-        return f"about {rounded(max(known))} images would decide" if known else "the cells agree on every prompt"
+        return f"{rounded(max(known))} images would decide" if known else "the cells agree on every prompt"
     if verdict == HOLDS and any(finding.comparison.quoted is not None for finding in findings):
         return "the size that the paper quotes was not reached, or cannot be judged in this setting"
     return ""

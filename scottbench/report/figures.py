@@ -188,7 +188,9 @@ def _label_points(axes: Axes, points: list[tuple[tuple[float, float], str, str]]
 
     FigureCanvasAgg(axes.figure).draw()  # lays the axes out, so that places in pixels are known
     marks = [Bbox([[px - 5, py - 5], [px + 5, py + 5]]) for px, py in (axes.transData.transform(place) for place, _, _ in points)]
-    dots = [dot for line in axes.get_lines() for dot in _along(axes.transData.transform(line.get_xydata()))]
+    drawn = [line.get_xydata() for line in axes.get_lines()]
+    drawn += [segment for bars in axes.collections for segment in bars.get_segments() if len(segment)]
+    dots = [dot for corners in drawn for dot in _along(axes.transData.transform(corners))]
     inside = axes.get_window_extent()
     for place, text, colour in points:
         tried = []

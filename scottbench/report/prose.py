@@ -116,7 +116,14 @@ def environment_rows(record: Record) -> list[tuple[str, str]]:
         ("Source", commit),
     ]
     known = {"python", "platform", "cpu", "threads", "packages", "git", "device"}
-    return rows + [(key, number(value)) for key, value in environment.items() if key not in known]
+    return rows + [(key, _spelled(value)) for key, value in environment.items() if key not in known]
+
+
+def _spelled(value: object) -> str:
+    """A value of a record as text; a table of them as "name value, name value"."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_spelled(inner)}" for key, inner in value.items()) or "none"
+    return number(value)
 
 
 def references(record: Record) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Every registered metric of one cell from cached features, with its items and influences: `python tests/speed/one_cell.py`."""
+"""Every registered metric of one cell from cached features, with its 95 % interval: `python tests/speed/one_cell.py`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import warnings
 from common import arguments, features, machine
 from scottbench_metrics import register_metrics
 
+from scottbench.inference import uncertainty
 from scottbench.nouns import Cell
 
 TARGET = 60.0
-"""Seconds on two cores for 5,000 images, intervals included; what is timed here is all that intervals are made of."""
+"""Seconds on two cores for 5,000 images, intervals included."""
 
 
 def main() -> None:
@@ -31,12 +32,11 @@ def main() -> None:
         options, marks = metric.options(), [time.perf_counter()]
         value = metric.compute(cell, options)
         marks.append(time.perf_counter())
-        for function in (metric.items, metric.influence):
-            if function is not None:
-                function(cell, options)
+        found = uncertainty(metric, cell, options, value)
         marks.append(time.perf_counter())
         total += marks[-1] - marks[0]
-        print(f"{metric.name:<12} {value:12.6g}  value {marks[1] - marks[0]:6.2f} s, items and influence {marks[2] - marks[1]:6.2f} s")
+        times = f"value {marks[1] - marks[0]:6.2f} s, interval {marks[2] - marks[1]:6.2f} s"
+        print(f"{metric.name:<12} {value:12.6g} [{found.interval.low:.6g}, {found.interval.high:.6g}] ({found.method})  {times}")
     print(f"all: {total:.1f} s (target {TARGET:g} s: {'met' if total <= TARGET else 'MISSED'})")
 
 

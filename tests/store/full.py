@@ -47,18 +47,23 @@ def report(name: str, good: bool, text: str) -> bool:
 
 
 def kills(folder: Path, count: int, prompts: int) -> bool:
-    """Moments are uniform over the time that the run still needs, from its first file on."""
-    length = run(folder / "whole", "-n", str(prompts))
-    arguments, moments, done, ended = ["-n", str(prompts), "-o", str(folder / "killed")], random.Random(), 0, 0
+    """Each kill falls between the middle of the start-up and four times the share of the work that one of `count` attempts has: so the
+    kills spread over start-up, every phase of the work, scoring and the report, and a few hit nothing any more."""
+    whole = folder / "whole"
+    length = run(whole, "-n", str(prompts))
+    walls = [event["wall"] for event in read_events(whole) if event["event"] == "chunk"]
+    start = length - (read_json(whole / "manifest.json")["wall_seconds"] - walls[0])
+    arguments, moments, ended = ["-n", str(prompts), "-o", str(folder / "killed")], random.Random(), 0
     for _ in range(count):
         process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL)
-        time.sleep(moments.uniform(0.1, 1.0) * length)
+        time.sleep(moments.uniform(0.5 * start, start + 4 * (length - start) / count))
         process.send_signal(signal.SIGKILL)
-        done, ended = done + 1, ended + (process.wait() == 0)
+        ended += process.wait() == 0
     run(folder / "killed", "-n", str(prompts))
     events = [event for event in read_events(folder / "killed") if event["event"] == "chunk"]
     chunks = {(event["part"], event["first"]) for event in events}
-    text = f"{done} kills ({ended} after the end), {len(events)} chunks stored for {len(chunks)} wanted, same bytes: "
+    attempts = len({event["attempt"] for event in events})
+    text = f"{count} kills ({ended} after the end), {len(events)} chunks stored by {attempts} attempts for {len(chunks)} wanted, same bytes: "
     equal = same(folder / "whole", folder / "killed")
     return report("kills", equal and len(events) == len(chunks), text + ("yes" if equal else "NO"))
 

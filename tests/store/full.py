@@ -63,7 +63,8 @@ def kills(folder: Path, count: int, prompts: int) -> bool:
     events = [event for event in read_events(folder / "killed") if event["event"] == "chunk"]
     chunks = {(event["part"], event["first"]) for event in events}
     attempts = len({event["attempt"] for event in events})
-    text = f"{count} kills ({ended} after the end), {len(events)} chunks stored by {attempts} attempts for {len(chunks)} wanted, same bytes: "
+    stored = f"{len(events)} chunks stored by {attempts} attempts for {len(chunks)} wanted"
+    text = f"{count} kills ({ended} after the end), {stored}, same bytes: "
     equal = same(folder / "whole", folder / "killed")
     return report("kills", equal and len(events) == len(chunks), text + ("yes" if equal else "NO"))
 

@@ -192,7 +192,7 @@ def open_pipeline(
     from transformers import CLIPTextModel, CLIPTokenizer
 
     folder = Path(folder)
-    verify_folder(folder, f"model {folder.name}")
+    verify_folder(folder, f"the model at {folder}")
     pickled = pickled_weights(folder)
     if pickled and not allow_unsafe:
         raise UsageError(

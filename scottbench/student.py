@@ -16,6 +16,8 @@ from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.model import weights_digest
 from scottbench.sharding import gathered
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
 
 def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
     """student.json of a student folder, checked for presence and form. train: the line that would make it, but for --out."""
@@ -44,6 +46,8 @@ def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
             f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, "
             f"but this preset's model has {teacher_digest[:12]}. Train again: scottbench train {trainer}"
         )
+    if absent := [name for name in ("config.json", WEIGHTS) if not (folder / "unet" / name).is_file()]:
+        raise MissingAsset(f"{folder}: {' and '.join(f'unet/{name}' for name in absent)} missing. Restore the folder or train again.")
     digest = weights_digest(folder / "unet")
     if digest != facts["weights_digest"]:
         raise DamagedAsset(

@@ -13,7 +13,7 @@ from scottbench_cd.trainer import TARGETS, ConsistencyDistillation, add_lora
 
 from scottbench.diffusion import to_x0_eps
 from scottbench.distillation import adapters_off, guided_teacher
-from scottbench.errors import DamagedAsset, UsageError
+from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.model import open_pipeline
 from scottbench.plan import RunRequest, make_plan
 from scottbench.resolve import check_guidance
@@ -186,6 +186,21 @@ def test_a_student_of_another_model_is_refused(plugins, files, tmp_path):
     (out / "student.json").write_text(json.dumps(facts | {"teacher_digest": "f" * 64}))
     with pytest.raises(DamagedAsset, match="was distilled from a teacher with digest ffffffffffff.*Train again"):
         make_plan(plugins, RunRequest("tiny", methods=["cd"], students={"cd": str(out)}))
+
+
+def test_a_student_without_its_weights_or_with_others_is_refused(plugins, files, tmp_path):
+    out = train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST)
+    request = RunRequest("tiny", methods=["cd"], students={"cd": str(out)})
+    weights = out / "unet" / "diffusion_pytorch_model.safetensors"
+    data = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(MissingAsset, match="unet/diffusion_pytorch_model.safetensors missing. Restore the folder or train again"):
+        make_plan(plugins, request)
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DamagedAsset, match="weights have digest .*, student.json says"):
+        make_plan(plugins, request)
+    weights.write_bytes(data)
+    make_plan(plugins, request)
 
 
 def test_a_number_of_steps_that_it_was_not_made_for_is_told(plugins, files, tmp_path):

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dsygst
 
 from scottbench.errors import ScottbenchWarning
@@ -63,8 +64,8 @@ class GaussianFit:
     """(n, d), as given; must not change afterwards."""
     mean: np.ndarray
     """(d,) float64."""
-    covariance: np.ndarray
-    """(d, d) float64."""
+    lower: np.ndarray
+    """(d, d) float64, lower triangle of the covariance; zeros above."""
 
     @classmethod
     def of(cls, features: np.ndarray, what: str = "reference") -> GaussianFit:
@@ -72,9 +73,8 @@ class GaussianFit:
         features = feature_matrix(features, what)
         mean = features.mean(axis=0, dtype=np.float64)
         rows = features - mean
-        covariance = rows.T @ rows
-        covariance /= len(features) - 1
-        return cls(features, mean, covariance)
+        # half of a matrix product, in the library of the factorisations below: a second one's idle threads would slow them down
+        return cls(features, mean, dsyrk(1 / (len(rows) - 1), rows.T, lower=1))
 
     @property
     def n(self) -> int:
@@ -86,16 +86,21 @@ class GaussianFit:
 
     @property
     def trace(self) -> float:
-        return float(self.covariance.trace())
+        return float(self.lower.trace())
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """(d, d) float64."""
+        return self.lower + np.tril(self.lower, -1).T
 
     @cached_property
     def root(self) -> tuple[np.ndarray, np.ndarray, str]:
         """(F (d, r), rest (d, d - r), route) with S = F F' + rest rest': Cholesky, r = d; or, where S is not positive definite (dead
         channels), the spectral root, whose columns of zero length but for rounding go to `rest`."""
         try:
-            return linalg.cholesky(self.covariance, lower=True, check_finite=False), np.empty((self.d, 0)), "cholesky"
+            return linalg.cholesky(self.lower, lower=True, check_finite=False), np.empty((self.d, 0)), "cholesky"
         except linalg.LinAlgError:
-            values, vectors = linalg.eigh(self.covariance, check_finite=False)
+            values, vectors = linalg.eigh(self.lower, lower=True, check_finite=False)
             columns, null = vectors * np.sqrt(values.clip(min=0)), values <= self.d * EPS * values.max()
             return columns[:, ~null], columns[:, null], "eigh"
 
@@ -168,8 +173,7 @@ def symmetric_product(real: GaussianFit, generated: GaussianFit) -> np.ndarray:
     factor, _, route = real.root
     if route != "cholesky":
         return factor.T @ generated.covariance @ factor
-    # LAPACK works on columns: the transposed view of a symmetric matrix needs no copy
-    product, info = dsygst(generated.covariance.T, factor, itype=2, lower=1)
+    product, info = dsygst(generated.lower, factor, itype=2, lower=1)
     assert info == 0, f"dsygst: argument {-info}"
     return product
 
@@ -194,7 +198,9 @@ def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
     values = linalg.eigvalsh(symmetric_product(real, generated), lower=True, overwrite_a=True, check_finite=False)
     delta = 4 * EPS * max(values.max(), 0.0)
     clipped = values.clip(min=0)
-    left_out = np.einsum("dr,de,er->r", rest, generated.covariance, rest, optimize=True).clip(min=0)
+    left_out = np.zeros(0)
+    if rest.shape[1]:
+        left_out = np.einsum("dr,de,er->r", rest, generated.covariance, rest, optimize=True).clip(min=0)
     error = 2 * float((np.sqrt(clipped + delta) - np.sqrt(clipped)).sum() + np.sqrt(left_out).sum())
     mass = float(np.abs(values).sum())
     return _Spectrum(

@@ -57,13 +57,19 @@ class _Shortlist:
         every = np.concatenate([point, np.repeat(touched, self.width)])
         other = np.concatenate([other, self.other[touched].ravel()])
         lower = np.concatenate([lower, self.lower[touched].ravel()])
-        order = np.lexsort((lower, every))
+        order = np.argsort((every << 32) + _rank_of(lower))
         every = every[order]
         starts = np.searchsorted(every, touched)
         rank = np.arange(len(every)) - np.repeat(starts, np.diff(np.append(starts, len(every))))
         keep = rank < self.width
         place = every[keep], rank[keep]
         self.lower[place], self.other[place] = lower[order[keep]], other[order[keep]]
+
+
+def _rank_of(values: np.ndarray) -> np.ndarray:
+    """float32 -> int64 in 0..2^32 - 1 of the same order: the bits, with those of negative numbers turned round."""
+    bits = values.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -bits, bits + (1 << 31))
 
 
 def _offer_block(distances: Distances, rows: np.ndarray, shortlist: _Shortlist) -> None:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 import numpy as np
 
 
-def arguments(description: str, n: int, d: int = 2048) -> argparse.Namespace:
+def arguments(description: str, n: int, d: int = 2048, memory: int = 0) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-n", type=int, default=n, help=f"images of each side (default {n})")
     parser.add_argument("-d", type=int, default=d, help=f"dimensions (default {d})")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; the fastest counts (default 3)")
-    parser.add_argument("--only", choices=["ours"], help="run ours alone and print the peak memory of this process")
+    if memory:
+        parser.add_argument("--memory", type=int, default=memory, help=f"images of each side where memory is measured (default {memory})")
+        parser.add_argument("--only", choices=["ours"], help="run ours alone and print what memory it takes")
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
 """The full calibration: what 95 % intervals and paired tests do on normal, heavy-tailed and real features, as a Markdown table.
 
-    python tests/calibration/calibrate.py --out tests/calibration/README.md     the published table; an hour or more on two cores
+    python tests/calibration/calibrate.py --out tests/calibration/README.md     the published table; most of an hour on two cores
     python tests/calibration/calibrate.py --draws 40 --n 200 --pool 500         a look, in minutes
     python tests/calibration/calibrate.py --run runs/...                        real features of a run's two methods as well
 
@@ -9,8 +9,12 @@ Targets: coverage 0.93 to 0.99, width at most 1.5, size at most 0.05 (each withi
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when NumPy is loaded: these matrices are small, the cores work on populations side by side
 import argparse
 import json
+import multiprocessing
 import sys
 import warnings
 from pathlib import Path
@@ -36,10 +40,33 @@ def of_run(folder: Path) -> Population:
     return pool(f"features of {' and '.join(cells)}", stored("reference"), stored("text"), *(stored(cell) for cell in cells))
 
 
-def add(lines: list[str], row: str) -> None:
-    """A row of a table, shown at once."""
-    lines.append(f"| {row} |")
-    sys.stderr.write(lines[-1] + "\n")
+def rows_of(population: Population, names: list[str], n: int, draws: int) -> list[str]:
+    """Rows of the first table."""
+    warnings.simplefilter("ignore", ScottbenchWarning)  # a rank-limited distance is what some rows are about
+    return [
+        f"| {row.population} | {row.metric} | {row.method} | {row.coverage:.3f} | {row.width:.2f} | {row.size:.3f} |"
+        for row in calibrate(population, names, n, draws)
+    ]
+
+
+def power_of(population: Population, names: list[str], n: int, draws: int) -> list[str]:
+    """Rows of the second table."""
+    warnings.simplefilter("ignore", ScottbenchWarning)
+    return [
+        f"| {population.name} | {name} | " + " | ".join(f"{found:.2f} ({gap:+.3g})" for _, gap, found in curve) + " |"
+        for name, curve in power_curve(population, names, n, SHARES, draws).items()
+    ]
+
+
+TASKS: list[tuple] = []
+"""(function, arguments): processes that are forked find here what cannot be sent to them."""
+
+
+def run_task(number: int) -> list[str]:
+    function, *arguments = TASKS[number]
+    found = function(*arguments)
+    sys.stderr.write("\n".join(found) + "\n")
+    return found
 
 
 def main() -> int:
@@ -49,9 +76,9 @@ def main() -> int:
     parser.add_argument("--pool", type=int, default=5000, help="images of the pocket pool")
     parser.add_argument("--metrics", default=",".join(NAMES))
     parser.add_argument("--run", type=Path, help="a run folder whose features are drawn from too")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--out", type=Path, help="Markdown file; default: stdout")
     asked = parser.parse_args()
-    warnings.simplefilter("ignore", ScottbenchWarning)  # a rank-limited distance is what some rows are about
     parts = features(asked.pool)
     populations = [normal(32), normal(64), normal(32, tails=5)]
     populations += [pool("pocket features", *reduced(parts, 64)), pool("pocket features", *parts)]
@@ -71,15 +98,14 @@ def main() -> int:
         "| features | metric | interval from | coverage (0.93 to 0.99) | width (≤ 1.5) | size (≤ 0.05) |",
         "|---|---|---|---|---|---|",
     ]
-    for population in populations:
-        for row in calibrate(population, names, asked.n, asked.draws):
-            add(lines, f"{row.population} | {row.metric} | {row.method} | {row.coverage:.3f} | {row.width:.2f} | {row.size:.3f}")
+    TASKS.extend((rows_of, population, names, asked.n, asked.draws) for population in populations)
+    TASKS.extend((power_of, populations[i], names, asked.n, max(20, asked.draws // 4)) for i in (0, 3))
+    with multiprocessing.get_context("fork").Pool(asked.workers) as workers:
+        tables = workers.map(run_task, range(len(TASKS)), chunksize=1)
+    lines += [row for table in tables[: len(populations)] for row in table]
     lines += ["", "Power of the paired test at 5 % against the share of prompts that differ; in brackets the mean difference:", ""]
     lines += [f"| features | metric | {' | '.join(f'{share:g}' for share in SHARES)} |", "|---|---|" + "---|" * len(SHARES)]
-    for population in (populations[0], populations[3]):
-        for name in names:
-            curve = power_curve(population, name, asked.n, SHARES, max(20, asked.draws // 4))
-            add(lines, f"{population.name} | {name} | " + " | ".join(f"{found:.2f} ({gap:+.3g})" for _, gap, found in curve))
+    lines += [row for table in tables[len(populations) :] for row in table]
     text = "\n".join([*lines, ""])
     if asked.out is None:
         sys.stdout.write(text)

@@ -151,17 +151,18 @@ def _summary(population: Population, name: str, n: int, rows: list[tuple]) -> Ca
 
 
 def power_curve(
-    population: Population, name: str, n: int, shares: Sequence[float], draws: int, seed: int = 1
-) -> list[tuple[float, float, float]]:
-    """(share, mean difference, share of draws found different at 5 %) of two mixtures that differ more and more."""
+    population: Population, names: Sequence[str], n: int, shares: Sequence[float], draws: int, seed: int = 1
+) -> dict[str, list[tuple[float, float, float]]]:
+    """Metric -> [(share, mean difference, share of draws found different at 5 %)] of two mixtures that differ more and more."""
     rng = np.random.default_rng(seed)
-    curve = []
+    curves: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     for share in shares:
-        differences, found = [], 0
+        tests: dict[str, list[PairedDifference]] = {name: [] for name in names}
         for _ in range(draws):
             a, b = population.draw(n, rng).mixed(share, rng).cells()
-            test = paired(name, a, b)
-            found += test.p <= 0.05
-            differences.append(test.difference)
-        curve.append((share, float(np.mean(differences)), found / draws))
-    return curve
+            for name in names:
+                tests[name].append(paired(name, a, b))
+        for name, found in tests.items():
+            difference = float(np.mean([test.difference for test in found]))
+            curves[name].append((share, difference, float(np.mean([test.p <= 0.05 for test in found]))))
+    return curves

@@ -57,6 +57,6 @@ def test_the_percentile_bootstrap_would_miss_the_frechet_distance():
 
 
 def test_power_grows_with_the_difference():
-    (_, none, at_none), (_, some, at_some) = power_curve(normal(16), "fid", 6 * N, (0.0, 0.5), 20)
+    (_, none, at_none), (_, some, at_some) = power_curve(normal(16), ["fid"], 6 * N, (0.0, 0.5), 20)["fid"]
     assert at_none <= 0.25 and at_some >= 0.75
     assert abs(none) < abs(some)

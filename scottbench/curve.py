@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scottbench import resolve
+from scottbench import inputs, resolve
 from scottbench.errors import UsageError
 from scottbench.features import open_extractor
 from scottbench.latents import Data
@@ -49,7 +49,7 @@ class Curve:
         self.label, registered, _ = self.metrics[0]
         self.higher_is_better = registered.noun.higher_is_better
         self.roles = resolve.roles(preset, self.metrics)
-        sources = {role: resolve.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
+        sources = {role: inputs.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
         self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
         images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
         self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})

@@ -182,7 +182,8 @@ class Cell:
     text: dict[str, np.ndarray]
     """extractor role -> (n, d) float32 of the prompts, where the extractor has a text tower."""
     memo: dict = field(default_factory=dict)
-    """Shared by the metrics of one cell, so that precision and recall search neighbours once."""
+    """Shared by the metrics of one cell, so that precision and recall search neighbours once. Where a metric gets several cells, the first
+    one's is shared by all metrics that get the same ones."""
     real_memo: dict = field(default_factory=dict)
     """Shared by all cells that have the same `real`, so that the reference is factored and searched once per run. Only what
     depends on `real` alone may go in."""

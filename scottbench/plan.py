@@ -110,6 +110,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     methods = resolve.find_methods(plugins, preset, request)
     inputs.check_students(plugins, request, [noun for _, noun, _, _ in methods])
     metrics = resolve.find_metrics(plugins, preset, request)
+    resolve.check_seeds(metrics, request.seeds)
     roles = resolve.roles(preset, metrics)
     device = resolve.device(request.device, preset)
     flush_denormals()
@@ -118,7 +119,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         planned = _verify_students(methods, folders, model.digest)
     n = inputs.count(items, request.limit, preset.dataset)
     cells = make_cells(planned, request.steps or preset.steps, request.seeds, model.schedule)
-    metrics = _fingerprints(metrics, roles, sources, n, items.digest)
+    metrics = _fingerprints(metrics, roles, sources, n, items.digest, len(set(request.seeds)))
     micro_batch = resolve.micro_batch(device, model.latent_shape)
     record = {
         "schema": PLAN_SCHEMA,
@@ -182,8 +183,11 @@ def _source_record(source: Source) -> dict:
     }  # fmt: skip
 
 
-def _fingerprints(metrics: list, roles: dict[str, str], sources: dict[str, Source], n: int, items_digest: str) -> list[PlannedMetric]:
-    """Each metric with its fingerprint: name, version, options, extractor (model, weights, resize rule, prefix), N, reference set."""
+def _fingerprints(
+    metrics: list, roles: dict[str, str], sources: dict[str, Source], n: int, items_digest: str, seeds: int
+) -> list[PlannedMetric]:
+    """Each metric with its fingerprint: name, version, options, extractor (model, weights, resize rule, prefix), N, reference set; of a
+    metric over several seeds also their number."""
     reference = reference_digest(items_digest, n)
     planned = []
     for label, registered, options in metrics:
@@ -191,6 +195,7 @@ def _fingerprints(metrics: list, roles: dict[str, str], sources: dict[str, Sourc
         chosen = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(options).items()))
         parts = [f"{registered.noun.name}({chosen})", f"{registered.distribution} {registered.version}"]
         parts += [*([] if source is None else source.papers), f"n={n}", f"ref={n}:{reference[:8]}"]
+        parts += [f"seeds={seeds}"] if registered.noun.scope == "seeds" else []
         planned.append(PlannedMetric(label, registered.noun, options, "; ".join(parts)))
     return planned
 

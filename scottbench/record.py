@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scottbench.cells import by_seeds, over_seeds_id
 from scottbench.environment import arithmetic, peak_memory
 from scottbench.events import read_events, spent
 from scottbench.plan import Plan, PlannedCell, PlannedMetric, reference_digest
@@ -38,6 +39,7 @@ def start(plan: Plan, work: Work, environments: list[dict]) -> dict:
         "peak_memory_bytes": None,
         "environment": environments[-1]["environment"],
         "cells": [cell_record(cell, plan.n) for cell in plan.cells],
+        "over_seeds": [over_seeds_record(cells, plan.n) for cells in by_seeds(plan.cells)] if is_over_seeds(plan) else [],
         "metrics": [metric_record(metric, plan) for metric in plan.metrics],
         "samples": {"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         "model_card": plan.model_card,
@@ -70,12 +72,26 @@ def cell_record(cell: PlannedCell, n: int) -> dict:
     }  # fmt: skip
 
 
+def is_over_seeds(plan: Plan) -> bool:
+    """Whether some metric of the plan is of several seeds together."""
+    return any(metric.noun.scope == "seeds" for metric in plan.metrics)
+
+
+def over_seeds_record(cells: list[PlannedCell], n: int) -> dict:
+    """What the metrics over several seeds are of: a method at a number of steps, with its cells."""
+    return {
+        "id": over_seeds_id(cells), "method": cells[0].method.label, "steps": cells[0].steps, "seeds": [cell.seed for cell in cells],
+        "cells": [cell.id for cell in cells], "nfe": None, "n": n, "failures": {}, "no_interval": {},
+    }  # fmt: skip
+
+
 def metric_record(metric: PlannedMetric, plan: Plan) -> dict:
     noun, (name, _, chosen) = metric.noun, metric.label.partition("@")
     title = noun.label if noun.label else name
     return {
         "name": metric.label, "label": f"{title} ({chosen})" if chosen else title, "unit": noun.unit, "summary": noun.summary,
-        "paper": noun.paper, "higher_is_better": noun.higher_is_better, "digits": noun.digits, "fingerprint": metric.fingerprint,
+        "paper": noun.paper, "higher_is_better": noun.higher_is_better, "digits": noun.digits, "scope": noun.scope,
+        "fingerprint": metric.fingerprint,
         "extractor_label": plan.sources[plan.roles[noun.features]].label if noun.features else "",
     }  # fmt: skip
 
@@ -106,10 +122,11 @@ def finish_cell(state: dict, work: Work, cell: PlannedCell, reason: str | None) 
 
 
 def failures(state: dict) -> list[str]:
-    """One line for each cell and metric of the manifest that failed."""
+    """One line for each cell of the manifest that failed, and for each metric of a cell, or of several seeds, that did."""
     lines = []
     for entry in state["cells"]:
         if entry["error"] is not None:
             lines.append(f"{entry['id']}: {entry['error']}")
+    for entry in (*state["cells"], *state["over_seeds"]):
         lines += [f"{entry['id']} {metric}: {reason}" for metric, reason in entry["failures"].items()]
     return lines

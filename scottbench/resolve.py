@@ -91,13 +91,19 @@ def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[
     for text in preset.metrics if request.metrics is None else request.metrics:
         name, inline = parse_inline(text)
         registered = plugins.find("metric", name)
-        if registered.noun.scope == "seeds":
-            raise UsageError(f"metric '{name}' compares several seeds of a method, and this run has one seed. Leave it out of --metrics.")
         label = _label(name, inline)
         found[label] = (label, registered, make_options(registered.noun.options, inline, f"metric '{name}'"))
     if not found:
         raise UsageError("no metrics to compute. Name some with --metrics; see: scottbench list metrics")
     return list(found.values())
+
+
+def check_seeds(metrics: list[tuple[str, Any, Any]], seeds: list[int]) -> None:
+    """Raises UsageError for a metric over several seeds in a run of one."""
+    for label, registered, _ in metrics:
+        if registered.noun.scope == "seeds" and len(set(seeds)) < 2:
+            raise UsageError(f"metric '{label}' compares several seeds of a method, and this run has one, {seeds[0]}. "
+                             f"Run with --seeds {seeds[0]},{seeds[0] + 1}, or leave it out of --metrics.")
 
 
 def roles(preset: Preset, metrics: list[tuple[str, Any, Any]]) -> dict[str, str]:

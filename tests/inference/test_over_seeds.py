@@ -14,6 +14,7 @@ import tiny_plugin
 from page import Page
 from scottbench_metrics import register_metrics
 
+from scottbench.claims import read_claim
 from scottbench.cli import invoke
 from scottbench.cli.results import print_results, read_results
 from scottbench.errors import Mismatch, ScottbenchError, UsageError
@@ -25,6 +26,7 @@ from scottbench.plan import RunRequest, make_plan
 from scottbench.run import execute
 from scottbench.schemas import violations
 from scottbench.store import RunFolder, spans
+from scottbench.verdicts import judge
 
 CHUNK, SEEDS = 5, [0, 3, 1]
 TABLES = ("results.parquet", "items.parquet", "pairs.parquet", "claims.json")
@@ -32,10 +34,11 @@ quiet = lambda event: None  # noqa: E731
 
 
 def brightness(cells, options):
-    """Mean difference of the first two seeds' grey levels; reads images in an order of its own, and has no influence."""
+    """Mean difference of the first two seeds' grey levels, the first items counting most; reads images in an order of its own, and has no
+    influence."""
     order = list(range(cells[0].n))[::-1]
     a, b = (cell.images(order).astype(float).mean(axis=(1, 2, 3)) for cell in cells[:2])
-    return float((a - b).mean())
+    return float(np.average(a - b, weights=1 + np.arange(len(order))))
 
 
 OVER_SEEDS = [metric for metric in register_metrics() if metric.name in ("diversity", "ms_ssim")]
@@ -93,7 +96,8 @@ def test_a_value_is_that_of_the_stored_features_and_images_of_all_seeds(run, met
     images = pictures(run[1], method)
     assert value(run[1], method, "ms_ssim")["value"] == pytest.approx(ms_ssim_diversity(images).value, rel=1e-6)
     means = images.astype(float).mean(axis=(2, 3, 4))
-    assert value(run[1], method, "brightness")["value"] == pytest.approx((means[0] - means[1]).mean(), rel=1e-9)
+    wanted = np.average(means[0] - means[1], weights=np.arange(12, 0, -1))
+    assert value(run[1], method, "brightness")["value"] == pytest.approx(wanted, rel=1e-9)
 
 
 def test_one_row_per_method_and_steps_names_its_seeds_and_has_no_seed_of_its_own(run):
@@ -148,6 +152,28 @@ def test_another_number_of_seeds_is_never_compared_and_other_seeds_are(run):
     others = replace(one, seeds=(1, 4, 5))
     assert on_shared_seeds([one], [others]) == (one, others)
     assert [pair.test.difference for pair in run_pairs([one, replace(others, method="hop")])] == [0.0]
+
+
+CLAIM = """
+name = "x"
+paper = "A paper, arXiv 1234.56789"
+version = "v1"
+locator = "abstract"
+statement = "one is more diverse"
+[[compare]]
+metric = "diversity"
+better = { method = "hop", steps = 2 }
+worse = { method = "ode", steps = 2 }
+"""
+
+
+def test_a_claim_about_them_is_judged_by_their_pair(run, tmp_path):
+    (tmp_path / "claim.toml").write_text(CLAIM)
+    (found,) = judge([read_claim(tmp_path / "claim.toml")], read_evidence(run[1]))
+    pair = pl.read_parquet(run[1] / "pairs.parquet").filter(metric="diversity").to_dicts()[0]  # ode - hop
+    open_ = pair["ci_low"] <= 0 <= pair["ci_high"]
+    assert found["verdict"] == ("inconclusive" if open_ else "direction holds" if pair["ci_high"] < 0 else "contradicted")
+    assert "Diversity (tiny features) of hop@2 against ode@2" in found["evidence"][0]["text"]
 
 
 # --- refusals and failures --------------------------------------------------------------------------------------------
@@ -283,12 +309,19 @@ def test_the_terminal_shows_them_below_the_cells(run, capsys):
     print_results(read_results(run[1]))
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("over seeds 0,3,1 together: N = 12 prompts")
+    assert [line.split()[:3] for line in lines[2:start]] == [[method, "2", str(seed)] for method in ("ode", "hop") for seed in SEEDS]
     assert "Diversity, tiny features ↑" in lines[start + 1] and "seed" not in lines[start + 1].split()
     assert [line.split()[:3] for line in lines[start + 2 : start + 4]] == [["ode", "2", "4"], ["hop", "2", "2"]]
     assert sum(line.startswith("ode@2 - hop@2") for line in lines) == 4
 
 
-@pytest.mark.parametrize("damage", [7, ["x"], [{"method": "ode"}], [{"id": "a", "method": [], "steps": 2, "seeds": [0], "cells": [], "n": 2}]])
+WHOLE = {"id": "a", "method": "ode", "steps": 2, "seeds": [0, 1], "cells": [], "n": 2}
+
+
+CHANGES = [{"method": []}, {"seeds": ["x"]}, {"n": "x"}]
+
+
+@pytest.mark.parametrize("damage", [7, ["x"], [{"method": "ode"}], *([{**WHOLE, **change}] for change in CHANGES)])
 def test_damaged_records_of_them_are_refused_in_one_line(run, tmp_path, damage):
     shutil.copytree(run[1], tmp_path / "run", ignore=shutil.ignore_patterns("images", "features"))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

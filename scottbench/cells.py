@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
         allowed = step_counts.allowed_steps(method.noun, method.options, schedule)
         raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
     return times
+
+
+def by_seeds(cells: list[PlannedCell]) -> list[list[PlannedCell]]:
+    """The cells of each method and number of steps: one per seed, in plan order."""
+    return [list(group) for _, group in itertools.groupby(cells, key=lambda cell: (cell.method.label, cell.steps))]
+
+
+def over_seeds_id(cells: list[PlannedCell]) -> str:
+    """What records call several seeds of a method at a number of steps."""
+    return f"{cells[0].id.rpartition('__')[0]}__seeds"
 
 
 def cell_record(cell: PlannedCell) -> dict:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scottbench import resolve
+from scottbench import inputs, resolve
 from scottbench.errors import UsageError
 from scottbench.features import open_extractor
 from scottbench.latents import Data
@@ -46,10 +46,14 @@ class Curve:
         self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
         named = preset.train.get("metrics", preset.metrics[:1])
         self.metrics = resolve.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
+        over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
+        if over_seeds:
+            raise UsageError(f"metric '{over_seeds[0]}' compares several seeds of a method; a training is watched at one. Leave out "
+                             f"--evaluate-every, or name other metrics under [train] of preset '{preset.name}'.")
         self.label, registered, _ = self.metrics[0]
         self.higher_is_better = registered.noun.higher_is_better
         self.roles = resolve.roles(preset, self.metrics)
-        sources = {role: resolve.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
+        sources = {role: inputs.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
         self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
         images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
         self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})
@@ -76,7 +80,7 @@ class Curve:
         images = self.sample(self.opened[which], facts)
         self.model.evaluations = counted
         features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
-        cell = Cell(len(self.index), features, self.real, self.text)
+        cell = Cell(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
         return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
 
     @torch.inference_mode()

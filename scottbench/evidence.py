@@ -22,7 +22,7 @@ _STEPS = re.compile(r"(?P<method>.+)[:@](?P<steps>\d+)")
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One metric of one cell, or of several seeds of it averaged."""
+    """One metric of one cell, or of several seeds of it: averaged, or measured together by a metric of scope "seeds"."""
 
     method: str
     """Label of the method."""
@@ -44,7 +44,7 @@ class Measured:
     digits: int = 3
     """Decimals in tables."""
     id: str = ""
-    """Of its (first) cell: a folder name of the run."""
+    """Of its (first) cell, a folder name of the run; of several seeds measured together what the manifest calls them."""
     title: str = ""
     """The metric with its extractor, "FID (pocket features)"."""
     preset: str = ""
@@ -82,7 +82,7 @@ def read_evidence(folder: Path) -> list[Measured]:
         raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
     if NEEDED - set(items.columns):
         raise UsageError(f"{path} lacks column '{min(NEEDED - set(items.columns))}': another version wrote it. Make the run again.")
-    cells = {(cell.method, cell.steps, cell.facts["seed"]): cell for cell in record.cells}
+    cells = {(cell.method, cell.steps, cell.facts["seed"]): cell for cell in (*record.cells, *record.over_seeds)}
     metrics = {metric.name: metric for metric in record.metrics}
     found = []
     for (method, steps, seed, name), rows in items.group_by(["method", "steps", "seed", "metric"], maintain_order=True):
@@ -94,9 +94,10 @@ def read_evidence(folder: Path) -> list[Measured]:
         if rows.height != n:
             raise UsageError(f"{path} has {rows.height} items of {name} of {cell.facts['id']}, not {n}: it is damaged. Make the run again.")
         found.append(Measured(
-            method, steps, (seed,), name, metrics[name].higher_is_better, n, fingerprint, cell.values[name], rows["influence"].to_numpy(),
-            degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits, str(cell.facts["id"]),
-            metrics[name].title, str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")), cell.facts.get("student")))
+            method, steps, cell.seeds, name, metrics[name].higher_is_better, n, fingerprint, cell.values[name],
+            rows["influence"].to_numpy(), degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits,
+            str(cell.facts["id"]), metrics[name].title, str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")),
+            cell.facts.get("student")))
     return found
 
 
@@ -117,10 +118,12 @@ def average(measured: Sequence[Measured]) -> Measured:
 
 
 def on_shared_seeds(a: Sequence[Measured], b: Sequence[Measured]) -> tuple[Measured, Measured]:
-    """Two cells of one metric, each averaged over the seeds that both have; over its own seeds where they share none."""
+    """Two cells of one metric, each averaged over the seeds that both have; over its own seeds where they share none, or where seeds
+    were measured together and cannot be taken apart."""
     shared = {seed for one in a for seed in one.seeds} & {seed for one in b for seed in one.seeds}
-    if shared:
-        a, b = ([one for one in side if set(one.seeds) <= shared] for side in (a, b))
+    kept = [[one for one in side if set(one.seeds) <= shared] for side in (a, b)]
+    if all(kept):
+        a, b = kept
     return average(a), average(b)
 
 

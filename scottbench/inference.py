@@ -34,32 +34,38 @@ class Uncertainty:
     """(n,) float64 values per item whose mean is the value, where the metric has them."""
 
 
-def uncertainty(metric: Metric, cell: Cell, options: Any, value: float) -> Uncertainty:
-    """Interval and influences of a finite value. Raises NoInterval, or whatever a plug-in's function raises."""
+def uncertainty(metric: Metric, given: Cell | list[Cell], options: Any, value: float) -> Uncertainty:
+    """Interval and influences of a finite value. given: what the metric's functions get, by its scope.
+
+    Raises NoInterval, or whatever a plug-in's function raises.
+    """
     import numpy as np
 
-    if cell.n < 2:
+    n = given[0].n if isinstance(given, list) else given.n
+    if n < 2:
         raise NoInterval("one image has no spread; an interval needs at least two")
-    items = None if metric.items is None else np.asarray(metric.items(cell, options), dtype=np.float64)
+    items = None if metric.items is None else np.asarray(metric.items(given, options), dtype=np.float64)
     influence = None
     if metric.influence is not None:
         with contextlib.suppress(ScottbenchError):  # the metric has none here: a rank-limited Frechet distance, say
-            method, influence = "influence", by_prompt(metric.influence(cell, options))
+            method, influence = "influence", by_prompt(metric.influence(given, options))
     if influence is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScottbenchWarning)  # half as many images may be too few for comfort: the whole is judged
-            method, (influence, _) = "half-sampling", half_sampling(lambda i, kept: metric.compute(half(cell, i, kept), options), cell.n)
-    if influence.shape != (cell.n,):
-        raise NoInterval(f"metric '{metric.name}' gives influences of shape {influence.shape} for {cell.n} images")
-    found = interval(value, influence, degrees_of_freedom(method, cell.n), metric.bounds)
+            method, (influence, _) = "half-sampling", half_sampling(lambda i, kept: metric.compute(half(given, i, kept), options), n)
+    if influence.shape != (n,):
+        raise NoInterval(f"metric '{metric.name}' gives influences of shape {influence.shape} for {n} prompts")
+    found = interval(value, influence, degrees_of_freedom(method, n), metric.bounds)
     return Uncertainty(found, method, influence, items)
 
 
-def half(cell: Cell, number: int, kept: np.ndarray) -> Cell:
-    """The cell of some of its prompts, with the reference images of the same prompts. kept: (k,) indices, of half `number`.
+def half(cell: Cell | list[Cell], number: int, kept: np.ndarray) -> Cell | list[Cell]:
+    """The cell (or the seeds) of some of its prompts, with the reference images of the same prompts. kept: (k,) indices, of half `number`.
 
     The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too.
     """
+    if isinstance(cell, list):
+        return [half(one, number, kept) for one in cell]
     if any(len(rows) != cell.n for rows in cell.real.values()):
         raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
     cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("features", "real", "text")}
@@ -68,10 +74,10 @@ def half(cell: Cell, number: int, kept: np.ndarray) -> Cell:
     return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, real_memo=real_memo, images=images)
 
 
-def interval_or_reason(metric: Metric, cell: Cell, options: Any, value: float) -> Uncertainty | str:
+def interval_or_reason(metric: Metric, given: Cell | list[Cell], options: Any, value: float) -> Uncertainty | str:
     """`uncertainty`, or in one line why there is none: a value must not be lost for want of its interval."""
     try:
-        return uncertainty(metric, cell, options, value)
+        return uncertainty(metric, given, options, value)
     except ScottbenchError as error:
         return one_line(error)
     except Exception as error:  # a plug-in may raise anything
@@ -153,15 +159,17 @@ def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
 
 
 def items_frame(measured: Sequence[tuple[Measured, np.ndarray | None]]) -> Any:
-    """items.parquet: one row per cell, metric and prompt. `value` is empty where the metric is no mean over items."""
+    """items.parquet: one row per cell, metric and prompt. `value` is empty where the metric is no mean over items, `seed` where it is of
+    several seeds together."""
     import polars as pl
 
     schema = {"method": pl.String, "steps": pl.Int32, "seed": pl.Int64, "metric": pl.String, "id": pl.String, "value": pl.Float64,
-              "influence": pl.Float64}
+              "influence": pl.Float64, "seeds": pl.String}
     frames = [
         pl.DataFrame({
-            "method": [one.method] * one.n, "steps": [one.steps] * one.n, "seed": [one.seeds[0]] * one.n, "metric": [one.metric] * one.n,
-            "id": one.ids, "value": [None] * one.n if items is None else items, "influence": one.influence,
+            "method": [one.method] * one.n, "steps": [one.steps] * one.n, "seed": [one.seeds[0] if len(one.seeds) == 1 else None] * one.n,
+            "metric": [one.metric] * one.n, "id": one.ids, "value": [None] * one.n if items is None else items, "influence": one.influence,
+            "seeds": [",".join(map(str, one.seeds))] * one.n,
         }, schema=schema)
         for one, items in measured
     ]  # fmt: skip

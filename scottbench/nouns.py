@@ -10,34 +10,18 @@ eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from scottbench.lazy import lazy as lazy
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from scottbench.diffusion import Schedule
-
-
-class lazy:
-    """A function given by name, `lazy("package.module:function")`; the module is imported at the first call."""
-
-    def __init__(self, target: str):
-        self.target = target
-
-    def resolve(self) -> Callable:
-        module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
-
-    def __call__(self, *args, **kwargs):
-        return self.resolve()(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"lazy({self.target!r})"
 
 
 @dataclass(frozen=True)
@@ -198,7 +182,8 @@ class Cell:
     text: dict[str, np.ndarray]
     """extractor role -> (n, d) float32 of the prompts, where the extractor has a text tower."""
     memo: dict = field(default_factory=dict)
-    """Shared by the metrics of one cell, so that precision and recall search neighbours once."""
+    """Shared by the metrics of one cell, so that precision and recall search neighbours once. Where a metric gets several cells, the first
+    one's is shared by all metrics that get the same ones."""
     real_memo: dict = field(default_factory=dict)
     """Shared by all cells that have the same `real`, so that the reference is factored and searched once per run. Only what
     depends on `real` alone may go in."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench import resolve
+from scottbench import inputs, resolve
 from scottbench import steps as step_counts
 from scottbench.assets import gather, offline
 from scottbench.cells import PlannedCell, PlannedMethod, cell_record, make_cells
@@ -108,17 +108,18 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     preset = plugins.find("preset", request.preset).noun
     resolve.check_numbers(request)
     methods = resolve.find_methods(plugins, preset, request)
-    resolve.check_students(plugins, request, [noun for _, noun, _, _ in methods])
+    inputs.check_students(plugins, request, [noun for _, noun, _, _ in methods])
     metrics = resolve.find_metrics(plugins, preset, request)
+    resolve.check_seeds(metrics, request.seeds)
     roles = resolve.roles(preset, metrics)
     device = resolve.device(request.device, preset)
     flush_denormals()
     with offline():
         (model_name, model), items, sources, folders, card = _ready(plugins, preset, request, device, methods, roles)
         planned = _verify_students(methods, folders, model.digest)
-    n = resolve.count(items, request.limit, preset.dataset)
+    n = inputs.count(items, request.limit, preset.dataset)
     cells = make_cells(planned, request.steps or preset.steps, request.seeds, model.schedule)
-    metrics = _fingerprints(metrics, roles, sources, n, items.digest)
+    metrics = _fingerprints(metrics, roles, sources, n, items.digest, len(set(request.seeds)))
     micro_batch = resolve.micro_batch(device, model.latent_shape)
     record = {
         "schema": PLAN_SCHEMA,
@@ -144,14 +145,14 @@ def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, m
     """(name, model), items, extractor sources, student folders, model card: one message names all that is missing."""
     dataset = plugins.find("dataset", preset.dataset).noun
     checks = {
-        "model": lambda: resolve.open_model(plugins, preset, request, device),
+        "model": lambda: inputs.open_model(plugins, preset, request, device),
         "items": lambda: dataset.open("evaluation"),
-        "students": lambda: resolve.find_students(preset, request, [noun for _, noun, _, _ in methods]),
-        "card": lambda: resolve.model_card(preset),
+        "students": lambda: inputs.find_students(preset, request, [noun for _, noun, _, _ in methods]),
+        "card": lambda: inputs.model_card(preset),
     }
     targets = list(dict.fromkeys(roles.values()))
     for role in targets:
-        checks[f"extractor {role}"] = lambda role=role: resolve.find_source(preset, role)
+        checks[f"extractor {role}"] = lambda role=role: inputs.find_source(preset, role)
     ready = gather(checks)
     return ready["model"], ready["items"], {role: ready[f"extractor {role}"] for role in targets}, ready["students"], ready["card"]
 
@@ -182,8 +183,11 @@ def _source_record(source: Source) -> dict:
     }  # fmt: skip
 
 
-def _fingerprints(metrics: list, roles: dict[str, str], sources: dict[str, Source], n: int, items_digest: str) -> list[PlannedMetric]:
-    """Each metric with its fingerprint: name, version, options, extractor (model, weights, resize rule, prefix), N, reference set."""
+def _fingerprints(
+    metrics: list, roles: dict[str, str], sources: dict[str, Source], n: int, items_digest: str, seeds: int
+) -> list[PlannedMetric]:
+    """Each metric with its fingerprint: name, version, options, extractor (model, weights, resize rule, prefix), N, reference set; of a
+    metric over several seeds also their number."""
     reference = reference_digest(items_digest, n)
     planned = []
     for label, registered, options in metrics:
@@ -191,6 +195,7 @@ def _fingerprints(metrics: list, roles: dict[str, str], sources: dict[str, Sourc
         chosen = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(options).items()))
         parts = [f"{registered.noun.name}({chosen})", f"{registered.distribution} {registered.version}"]
         parts += [*([] if source is None else source.papers), f"n={n}", f"ref={n}:{reference[:8]}"]
+        parts += [f"seeds={seeds}"] if registered.noun.scope == "seeds" else []
         planned.append(PlannedMetric(label, registered.noun, options, "; ".join(parts)))
     return planned
 

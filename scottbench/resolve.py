@@ -1,34 +1,23 @@
-"""From what the user wrote to what is meant: names to nouns, text to options, folders to weights that are there.
+"""From what the user wrote to what is meant: names to nouns, text to options and numbers.
 
 Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.assets import Needed, gather, require
-from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.errors import UsageError
 from scottbench.names import one_line
 from scottbench.nouns import Method
 from scottbench.options import make_options, options_of, parse_inline
 from scottbench.presets import Preset
-from scottbench.store import check_name
 
 if TYPE_CHECKING:
-    from scottbench.features import Source
-    from scottbench.model import DiffusionModel
-    from scottbench.nouns import Items
     from scottbench.plan import RunRequest
     from scottbench.plugins import Plugins
-
-PICKLED = {".bin", ".ckpt", ".pt", ".pth"}
-"""Checkpoints in Python's pickle format, which may hold code."""
-
 
 def check_numbers(request: RunRequest) -> None:
     for steps in request.steps:
@@ -61,9 +50,6 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
             f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
-
-
-# --- names -----------------------------------------------------------------------------------------------------------
 
 
 def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[tuple[str, Method, Any, float]]:
@@ -105,13 +91,19 @@ def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[
     for text in preset.metrics if request.metrics is None else request.metrics:
         name, inline = parse_inline(text)
         registered = plugins.find("metric", name)
-        if registered.noun.scope == "seeds":
-            raise UsageError(f"metric '{name}' compares several seeds of a method, and this run has one seed. Leave it out of --metrics.")
         label = _label(name, inline)
         found[label] = (label, registered, make_options(registered.noun.options, inline, f"metric '{name}'"))
     if not found:
         raise UsageError("no metrics to compute. Name some with --metrics; see: scottbench list metrics")
     return list(found.values())
+
+
+def check_seeds(metrics: list[tuple[str, Any, Any]], seeds: list[int]) -> None:
+    """Raises UsageError for a metric over several seeds in a run of one."""
+    for label, registered, _ in metrics:
+        if registered.noun.scope == "seeds" and len(set(seeds)) < 2:
+            raise UsageError(f"metric '{label}' compares several seeds of a method, and this run has one, {seeds[0]}. "
+                             f"Run with --seeds {seeds[0]},{seeds[0] + 1}, or leave it out of --metrics.")
 
 
 def roles(preset: Preset, metrics: list[tuple[str, Any, Any]]) -> dict[str, str]:
@@ -163,89 +155,3 @@ def micro_batch(device: str, latent_shape: tuple[int, int, int]) -> int | None:
 def dtype(preset: Preset, device: str) -> str:
     """The number format of the run. CPUs lack fast, and in part any, arithmetic in float16: it becomes float32 there."""
     return "float32" if device == "cpu" and preset.dtype == "float16" else preset.dtype
-
-
-# --- weights and data ------------------------------------------------------------------------------------------------
-
-
-def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: str) -> tuple[str, DiffusionModel]:
-    name = preset.model if request.model is None else request.model
-    if name not in plugins.nouns["model"] and request.model is not None:
-        folder = Path(request.model).expanduser()
-        if folder.is_dir():
-            from scottbench.model import open_pipeline
-
-            return one_line(folder.resolve().name), open_pipeline(
-                folder, device, dtype(preset, device), allow_unsafe=request.allow_unsafe_checkpoint)
-        if folder.suffix in PICKLED and folder.is_file():
-            raise UsageError(
-                f"--model {one_line(request.model)}: a pickled checkpoint can run code when it is read. Convert it to a diffusers pipeline "
-                "folder with safetensors, and give that folder.")
-        if os.sep in request.model or request.model.startswith((".", "~")):
-            raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
-    return name, plugins.find("model", name).noun.open(device, dtype(preset, device))
-
-
-def find_source(preset: Preset, role: str) -> Source:
-    from scottbench.features import find_extractor
-
-    return find_extractor(preset.extractors[role], preset.path)
-
-
-def check_students(plugins: Plugins, request: RunRequest, methods: list[Method]) -> None:
-    """Every student folder that the user names is for a trainer of this run."""
-    for trainer in request.students:
-        plugins.find("trainer", trainer)
-        if trainer not in {method.trainer for method in methods}:
-            raise UsageError(f"--student {trainer}=...: no method of this run samples a student of trainer '{trainer}'.")
-
-
-def find_students(preset: Preset, request: RunRequest, methods: list[Method]) -> dict[str, Path]:
-    """Trainer -> student folder that is there."""
-    from scottbench.student import read_student
-
-    needed = {method.trainer: method.name for method in methods if method.trainer is not None}
-    folders, absent = {}, []
-    for trainer, method in needed.items():
-        if trainer in request.students:
-            folders[trainer] = Path(request.students[trainer]).expanduser()
-        elif trainer in preset.students:
-            folders[trainer] = preset.path(preset.students[trainer])
-        else:
-            absent.append(f"method '{method}' samples a student of trainer '{trainer}', and preset '{preset.name}' has none. "
-                          f"Make one: scottbench train {trainer} --preset {preset.name}; then add --student {trainer}=FOLDER")
-    if absent:
-        raise MissingAsset("\n".join(absent))
-    gather({
-        trainer: lambda folder=folder, line=f"scottbench train {trainer} --preset {preset.name}": read_student(folder, line)
-        for trainer, folder in folders.items()
-    })
-    return folders
-
-
-def model_card(preset: Preset) -> dict | None:
-    """The preset's JSON file of measured quality, if it names one."""
-    if preset.model_card is None:
-        return None
-    path = preset.path(preset.model_card)
-    require(f"model card of preset '{preset.name}'", [Needed(path)])
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file.") from None
-
-
-def count(items: Items, limit: int | None, dataset: str) -> int:
-    """Number of items of the run, whose ids are checked: unique, and safe as file names."""
-    size = len(items.ids)
-    if limit is not None and limit > size:
-        raise UsageError(f"--limit {limit}: the evaluation split of dataset '{dataset}' has {size} items; allowed: 1 to {size}.")
-    n = size if limit is None else limit
-    for item_id in items.ids[:n]:
-        check_name(item_id, f"item id of dataset '{dataset}'")
-    if len(set(items.ids[:n])) < n:
-        raise UsageError(f"dataset '{dataset}' has two items of one id; ids must be unique.")
-    blank = [item_id for item_id, prompt in zip(items.ids[:n], items.prompts[:n]) if not prompt.strip()]
-    if blank:
-        raise UsageError(f"dataset '{dataset}' has {len(blank)} items without a prompt (the first is '{blank[0]}'). Leave them out of it.")
-    return n

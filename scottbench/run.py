@@ -18,6 +18,7 @@ from scottbench.events import Events, attempts, read_events
 from scottbench.generate import Work
 from scottbench.inventory import inventory
 from scottbench.lock import locked
+from scottbench.measure import measure
 from scottbench.names import one_line
 from scottbench.plan import CHUNK, Plan
 from scottbench.share import run_cells
@@ -109,7 +110,7 @@ def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], sha
                 record.finish_cell(state, work, cell, reasons.get(cell.id))
             work.note("measure")
             work.texts.clear()  # metrics need the memory, and no text any more
-            record.measure(work, state)
+            measure(work, state)
     except BaseException as error:
         # the first failure is the one to report
         with contextlib.suppress(ScottbenchError, OSError):

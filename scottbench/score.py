@@ -19,6 +19,7 @@ from scottbench.events import attempts, read_events
 from scottbench.generate import Work
 from scottbench.identity import GENERATION, check_same
 from scottbench.lock import locked
+from scottbench.measure import measure
 from scottbench.plan import Plan
 from scottbench.share import open_extractors
 from scottbench.store import MANIFEST, RunFolder, canonical
@@ -61,7 +62,7 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
         for cell in plan.cells:
             generate.features(work, cell)
             record.finish_cell(state, work, cell, None)
-        record.measure(work, state)
+        measure(work, state)
         record.update(state, work, "failed" if record.failures(state) else "complete")
         folder.put_json(MANIFEST, {**state, "scored": str(own.locked_plan()["plan_hash"])})
     return root / "scores" / name

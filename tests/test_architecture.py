@@ -22,7 +22,7 @@ HOST = ROOT / "scottbench"
 PLUGINS = ROOT / "plugins"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-LEAVES = {"nouns", "errors", "hookspecs", "diffusion"}
+LEAVES = {"nouns", "lazy", "errors", "hookspecs", "diffusion"}
 NETWORKS = {"torch", "diffusers", "transformers", "accelerate", "peft", "open_clip", "cleanfid"}
 HEAVY = NETWORKS | {"numpy", "scipy", "polars", "matplotlib", "jinja2", "PIL", "rich"}
 PIP_WHEEL = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

@@ -192,7 +192,7 @@ def tiny_plugins_error(files, preset: str) -> str:
 
 def test_a_metric_over_several_seeds_is_refused_where_there_is_one(files):
     spread = Metric("spread", "", lambda cells, options: 0.0, higher_is_better=True, scope="seeds")
-    with pytest.raises(UsageError, match="metric 'spread' compares several seeds of a method, and this run has one"):
+    with pytest.raises(UsageError, match="this run has one, 0. Run with --seeds 0,1, or leave it out"):
         plan(tiny_plugins(files, metrics=[spread]), metrics=["spread"])
 
 

@@ -14,6 +14,7 @@ from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.metrics import BadFeatures
 from scottbench.metrics.diversity import check_seeds, mean_over_pairs
 from scottbench.nouns import Cell, Influence, NoOptions
+from scottbench_metrics.once import once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +40,13 @@ def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
     check_seeds(len(cells))
     if any(cell.images is None for cell in cells):
         raise BadFeatures("LPIPS needs the generated images, and only features are at hand.")
-    network = open_network()
     parts = [range(start, min(start + BATCH, cells[0].n)) for start in range(0, cells[0].n, BATCH)]
-    return np.concatenate([mean_over_pairs([cell.images(part) for cell in cells], compare(network)).items for part in parts])
+
+    def distances() -> np.ndarray:
+        distance = compare(open_network())
+        return np.concatenate([mean_over_pairs([cell.images(part) for cell in cells], distance).items for part in parts])
+
+    return once(cells, "lpips", distances)
 
 
 def influence(cells: list[Cell], options: NoOptions) -> Influence:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from scottbench import metrics
 from scottbench.metrics import BadFeatures
 from scottbench.nouns import Cell, Influence, NoOptions
+from scottbench_metrics.once import once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,11 @@ def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
     if any(cell.images is None for cell in cells):
         raise BadFeatures("structural similarity needs the generated images, and only features are at hand.")
     parts = [range(start, min(start + BATCH, cells[0].n)) for start in range(0, cells[0].n, BATCH)]
-    return np.concatenate([metrics.ms_ssim_diversity(np.stack([cell.images(part) for cell in cells])).items for part in parts])
+
+    def similarities() -> np.ndarray:
+        return np.concatenate([metrics.ms_ssim_diversity(np.stack([cell.images(part) for cell in cells])).items for part in parts])
+
+    return once(cells, "ms_ssim", similarities)
 
 
 def influence(cells: list[Cell], options: NoOptions) -> Influence:

@@ -43,12 +43,16 @@ def print_results(results: dict) -> None:
     from scottbench.cli.common import print_table
     from scottbench.names import printable
 
-    title, header, rows, best = result_table(results["metrics"], results["results"], results["timings"], stacked=sys.stdout.isatty())
-    print(printable(title))
-    print_table(header, rows, right=range(1, len(header)), stack=range(len(header) - len(results["metrics"]) - 1, len(header)), bold=best)
+    tables = result_tables(results, stacked=sys.stdout.isatty())
+    for title, header, rows, best in tables:
+        print(printable(title))
+        first = header.index("NFE") + 1
+        print_table(header, rows, right=range(1, len(header)), stack=range(first, len(header)), bold=best)
+    timed = any("ms/image ↓" in header for _, header, _, _ in tables)
+    times = "  ms/image: text encoder + U-Net + decoder on this machine" if timed else ""
     intervals = any(row.get("ci_low") is not None for row in results["results"])
     brackets = "  [95 % interval]: prompts and sampling noise, not training seeds." if intervals else ""
-    print(f"\n* best of its column.{brackets}  ms/image: text encoder + U-Net + decoder on this machine")
+    print(f"\n* best of its column.{brackets}{times}")
     if results["pairs"]:
         print_pairs(results["pairs"], results["metrics"])
     print(f"run     {printable(results['run'])}")
@@ -91,26 +95,41 @@ def pair_rows(pairs: list[dict], metrics: list[dict]) -> list[list[str]]:
     return rows
 
 
+def result_tables(results: dict, stacked: bool = False) -> list[tuple]:
+    """`result_table` of the metrics of single cells, and of those over several seeds: what there is."""
+    metrics, tables = results["metrics"], []
+    single, several = ([metric for metric in metrics if (metric.get("scope") == "seeds") == over] for over in (False, True))
+    if single:
+        tables.append(result_table(single, [row for row in results["results"] if row["seed"] is not None], results["timings"], stacked))
+    if several:
+        rows = [row for row in results["results"] if row["seed"] is None]
+        title, *table = result_table(several, rows, None, stacked)
+        tables.append((f"over seeds {', '.join(dict.fromkeys(row['seeds'] for row in rows))} together: {title} prompts", *table))
+    return tables
+
+
 def result_table(
-    metrics: list[dict], results: list[dict], timings: list[dict], stacked: bool = False
+    metrics: list[dict], results: list[dict], timings: list[dict] | None, stacked: bool = False
 ) -> tuple[str, list[str], list[list[str]], set]:
     """(title, header, rows of text, {(row, column) that is best}). Cells that print alike tie; one row has no best.
 
-    Features that all metrics share, and N, stand in the title; features that differ stand in the headings. stacked: intervals on a line
-    of their own, below the value.
+    Features that all metrics share, and N, stand in the title; features that differ stand in the headings. timings: None for no column
+    of times. stacked: intervals on a line of their own, below the value.
     """
     labels = list(dict.fromkeys(metric["extractor_label"] for metric in metrics))
     counts = ", ".join(str(n) for n in sorted({row["n"] for row in results}))
-    title = f"{f'metrics on {labels[0]}, ' if len(labels) == 1 else ''}N = {counts}"
+    title = f"{f'metrics on {labels[0]}, ' if len(labels) == 1 and labels[0] else ''}N = {counts}"
     cells = list(dict.fromkeys((row["method"], row["steps"], row["seed"]) for row in results))
     seeds = ["seed"] if len({cell[2] for cell in cells}) > 1 else []
     header = ["method", "steps", *seeds, "NFE"]
     for metric in metrics:
-        label = metric["label"] if len(labels) == 1 else f"{metric['label']}, {metric['extractor_label']}"
+        alone = len(labels) == 1 or not metric["extractor_label"]
+        label = metric["label"] if alone else f"{metric['label']}, {metric['extractor_label']}"
         header.append(f"{label} {'↑' if metric['higher_is_better'] else '↓'}")
-    header.append("ms/image ↓")
     columns = [_metric_column(metric, results, cells) for metric in metrics]
-    columns.append([(f"{1000 * seconds:.1f}", "") if seconds is not None else None for seconds in _seconds(timings, cells)])
+    if timings is not None:
+        header.append("ms/image ↓")
+        columns.append([(f"{1000 * seconds:.1f}", "") if seconds is not None else None for seconds in _seconds(timings, cells)])
     directions = [metric["higher_is_better"] for metric in metrics] + [False]
     first = len(header) - len(columns)
     best = {(y, first + x) for x, (column, higher) in enumerate(zip(columns, directions)) for y in _best(column, higher)}

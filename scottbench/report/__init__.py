@@ -70,9 +70,10 @@ def contents(record: Record) -> dict[str, Any]:
     """Everything the template shows; tables and figures numbered in the order of the page."""
     from scottbench.report import inference, prose, tables
     from scottbench.report.figures import figures
+    from scottbench.report.results import results_tables
     from scottbench.report.samples import sample_grid
 
-    results, charts, grid = tables.results_tables(record), figures(record), sample_grid(record)
+    results, charts, grid = results_tables(record), figures(record), sample_grid(record)
     timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)
     students, fingerprints = tables.students_table(record), tables.fingerprints_table(record)
     pairs, claims = inference.pairs_table(record), inference.claims_table(record)

@@ -56,10 +56,10 @@ class Figure:
 
 def figures(record: Record) -> list[Figure]:
     """The first metric against the number of steps, and against the second metric: what can be drawn of them."""
-    cells = record.groups()[0]
-    if not record.metrics:
+    metrics, cells = record.leading()
+    if not metrics:
         return []
-    first, second = record.metrics[0], record.metrics[1] if len(record.metrics) > 1 else None
+    first, second = metrics[0], metrics[1] if len(metrics) > 1 else None
     drawn = []
     if any(first.name in cell.values for cell in cells):
         drawn.append(
@@ -87,7 +87,8 @@ def _draw(title: str, cells: Sequence[Cell], metrics: list[Metric], draw: Callab
         if all(metric.name in cell.values for metric in metrics)
     ]
     bars = " Bars: 95 % intervals." if any(metric.name in cell.intervals for cell in cells for metric in metrics) else ""
-    return Figure(f"{title}. N = {cells[0].n:,} images per point.{bars}", f"Chart. {title}. {'; '.join(values)}.", source)
+    what = "images" if len(cells[0].seeds) == 1 else "prompts"
+    return Figure(f"{title}. N = {cells[0].n:,} {what} per point.{bars}", f"Chart. {title}. {'; '.join(values)}.", source)
 
 
 def _data_uri(drawing: Drawing) -> str:

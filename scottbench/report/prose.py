@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from scottbench.report.numbers import duration
 from scottbench.report.record import Cell, Metric, Record, section, text
-from scottbench.report.tables import metric_column, number
+from scottbench.report.results import metric_column
+from scottbench.report.tables import number
 
 
 def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
@@ -19,16 +20,16 @@ def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
 
 def abstract(record: Record) -> str:
     """One sentence made of the numbers: the best of the first metric against the best of another method."""
-    cells = record.groups()[0]
+    metrics, cells = record.leading()
     dataset = record.plan.get("dataset", {}).get("name", "the dataset")
     setting = f"On N = {cells[0].n:,} prompts of {dataset}"
-    measured = ranked(cells, record.metrics[0]) if record.metrics else []
+    measured = ranked(cells, metrics[0]) if metrics else []
     if not measured:
         return f"{setting}, no value of the first metric could be computed; the reasons stand below the results."
     first = measured[0]
     second = next((cell for cell in measured[1:] if cell.method != first.method), measured[1] if len(measured) > 1 else None)
     parts = []
-    for metric in [m for m in record.metrics if m.name in first.values][:3]:
+    for metric in [m for m in metrics if m.name in first.values][:3]:
         shown = dict(zip(map(id, cells), metric_column(metric, cells)))  # as the table prints them
         against = None if second is None else shown[id(second)]
         of_second = f" for {second.name}" if against is not None and not parts else ""
@@ -52,10 +53,11 @@ def setup(record: Record) -> str:
     )
     sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
     reference = section(record.manifest, "reference")
+    features = f"Features come from {extractors}. " if extractors else ""
     return (
         f"Each method draws N = {sizes} images at {steps} with the model {model.get('name')}, one per prompt of {dataset.get('name')} "
         f"({dataset.get('split')} split), with seed {seeds}. The guidance scale s is {guidance} (s = 1 is unguided). The reference is "
-        f"{number(reference.get('n'))} real images. Features come from {extractors}. "
+        f"{number(reference.get('n'))} real images. {features}"
         f"Networks ran in {plan.get('dtype')} on {plan.get('device')}."
     )
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.names import one_line
+from scottbench.report.files import read_claims, read_manifest, read_rows
 from scottbench.report.numbers import count
 
-if TYPE_CHECKING:
-    import polars as pl
-
-SCHEMAS = ("scottbench.run/1", "scottbench.run/2")
-REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
 PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
 TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
@@ -37,6 +31,8 @@ class Metric:
     extractor: str
     """Label of the network behind its features; "" if the run names none."""
     summary: str
+    scope: str = "cell"
+    """"cell", or "seeds": of all seeds of a method at a number of steps together."""
 
     @property
     def title(self) -> str:
@@ -63,10 +59,10 @@ class Interval:
 
 @dataclass
 class Cell:
-    """One method at one number of steps and one seed."""
+    """One method at one number of steps and one seed, or (`Record.over_seeds`) all its seeds together."""
 
     facts: dict
-    """Its entry in manifest.json."""
+    """Its entry in manifest.json; of several seeds together with "seed" None and "error" None."""
     values: dict[str, float] = field(default_factory=dict)
     """Metric -> value, for metrics that could be computed."""
     fingerprints: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -83,6 +79,10 @@ class Cell:
     @property
     def steps(self) -> int:
         return self.facts["steps"]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.facts["seeds"]) if "seeds" in self.facts else (self.facts["seed"],)
 
     @property
     def n(self) -> int:
@@ -113,7 +113,10 @@ class Record:
     folder: Path
     manifest: dict
     metrics: list[Metric]
+    """All of them, in plan order."""
     cells: list[Cell]
+    over_seeds: list[Cell] = field(default_factory=list)
+    """Values of the metrics of scope "seeds", one entry per method and number of steps; none where the run has no such metric."""
     pairs: list[dict] = field(default_factory=list)
     """Rows of pairs.parquet; none in a run of an earlier version."""
     claims: list[dict] = field(default_factory=list)
@@ -123,16 +126,29 @@ class Record:
     def plan(self) -> dict:
         return section(self.manifest, "plan")
 
-    def groups(self) -> list[list[Cell]]:
-        """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
-        groups: list[list[Cell]] = []
-        for cell in self.cells:
-            home = next((group for group in groups if all(_comparable(cell, other) for other in group)), None)
-            if home is None:
-                groups.append([cell])
-            else:
-                home.append(cell)
-        return groups
+    def of_scope(self, scope: str) -> tuple[list[Metric], list[Cell]]:
+        """The metrics of a scope, and what has values of them."""
+        cells = self.over_seeds if scope == "seeds" else self.cells
+        return [metric for metric in self.metrics if metric.scope == scope], cells
+
+    def leading(self) -> tuple[list[Metric], list[Cell]]:
+        """The metrics, and the cells that may be ranked by them, that abstract and figures are about: of single cells, if there are any."""
+        metrics, cells = self.of_scope("cell")
+        if not metrics and self.over_seeds:
+            metrics, cells = self.of_scope("seeds")
+        return metrics, groups(cells)[0]
+
+
+def groups(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        home = next((group for group in found if all(_comparable(cell, other) for other in group)), None)
+        if home is None:
+            found.append([cell])
+        else:
+            home.append(cell)
+    return found
 
 
 def _comparable(a: Cell, b: Cell) -> bool:
@@ -142,16 +158,20 @@ def _comparable(a: Cell, b: Cell) -> bool:
 def read_record(folder: Path) -> Record:
     """Read a run folder. Raises UsageError, one line, where it is no run folder, of another schema, damaged or unfinished."""
     folder = Path(folder)
-    manifest = _manifest(folder)
-    cells = {}
+    manifest = read_manifest(folder)
+    cells: dict[tuple, Cell] = {}
+    together: dict[tuple, Cell] = {}
     try:
         for facts in manifest["cells"]:
             cells[facts["method"], facts["steps"], facts["seed"]] = Cell({"id": facts["id"], "n": int(facts["n"]), **facts})
+        for facts in manifest.get("over_seeds", []):
+            together[facts["method"], facts["steps"]] = _together(facts, manifest["cells"])
         metrics = [_metric(entry) for entry in manifest["metrics"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
-    for row in _rows(folder / "results.parquet", RESULT_COLUMNS):
-        cell = cells.get((row["method"], row["steps"], row["seed"]))
+    for row in read_rows(folder / "results.parquet", RESULT_COLUMNS):
+        place = (row["method"], row["steps"])
+        cell = together.get(place) if row["seed"] is None else cells.get((*place, row["seed"]))
         if cell is None:
             raise UsageError(
                 f"{folder}: results.parquet has a cell that manifest.json lacks ({one_line(row['method'])}, {row['steps']} steps). "
@@ -162,12 +182,20 @@ def read_record(folder: Path) -> Record:
             cell.values[row["metric"]] = row["value"]
             if row.get("ci_low") is not None and row.get("ci_high") is not None:
                 cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
-    for row in _rows(folder / "timings.parquet", TIMING_COLUMNS):
+    for row in read_rows(folder / "timings.parquet", TIMING_COLUMNS):
         cell = cells.get((row["method"], row["steps"], row["seed"]))
         if cell is not None:
             cell.seconds[row["stage"]] = row["seconds_per_image"]
-    pairs = _rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
-    return Record(folder, manifest, metrics, list(cells.values()), pairs, _claims(folder / "claims.json"))
+    pairs = read_rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
+    return Record(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
+
+
+def _together(facts: dict, cells: list[dict]) -> Cell:
+    """Several seeds as one entry: what its metrics are is in `facts`, what it was sampled with in its first cell."""
+    first = next((cell for cell in cells if cell["id"] in facts["cells"]), {})
+    kept = {key: first.get(key) for key in ("weights_digest", "student", "guidance_scale")}
+    own = {"id": facts["id"], "n": int(facts["n"]), "seed": None, "seeds": [int(seed) for seed in facts["seeds"]], "error": None}
+    return Cell({**kept, **facts, **own})
 
 
 def _metric(entry: dict) -> Metric:
@@ -180,6 +208,7 @@ def _metric(entry: dict) -> Metric:
         fingerprint=entry["fingerprint"],
         extractor=text(entry, "extractor_label"),
         summary=text(entry, "summary"),
+        scope=text(entry, "scope", "cell"),
     )
 
 
@@ -193,45 +222,3 @@ def section(entry: dict, key: str) -> dict:
     """entry[key], a table; {} where it is absent or null."""
     value = entry.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _manifest(folder: Path) -> dict:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema not in SCHEMAS:
-        raise UsageError(
-            f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run."
-        )
-    missing = [key for key in REQUIRED if key not in manifest]
-    if missing:
-        raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
-    return manifest
-
-
-def _claims(path: Path) -> list[dict]:
-    try:
-        claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(repr(error))}). Delete it: scottbench claims judges anew") from None
-    return [claim for claim in claims if isinstance(claim, dict)]
-
-
-def _rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
-    import polars as pl
-
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench run with --out {path.parent}")
-    try:
-        table: pl.DataFrame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    absent = needed - set(table.columns)
-    if absent:
-        raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
-    return table.to_dicts()

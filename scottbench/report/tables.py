@@ -1,12 +1,11 @@
-"""The report's tables, as plain rows of text for the template."""
+"""The report's tables, as plain rows of text for the template; those of the results are in results.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scottbench.report.numbers import bracket, decimals, interval_methods, short
-from scottbench.report.record import GENERATION, STAGES, Cell, Metric, Record, section, text
+from scottbench.report.numbers import short
+from scottbench.report.record import GENERATION, STAGES, Record, section, text
 
 
 @dataclass(frozen=True)
@@ -46,96 +45,6 @@ class Table:
     def ruled(self) -> bool:
         """Whether a thin rule parts rows of different headings: where some heading has several rows."""
         return len({row[0].text for row in self.rows}) < len(self.rows)
-
-
-def results_tables(record: Record) -> list[Table]:
-    """The main table, one per set of cells that may be ranked together."""
-    groups = record.groups()
-    return [_results_table(record, group, len(groups)) for group in groups]
-
-
-def _results_table(record: Record, cells: list[Cell], groups: int) -> Table:
-    seeds = len({cell.facts["seed"] for cell in record.cells}) > 1
-    columns = [
-        Column("Method"),
-        Column("Steps", number=True),
-        *([Column("Seed", number=True)] if seeds else []),
-        Column("NFE", number=True),
-    ]
-    columns += [
-        Column(f"{metric.label} {metric.arrow}", ", ".join(part for part in (metric.extractor, metric.unit) if part), True)
-        for metric in record.metrics
-    ]
-    columns.append(Column("ms/image ↓", number=True))
-    table = Table(_results_caption(record, cells, groups, seeds), columns, [])
-    shown = [metric_column(metric, cells) for metric in record.metrics]
-    shown.append([None if cell.milliseconds is None else f"{cell.milliseconds:.1f}" for cell in cells])
-    directions = [metric.higher_is_better for metric in record.metrics] + [False]
-    bold = [best(column, higher) for column, higher in zip(shown, directions)]
-    reasons: dict[str, str] = {}
-    for y, cell in enumerate(cells):
-        row = [
-            Entry(cell.method),
-            Entry(str(cell.steps)),
-            *([Entry(str(cell.facts["seed"]))] if seeds else []),
-            Entry(number(cell.facts.get("nfe"))),
-        ]
-        for x, column in enumerate(shown):
-            metric = record.metrics[x] if x < len(record.metrics) else None
-            if column[y] is None:
-                why = "no time was recorded" if metric is None else cell.reason(metric.name)
-                row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}")))
-            else:
-                row.append(Entry(column[y], y in bold[x], **({} if metric is None else _interval(metric, cell, cells, reasons))))
-        table.rows.append(row)
-    table.notes = [(mark, why) for why, mark in reasons.items()]
-    return table
-
-
-def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, str]) -> dict:
-    """The small line below a value, or the mark of the footnote that says why it has none; nothing in a run without intervals."""
-    found = cell.intervals.get(metric.name)
-    if found is not None:
-        return {"small": (bracket(found.low, found.high, metric_decimals(metric, cells)),)}
-    why = section(cell.facts, "no_interval").get(metric.name)
-    return {} if why is None else {"mark": _letter(reasons, f"No interval: {why}")}
-
-
-def _results_caption(record: Record, cells: list[Cell], groups: int, seeds: bool) -> str:
-    seed = "" if seeds else f", seed {cells[0].facts['seed']}"
-    dataset = record.plan.get("dataset", {}).get("name", "the dataset")
-    rank = "the best of each column in bold" if len(cells) > 1 else "one row, so none is marked best"
-    apart = " Rows of another N or fingerprint are in a table of their own and are not ranked with these." if groups > 1 else ""
-    return (
-        f"Results on {dataset}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; {rank}. NFE: network "
-        "evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine."
-        f"{apart}{interval_methods(record, cells)}"
-    )
-
-
-def _letter(reasons: dict[str, str], why: str) -> str:
-    return reasons.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(reasons) % 26])
-
-
-def metric_column(metric: Metric, cells: Sequence[Cell]) -> list[str | None]:
-    """A metric's values as they are printed, with as many decimals as their intervals bear; None where there is none."""
-    digits = metric_decimals(metric, cells)
-    return [f"{cell.values[metric.name]:.{digits}f}" if metric.name in cell.values else None for cell in cells]
-
-
-def metric_decimals(metric: Metric, cells: Sequence[Cell]) -> int:
-    """Decimals of a metric's column."""
-    found = [cell.intervals[metric.name] for cell in cells if metric.name in cell.intervals]
-    return decimals([(interval.high - interval.low) / 2 for interval in found], metric.digits)
-
-
-def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:
-    """Rows that are best, compared as printed, so that equal numbers are marked alike; none where fewer than two rows have one."""
-    present = {y: float(text) for y, text in enumerate(column) if text is not None}
-    if len(present) < 2:
-        return set()
-    top = (max if higher_is_better else min)(present.values())
-    return {y for y, value in present.items() if value == top}
 
 
 def timing_table(record: Record) -> Table:

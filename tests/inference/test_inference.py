@@ -96,7 +96,7 @@ def crash(cell, options):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"influence": lambda cell, options: Influence(np.zeros(79), None)}, r"shape \(79,\) for 80 images"),
+        ({"influence": lambda cell, options: Influence(np.zeros(79), None)}, r"shape \(79,\) for 80 prompts"),
         ({"influence": lambda cell, options: Influence(np.full(80, np.nan), None)}, "80 of 80 images is NaN"),
         ({"items": crash}, "ZeroDivisionError: of a plug-in"),
     ],
@@ -171,7 +171,7 @@ def test_numbers_of_images_are_rounded_to_what_they_are_worth():
 
 
 def test_tables_have_their_columns_even_when_empty():
-    assert items_frame([]).columns == ["method", "steps", "seed", "metric", "id", "value", "influence"]
+    assert items_frame([]).columns == ["method", "steps", "seed", "metric", "id", "value", "influence", "seeds"]
     frame = pairs_frame([])
     assert frame.height == 0 and {"difference", "ci_low", "p_holm", "images_to_decide", "verdict"} <= set(frame.columns)
 

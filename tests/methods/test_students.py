@@ -15,6 +15,7 @@ from scottbench.diffusion import to_x0_eps
 from scottbench.distillation import adapters_off, guided_teacher
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.model import open_pipeline
+from scottbench.nouns import Metric
 from scottbench.plan import RunRequest, make_plan
 from scottbench.resolve import check_guidance
 from scottbench.student import plain_unet
@@ -140,6 +141,14 @@ def test_a_lora_student_is_trained_exported_and_sampled_with_guidance_1_only(plu
 
 
 # --- curve, EMA and student ------------------------------------------------------------------------------------------
+
+
+def test_a_curve_by_a_metric_over_several_seeds_is_refused(plugins, tmp_path):
+    spread = Metric("spread", "", lambda cells, options: 0.0, higher_is_better=True, scope="seeds")
+    plugins.nouns["metric"]["spread"] = SimpleNamespace(noun=spread, distribution="scottbench", version="0")
+    plugins.nouns["preset"]["tiny"].noun.train["metrics"] = ["gap", "spread"]
+    with pytest.raises(UsageError, match="metric 'spread' compares several seeds of a method; a training is watched at one"):
+        train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST, evaluate_every=2)
 
 
 def test_curve_best_and_both_weights_end_up_in_the_folder(plugins, files, tmp_path):

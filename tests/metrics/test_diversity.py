@@ -132,6 +132,15 @@ def test_the_registered_metrics_take_one_cell_per_seed():
     assert ms_ssim_items(cells, NoOptions()) == pytest.approx(wanted.items, rel=1e-6) and wanted.items.shape == (5,)
 
 
+def test_images_are_read_once_for_value_items_and_influence_and_again_for_another_list():
+    cells, reads = seeds(3), []
+    for number, cell in enumerate(cells):
+        cell.images = lambda indices, number=number, images=cell.images: [reads.append(number), images(indices)][1]
+    assert ms_ssim_metric(cells, NoOptions()) == ms_ssim_items(cells, NoOptions()).mean() and reads == [0, 1, 2]
+    fewer = cells[:2]
+    assert ms_ssim_metric(fewer, NoOptions()) != ms_ssim_metric(cells, NoOptions()) and reads[3:5] == [0, 1]
+
+
 def test_one_seed_or_no_images_are_refused():
     for metric, options in ((diversity, DistanceOptions()), (ms_ssim_metric, NoOptions())):
         with pytest.raises(BadFeatures, match="found 1, needed at least 2"):

@@ -20,7 +20,7 @@ from PIL import Image
 from scottbench_sd15.coco import open_coco2017
 from sd15_files import CHOSEN, add_unused, coco_folder, make_old, new_pipeline
 
-from scottbench import resolve
+from scottbench import inputs, resolve
 from scottbench.errors import MissingAsset
 from scottbench.hookspecs import hookimpl
 from scottbench.plan import RunRequest, make_plan
@@ -140,7 +140,7 @@ def test_students_that_are_missing_are_named_with_the_line_that_trains_them(plug
     preset = plugins.find("preset", "stand-in").noun
     methods = [types.SimpleNamespace(name=name, trainer=name) for name in ("scott", "cd")]
     with pytest.raises(MissingAsset) as caught:
-        resolve.find_students(preset, RunRequest("stand-in"), methods)
+        inputs.find_students(preset, RunRequest("stand-in"), methods)
     for name in ("scott", "cd"):
         folder = tmp_path / ".local" / "share" / "scottbench" / "students" / "sd15-coco2017-5k" / name
         assert f"no student at {folder} " in str(caught.value)

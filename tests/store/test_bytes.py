@@ -64,6 +64,26 @@ def test_three_shards_merge_to_the_same_bytes_and_a_missing_one_is_exit_code_4(s
     assert manifest["wall_seconds"] > parts - 0.1
 
 
+OVER_SEEDS = """
+import types
+from scottbench_metrics import register_metrics
+for metric in register_metrics():
+    found.nouns["metric"][metric.name] = types.SimpleNamespace(noun=metric, distribution="scottbench", version="0")
+"""
+
+
+def test_metrics_over_several_seeds_have_the_same_bytes_from_shards(server, tmp_path):
+    words = (*RUN, "-m", "hop", "-n", "10", "--seeds", "0,1", "-k", "gap,diversity,ms_ssim")
+    assert server.call(*words, "-o", "whole", folder=tmp_path, before=OVER_SEEDS)[0] == 0
+    for number in (1, 2):
+        assert server.call(*words, "-b", "1", "--shard", f"{number}/2", "-o", f"part{number}", folder=tmp_path, before=OVER_SEEDS)[0] == 0
+    code, out, _ = server.call("merge", "part1", "part2", "-o", "all", "-q", folder=tmp_path, before=OVER_SEEDS)
+    assert code == 0 and "over seeds 0,1 together" in out
+    assert contents(tmp_path / "all") == contents(tmp_path / "whole")
+    for name in ("items.parquet", "pairs.parquet"):
+        assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
 def test_shards_of_different_plans_are_not_merged(server, undisturbed, tmp_path):
     assert server.call(*RUN, "-s", "1", "--shard", "1/2", "-o", "other", folder=tmp_path)[0] == 0
     code, _, err = server.call("merge", str(undisturbed), "other", "-o", "all", "-q", folder=tmp_path)

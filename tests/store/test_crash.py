@@ -158,7 +158,7 @@ def test_damaged_parts_are_found_and_only_they_are_made_again(server, undisturbe
 
 def test_a_second_process_is_told_who_holds_the_folder_and_changes_nothing(server, undisturbed, tmp_path):
     root = tmp_path / "run"
-    slow = "import time, scottbench.record\nscottbench.record.measure = lambda *_: time.sleep(600)"
+    slow = "import time, scottbench.run\nscottbench.run.measure = lambda *_: time.sleep(600)"
     first = server.start(*RUN, folder=tmp_path, before=slow)
     wait_for(lambda: len(chunks(root)) >= 1)
     code, out, err = server.call(*RUN, folder=tmp_path)

@@ -1,0 +1,113 @@
+"""The report's tables of results: one row a cell, and one row a method at a number of steps for metrics over several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scottbench.report.numbers import bracket, decimals, interval_methods
+from scottbench.report.record import Cell, Metric, Record, groups, section
+from scottbench.report.tables import Column, Entry, Table, number
+
+
+def results_tables(record: Record) -> list[Table]:
+    """The main table, one per set of cells that may be ranked together; then likewise the metrics over several seeds."""
+    tables = []
+    for scope in ("cell", "seeds"):
+        metrics, cells = record.of_scope(scope)
+        parts = groups(cells)
+        tables += [_results_table(record, metrics, group, len(parts), scope) for group in parts]
+    return tables
+
+
+def _results_table(record: Record, metrics: list[Metric], cells: list[Cell], parts: int, scope: str) -> Table:
+    timed = scope == "cell"
+    seeds = None if len({cell.seeds for cell in record.cells}) == 1 else "Seed" if scope == "cell" else "Seeds"
+    columns = [Column("Method"), Column("Steps", number=True), *([] if seeds is None else [Column(seeds, number=True)])]
+    columns.append(Column("NFE", number=True))
+    columns += [
+        Column(f"{metric.label} {metric.arrow}", ", ".join(part for part in (metric.extractor, metric.unit) if part), True)
+        for metric in metrics
+    ]
+    columns += [Column("ms/image ↓", number=True)] if timed else []
+    caption = _seeds_caption if scope == "seeds" else _results_caption
+    table = Table(caption(record, cells, parts), columns, [])
+    shown = [metric_column(metric, cells) for metric in metrics]
+    shown += [[None if cell.milliseconds is None else f"{cell.milliseconds:.1f}" for cell in cells]] if timed else []
+    bold = [best(column, higher) for column, higher in zip(shown, [*(metric.higher_is_better for metric in metrics), False])]
+    reasons: dict[str, str] = {}
+    for y, cell in enumerate(cells):
+        row = [Entry(cell.method), Entry(str(cell.steps)), *([] if seeds is None else [Entry(", ".join(map(str, cell.seeds)))])]
+        row.append(Entry(number(cell.facts.get("nfe"))))
+        for x, column in enumerate(shown):
+            metric = metrics[x] if x < len(metrics) else None
+            if column[y] is None:
+                why = "no time was recorded" if metric is None else cell.reason(metric.name)
+                row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}")))
+            else:
+                row.append(Entry(column[y], y in bold[x], **({} if metric is None else _interval(metric, cell, cells, reasons))))
+        table.rows.append(row)
+    table.notes = [(mark, why) for why, mark in reasons.items()]
+    return table
+
+
+def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, str]) -> dict:
+    """The small line below a value, or the mark of the footnote that says why it has none; nothing in a run without intervals."""
+    found = cell.intervals.get(metric.name)
+    if found is not None:
+        return {"small": (bracket(found.low, found.high, metric_decimals(metric, cells)),)}
+    why = section(cell.facts, "no_interval").get(metric.name)
+    return {} if why is None else {"mark": _letter(reasons, f"No interval: {why}")}
+
+
+def _results_caption(record: Record, cells: list[Cell], parts: int) -> str:
+    seed = f", seed {cells[0].facts['seed']}" if len({cell.seeds for cell in record.cells}) == 1 else ""
+    return (
+        f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
+        f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine."
+        f"{_apart(parts)}{interval_methods(record, cells)}"
+    )
+
+
+def _seeds_caption(record: Record, cells: list[Cell], parts: int) -> str:
+    return (
+        f"Results over several seeds together on {_dataset(record)}, N = {cells[0].n:,} prompts per row, one image of each at every seed: "
+        f"how the images of one prompt differ. ↓ lower is better, ↑ higher is better; {_ranking(cells)}."
+        f"{_apart(parts)}{interval_methods(record, cells)}"
+    )
+
+
+def _dataset(record: Record) -> str:
+    return record.plan.get("dataset", {}).get("name", "the dataset")
+
+
+def _ranking(cells: list[Cell]) -> str:
+    return "the best of each column in bold" if len(cells) > 1 else "one row, so none is marked best"
+
+
+def _apart(parts: int) -> str:
+    return " Rows of another N or fingerprint are in a table of their own and are not ranked with these." if parts > 1 else ""
+
+
+def _letter(reasons: dict[str, str], why: str) -> str:
+    return reasons.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(reasons) % 26])
+
+
+def metric_column(metric: Metric, cells: Sequence[Cell]) -> list[str | None]:
+    """A metric's values as they are printed, with as many decimals as their intervals bear; None where there is none."""
+    digits = metric_decimals(metric, cells)
+    return [f"{cell.values[metric.name]:.{digits}f}" if metric.name in cell.values else None for cell in cells]
+
+
+def metric_decimals(metric: Metric, cells: Sequence[Cell]) -> int:
+    """Decimals of a metric's column."""
+    found = [cell.intervals[metric.name] for cell in cells if metric.name in cell.intervals]
+    return decimals([(interval.high - interval.low) / 2 for interval in found], metric.digits)
+
+
+def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:
+    """Rows that are best, compared as printed, so that equal numbers are marked alike; none where fewer than two rows have one."""
+    present = {y: float(text) for y, text in enumerate(column) if text is not None}
+    if len(present) < 2:
+        return set()
+    top = (max if higher_is_better else min)(present.values())
+    return {y for y, value in present.items() if value == top}

@@ -21,6 +21,7 @@ from scottbench.model import DiffusionModel
 from scottbench.noise import ItemNoise
 from scottbench.plan import Plan, PlannedCell
 from scottbench.store import RunFolder, spans
+from scottbench.timings import COLD
 from scottbench.workers import Share
 
 TEXT_CACHE_BYTES = 512 * 2**20
@@ -145,12 +146,13 @@ def cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
     """Images and features of one cell: the chunks of this process that the folder lacks."""
     if work.uncond is None:
         work.uncond = work.plan.model.encode_prompts([""])
-    done = 0
+    done, cold = 0, True
     for span in work.mine:
         ids, seconds, before = work.ids(span), {}, work.stored.get("store", 0.0)
         images = work.folder.get_images(("images", planned.id), span, ids)
         if images is None:
             images, facts = make_images(work, planned, model, span)
+            facts, cold = {**facts, COLD: True} if cold else facts, False
             with work.storing(), work.clock.stage(seconds, "store"):
                 work.folder.put_images(("images", planned.id), span, ids, images, facts)
         put_features(work, planned, span, images, seconds)

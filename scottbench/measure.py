@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import math
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,14 +16,13 @@ from scottbench.inference import Uncertainty, interval_or_reason, write_tables
 from scottbench.names import one_line, printable
 from scottbench.nouns import Cell
 from scottbench.plan import Plan, PlannedCell, PlannedMetric
+from scottbench.timings import write_timings
 
 if TYPE_CHECKING:
     import numpy as np
 
     from scottbench.generate import Work
     from scottbench.store import RunFolder
-
-STAGES = ("text", "denoise", "decode", "features", "store")
 
 
 def measure(work: Work, state: dict) -> None:
@@ -60,7 +58,7 @@ def measure(work: Work, state: dict) -> None:
                 entry["failures"] = {metric.label: lack for metric in several}
             add(cells, entry, together if lack is None else None, several)
     write_results(work.folder, rows)
-    write_tables(lambda name, frame: work.folder.put(name, parquet(frame)), measured)
+    write_tables(work.folder.put_table, measured)
     write_timings(work, [cell for cell in plan.cells if entries[cell.id]["error"] is None])
 
 
@@ -185,30 +183,4 @@ def write_results(folder: RunFolder, rows: list[dict]) -> None:
         "higher_is_better": polars.Boolean, "fingerprint": polars.String, "ci_low": polars.Float64, "ci_high": polars.Float64,
         "ci_method": polars.String, "seeds": polars.String,
     }  # fmt: skip
-    folder.put("results.parquet", parquet(polars.DataFrame(rows, schema=schema)))
-
-
-def write_timings(work: Work, cells: list[PlannedCell]) -> None:
-    """Seconds per finished cell and stage, summed over its chunks' side-cars, so that a resumed run counts all its attempts."""
-    import polars
-
-    rows = []
-    for cell in cells:
-        seconds = dict.fromkeys(STAGES, 0.0)
-        for span in work.chunks:
-            places = [("images", cell.id), *(("features", cell.id, role) for role in work.extractors)]
-            for facts in (work.folder.facts(place, span) for place in places):
-                for stage, value in ((facts or {}).get("seconds") or {}).items():
-                    seconds[stage] += value
-        key = {"method": cell.method.label, "steps": cell.steps, "seed": cell.seed}
-        rows += [{**key, "stage": stage, "n": work.plan.n, "seconds_total": total} for stage, total in seconds.items()]
-    schema = {"method": polars.String, "steps": polars.Int32, "seed": polars.Int64, "stage": polars.String, "n": polars.Int32}
-    frame = polars.DataFrame(rows, schema={**schema, "seconds_total": polars.Float64})
-    work.folder.put("timings.parquet", parquet(frame.with_columns(seconds_per_image=polars.col("seconds_total") / polars.col("n"))))
-
-
-def parquet(frame: Any) -> bytes:
-    """Uncompressed Parquet: the tables are tiny, and no codec's version can change the bytes."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="uncompressed")
-    return buffer.getvalue()
+    folder.put_table("results.parquet", polars.DataFrame(rows, schema=schema))

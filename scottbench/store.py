@@ -18,7 +18,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Incomplete, UsageError
 from scottbench.identity import refuse
@@ -34,8 +34,7 @@ UNCLAIMED = {"lock.json", LOCK + ".tmp"}
 """What a run that was killed before it wrote its plan may leave; a folder with nothing else is as good as empty."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every zip entry, so that equal images give equal bytes."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-PLAN_SCHEMA = "scottbench.plan/2"
+FULL, PLAN_SCHEMA = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}, "scottbench.plan/2"
 
 
 def check_name(name: str, what: str) -> str:
@@ -159,6 +158,12 @@ class RunFolder:
     def put_json(self, name: str, record: dict) -> None:
         """ASCII only: names and prompts are not ours, and a control character of theirs must not reach a terminal that shows the file."""
         self.put(name, (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode())
+
+    def put_table(self, name: str, frame: Any) -> None:
+        """A polars data frame as uncompressed Parquet: the tables are tiny, and no codec's version can change the bytes."""
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer, compression="uncompressed")
+        self.put(name, buffer.getvalue())
 
     def manifest(self) -> dict | None:
         """The manifest of an earlier attempt, if there is a readable one."""

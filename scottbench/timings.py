@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
-
-from scottbench.store import parquet
 
 if TYPE_CHECKING:
     from scottbench.generate import Work
@@ -30,6 +28,22 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
     while (below := below + math.comb(n, rank) / 2**n) <= tail:
         rank += 1
     return (ordered[rank - 1], ordered[n - rank]) if rank > 0 else None
+
+
+def per_image(rows: Iterable[dict]) -> dict[tuple[str, int, int], tuple[float, tuple[float, float] | None]]:
+    """Rows of timings.parquet -> (method, steps, seed): seconds of sampling per image, and their interval where one is on record. Runs of
+    earlier versions have means of the stages only."""
+    found: dict[tuple[str, int, int], tuple[float, tuple[float, float] | None]] = {}
+    timed = [row for row in rows if row["seconds_per_image"] is not None]
+    for row in timed:
+        if row["stage"] in SAMPLING:
+            cell = (row["method"], row["steps"], row["seed"])
+            found[cell] = (found.get(cell, (0.0, None))[0] + row["seconds_per_image"], None)
+    for row in timed:
+        if row["stage"] == "sampling":
+            ends = None if row["ci_low"] is None else (row["ci_low"], row["ci_high"])
+            found[row["method"], row["steps"], row["seed"]] = (row["seconds_per_image"], ends)
+    return found
 
 
 def observed(work: Work, cell: PlannedCell) -> dict[str, list[tuple[float, int, bool]]]:
@@ -63,12 +77,12 @@ def write_timings(work: Work, cells: list[PlannedCell]) -> None:
             low, high = (None, None) if ends is None else ends
             rows.append({
                 "method": cell.method.label, "steps": cell.steps, "seed": cell.seed, "stage": stage, "n": work.plan.n,
-                "seconds_total": sum(value for value, _, _ in chunks), "seconds_per_image": statistics.median(each) if each else None, "ci_low": low, "ci_high": high,
-                "chunks": len(each),
+                "seconds_total": sum(value for value, _, _ in chunks), "seconds_per_image": statistics.median(each) if each else None,
+                "ci_low": low, "ci_high": high, "chunks": len(each),
             })  # fmt: skip
     schema = {
         "method": polars.String, "steps": polars.Int32, "seed": polars.Int64, "stage": polars.String, "n": polars.Int32,
         "seconds_total": polars.Float64, "seconds_per_image": polars.Float64, "ci_low": polars.Float64, "ci_high": polars.Float64,
         "chunks": polars.Int32,
     }  # fmt: skip
-    work.folder.put("timings.parquet", parquet(polars.DataFrame(rows, schema=schema)))
+    work.folder.put_table("timings.parquet", polars.DataFrame(rows, schema=schema))

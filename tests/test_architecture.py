@@ -68,7 +68,7 @@ def test_the_leaves_import_only_each_other(leaf):
 @pytest.mark.parametrize("path", sorted((HOST / "report").rglob("*.py")), ids=str)
 def test_a_report_is_made_of_records_alone(path):
     assert not {name.split(".")[0] for name in imports(path)} & (NETWORKS | {"pluggy"})
-    assert ours(imports(path)) <= {"report", "errors", "names"}
+    assert ours(imports(path)) <= {"report", "errors", "names", "timings"}  # timings.py also reads what it writes
 
 
 @pytest.mark.parametrize("path", sorted((HOST / "cli").rglob("*.py")), ids=str)

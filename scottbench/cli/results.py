@@ -7,9 +7,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-GENERATION = ("text", "denoise", "decode")
-"""Stages that a user of a method would pay for; features and storage are the benchmark's own."""
-
 
 def read_results(folder: Path) -> dict:
     """{"run", "plan_hash", "results": rows, "timings": rows, "pairs": rows, "claims", "report"} of a run folder, and what the table's
@@ -49,7 +46,7 @@ def print_results(results: dict) -> None:
         first = header.index("NFE") + 1
         print_table(header, rows, right=range(1, len(header)), stack=range(first, len(header)), bold=best)
     timed = any("ms/image ↓" in header for _, header, _, _ in tables)
-    times = "  ms/image: text encoder + U-Net + decoder on this machine" if timed else ""
+    times = "  ms/image: text encoder + U-Net + decoder on this machine, median over chunks" if timed else ""
     intervals = any(row.get("ci_low") is not None for row in results["results"])
     brackets = "  [95 % interval]: prompts and sampling noise, not training seeds." if intervals else ""
     print(f"\n* best of its column.{brackets}{times}")
@@ -128,8 +125,10 @@ def result_table(
         header.append(f"{label} {'↑' if metric['higher_is_better'] else '↓'}")
     columns = [_metric_column(metric, results, cells) for metric in metrics]
     if timings is not None:
+        from scottbench.timings import per_image
+
         header.append("ms/image ↓")
-        columns.append([(f"{1000 * seconds:.1f}", "") if seconds is not None else None for seconds in _seconds(timings, cells)])
+        columns.append([_milliseconds(per_image(timings).get(cell)) for cell in cells])
     directions = [metric["higher_is_better"] for metric in metrics] + [False]
     first = len(header) - len(columns)
     best = {(y, first + x) for x, (column, higher) in enumerate(zip(columns, directions)) for y in _best(column, higher)}
@@ -148,6 +147,15 @@ def _joined(entry: tuple[str, str], stacked: bool) -> str:
     return entry[0] + ("\n" if stacked else " ") * bool(entry[1]) + entry[1]
 
 
+def _milliseconds(found: tuple[float, tuple[float, float] | None] | None) -> tuple[str, str] | None:
+    """(milliseconds, interval or "") of seconds."""
+    from scottbench.report.numbers import bracket
+
+    if found is None:
+        return None
+    return f"{1000 * found[0]:.1f}", "" if found[1] is None else bracket(1000 * found[1][0], 1000 * found[1][1], 1)
+
+
 def _metric_column(metric: dict, results: list[dict], cells: list[tuple]) -> list[tuple[str, str] | None]:
     """(value, interval or "") per cell, as text, with as many decimals as the intervals bear; None where there is no value."""
     from scottbench.report.numbers import bracket, decimals
@@ -162,16 +170,6 @@ def _metric_column(metric: dict, results: list[dict], cells: list[tuple]) -> lis
         None if row is None else (f"{row['value']:.{digits}f}", "" if end is None else bracket(*end, digits))
         for row, end in zip(found, ends)
     ]
-
-
-def _seconds(timings: list[dict], cells: list[tuple]) -> list[float | None]:
-    """Seconds per image of the generation stages, per cell; None where nothing was timed."""
-    found: dict[tuple, float] = {}
-    for row in timings:
-        if row["stage"] in GENERATION:
-            cell = (row["method"], row["steps"], row["seed"])
-            found[cell] = found.get(cell, 0.0) + row["seconds_per_image"]
-    return [found.get(cell) for cell in cells]
 
 
 def _best(column: list[tuple[str, str] | None], higher_is_better: bool) -> list[int]:

@@ -9,13 +9,11 @@ from scottbench.errors import UsageError
 from scottbench.names import one_line
 from scottbench.report.files import read_claims, read_manifest, read_rows
 from scottbench.report.numbers import count
+from scottbench.timings import per_image
 
 RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
 PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
 TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
-GENERATION = ("text", "denoise", "decode")
-"""Stages that a user of a method would pay for; features and storage are the benchmark's own."""
-STAGES = (*GENERATION, "features", "store")
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,8 @@ class Cell:
     """Metric -> interval, where the run recorded one."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> seconds per image."""
+    sampling: tuple[float, tuple[float, float] | None] | None = None
+    """Seconds per image of text encoder, U-Net and decoder, which a user of the method would pay for, and their interval."""
 
     @property
     def method(self) -> str:
@@ -95,9 +95,8 @@ class Cell:
 
     @property
     def milliseconds(self) -> float | None:
-        """Generation time per image; None where nothing was timed."""
-        parts = [self.seconds[stage] for stage in GENERATION if stage in self.seconds]
-        return 1000 * sum(parts) if parts else None
+        """Sampling time per image; None where nothing was timed."""
+        return None if self.sampling is None else 1000 * self.sampling[0]
 
     def reason(self, metric: str) -> str:
         """Why a metric has no value here, as far as the run recorded it."""
@@ -182,10 +181,13 @@ def read_record(folder: Path) -> Record:
             cell.values[row["metric"]] = row["value"]
             if row.get("ci_low") is not None and row.get("ci_high") is not None:
                 cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
-    for row in read_rows(folder / "timings.parquet", TIMING_COLUMNS):
-        cell = cells.get((row["method"], row["steps"], row["seed"]))
-        if cell is not None:
-            cell.seconds[row["stage"]] = row["seconds_per_image"]
+    timings = read_rows(folder / "timings.parquet", TIMING_COLUMNS)
+    sampling = per_image(timings)
+    for row in timings:
+        place = (row["method"], row["steps"], row["seed"])
+        if place in cells and row["seconds_per_image"] is not None:
+            cells[place].seconds[row["stage"]] = row["seconds_per_image"]
+            cells[place].sampling = sampling.get(place)
     pairs = read_rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
     return Record(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
 

@@ -44,10 +44,17 @@ def _results_table(record: Record, metrics: list[Metric], cells: list[Cell], par
                 why = "no time was recorded" if metric is None else cell.reason(metric.name)
                 row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}")))
             else:
-                row.append(Entry(column[y], y in bold[x], **({} if metric is None else _interval(metric, cell, cells, reasons))))
+                ends = _time_interval(cell) if metric is None else _interval(metric, cell, cells, reasons)
+                row.append(Entry(column[y], y in bold[x], **ends))
         table.rows.append(row)
     table.notes = [(mark, why) for why, mark in reasons.items()]
     return table
+
+
+def _time_interval(cell: Cell) -> dict:
+    """The small line below a time."""
+    ends = None if cell.sampling is None else cell.sampling[1]
+    return {} if ends is None else {"small": (bracket(1000 * ends[0], 1000 * ends[1], 1),)}
 
 
 def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, str]) -> dict:

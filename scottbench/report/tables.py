@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scottbench.report.numbers import short
-from scottbench.report.record import GENERATION, STAGES, Record, section, text
+from scottbench.report.record import Record, section, text
+from scottbench.timings import SAMPLING, STAGES
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,18 @@ def timing_table(record: Record) -> Table:
     stages = [Column(stage, number=True) for stage in STAGES]
     columns = [Column("Method"), Column("Steps", number=True), *stages, Column("all stages", number=True)]
     caption = (
-        f"Time per stage in milliseconds per image, N = {_sizes(record)} images per row. {', '.join(GENERATION).capitalize()}: sampling; "
+        f"Time per stage in milliseconds per image, N = {_sizes(record)} images per row. {', '.join(SAMPLING).capitalize()}: sampling; "
         "features and store: measuring and keeping."
     )
+    if any("sampling" in cell.seconds for cell in record.cells):
+        caption += " Medians over chunks, without the first that a process made of each row, in which networks warm up."
     return Table(caption, columns, [_timing_row(cell.method, str(cell.steps), cell.seconds) for cell in record.cells])
 
 
 def _timing_row(name: str, steps: str, seconds: dict[str, float]) -> list[Entry]:
     stages = [Entry(f"{1000 * seconds[stage]:.2f}" if stage in seconds else "-") for stage in STAGES]
-    return [Entry(name), Entry(steps), *stages, Entry(f"{1000 * sum(seconds.values()):.2f}" if seconds else "-")]
+    known = [seconds[stage] for stage in STAGES if stage in seconds]
+    return [Entry(name), Entry(steps), *stages, Entry(f"{1000 * sum(known):.2f}" if known else "-")]
 
 
 def card_table(record: Record) -> Table | None:

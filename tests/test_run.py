@@ -302,6 +302,22 @@ def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, m
     assert pl.read_parquet(tmp_path / "run" / "results.parquet")["value"].is_null().all()
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_on_a_cpu_the_networks_always_see_the_same_number_of_images(files, tmp_path, monkeypatch, batch_size):
+    """Matrix kernels sum in another order for another number of rows: without this, bytes would depend on --batch-size."""
+    from scottbench.resolve import micro_batch
+
+    assert micro_batch("cpu", (4, 16, 16)) == 16 and micro_batch("cpu", (4, 64, 64)) == 1 and micro_batch("cuda:0", (4, 16, 16)) is None
+    plugins, rows = tiny_plugins(files), {"unet": set(), "decode": set()}
+    plan = make_plan(plugins, RunRequest("tiny", methods=["ode"], device="cpu", guidance=1.0))
+    assert plan.micro_batch == 16 and plan.n % 16 != 0
+    unet, decode = plan.model.unet.forward, plan.model.vae.decode
+    monkeypatch.setattr(plan.model.unet, "forward", lambda z, *rest, **more: (rows["unet"].add(len(z)), unet(z, *rest, **more))[1])
+    monkeypatch.setattr(plan.model.vae, "decode", lambda z, *rest, **more: (rows["decode"].add(len(z)), decode(z, *rest, **more))[1])
+    execute(plan, plugins, tmp_path / "run", batch_size, quiet)
+    assert rows == {"unet": {16}, "decode": {16}}
+
+
 def too_small(cell, options):
     raise ScottbenchError(f"needs more than {cell.n} images")
 

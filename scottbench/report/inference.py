@@ -5,41 +5,46 @@ from __future__ import annotations
 from collections import Counter
 
 from scottbench.report.numbers import bracket, decimals, p_text, signed
-from scottbench.report.record import Record, text
+from scottbench.report.record import Metric, Record, text
 from scottbench.report.tables import Column, Entry, Table
 
 ROWS = 48
-"""A longer table of pairs shows the first metric only; the others are in pairs.parquet."""
+"""A longer table of pairs is cut; the others are in pairs.parquet."""
 
 
 def pairs_table(record: Record) -> Table | None:
-    """Paired differences A - B with Holm's correction; None where the run has none."""
-    pairs, metrics = record.pairs, {metric.name: metric for metric in record.metrics}
-    pairs = [row for row in pairs if row["metric"] in metrics]
+    """Paired differences A - B with Holm's correction, one row a pair and one column a metric; None where the run has none."""
+    known = {metric.name: metric for metric in record.metrics}
+    pairs = [row for row in record.pairs if row["metric"] in known]
     if not pairs:
         return None
-    shown = pairs if len(pairs) <= ROWS else [row for row in pairs if row["metric"] == pairs[0]["metric"]]
-    columns = [Column("A - B"), Column("Metric"), Column("Difference", number=True), Column("p", "Holm", number=True), Column("Verdict")]
-    rows = []
-    for row in shown:
-        metric = metrics[row["metric"]]
-        digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric.digits + 1)
-        rows.append([
-            Entry(f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}"),
-            Entry(metric.title),
-            Entry(signed(row["difference"], digits), small=(bracket(row["ci_low"], row["ci_high"], digits),)),
-            Entry(p_text(row["p_holm"]).removeprefix("p = ").removeprefix("p ")),
-            Entry(str(row["verdict"])),
-        ])
+    couples: dict[str, dict[str, dict]] = {}
+    for row in pairs:
+        couples.setdefault(f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}", {})[row["metric"]] = row
+    used = [metric for metric in record.metrics if any(metric.name in found for found in couples.values())]
+    columns = [Column("A - B"), *(Column(f"{metric.label} {metric.arrow}", metric.extractor, True) for metric in used)]
+    shown = list(couples.items())[:ROWS]
+    rows = [[Entry(names), *(_difference(metric, found.get(metric.name)) for metric in used)] for names, found in shown]
     sizes = ", ".join(f"{n:,}" for n in sorted({row["n"] for row in pairs}))
     tests = "one test" if len(pairs) == 1 else f"{len(pairs)} tests"
-    more = "" if len(shown) == len(pairs) else f" The other {len(pairs) - len(shown)} are in pairs.parquet."
+    more = "" if len(shown) == len(couples) else f" The other {len(couples) - len(shown)} pairs are in pairs.parquet."
     caption = (
         f"Paired differences over the same N = {sizes} prompts, starting noise and reference images: method against method at one number "
         f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, Holm's correction over {tests}; "
-        f"a verdict needs p at most 0.05. Images to decide: per cell, for a chance of 0.8, if the difference is as measured.{more}"
+        f"bold where it is at most 0.05, which a verdict needs. Images to decide: per cell, for a chance of 0.8, if the difference is as "
+        f"measured.{more}"
     )
     return Table(caption, columns, rows)
+
+
+def _difference(metric: Metric, row: dict | None) -> Entry:
+    """A - B, and below it interval, p and verdict."""
+    if row is None:
+        return Entry("-")
+    digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric.digits + 1)
+    verdict, _, detail = str(row["verdict"]).removesuffix(" would decide").partition(": ")
+    lines = (bracket(row["ci_low"], row["ci_high"], digits), p_text(row["p_holm"]), verdict, *([detail] if detail else []))
+    return Entry(signed(row["difference"], digits), row["p_holm"] <= 0.05, small=lines)
 
 
 def claims_table(record: Record) -> Table | None:

@@ -61,10 +61,10 @@ def test_values_stand_with_their_intervals_in_the_main_table(page):
 
 def test_paired_differences_follow_with_holm_and_images_to_decide(page):
     table = page.table("Table 2")
-    assert table.header == ["A - B", "Metric", "Difference", "p (Holm)", "Verdict"]
-    (fid, clip) = table.body
-    assert fid[:2] == ["scott@2 - cd@2", "FID (pocket features)"] and fid[2].startswith("-1.5") and fid[3:] == ["< 0.001", "scott@2 better"]
-    assert clip[4].startswith("inconclusive: about") and "Holm's correction over 2 tests" in page.captions[1]
+    assert table.header == ["A - B", "FID ↓ (pocket features)", "CLIP score ↑ (pocket features)"]
+    ((names, fid, clip),) = table.body
+    assert names == "scott@2 - cd@2" and fid.startswith("-1.50 [") and fid.endswith("] p < 0.001 scott@2 better")
+    assert " inconclusive about " in clip and clip.endswith(" images") and "Holm's correction over 2 tests" in page.captions[1]
     assert "N = 400" in page.captions[1]
 
 
@@ -113,16 +113,17 @@ def test_a_value_without_an_interval_has_a_footnote_that_says_why(tmp_path):
     assert "No interval: 3 images cannot be halved" in page.text
 
 
-def test_a_long_table_of_pairs_shows_the_first_metric_and_says_where_the_others_are(tmp_path):
+def test_a_pair_is_a_row_and_a_long_table_says_where_the_others_are(tmp_path):
     values = {
         (method, steps, 0): {"fid": (50.0 + own, influence(1)), "coverage": (0.5, influence(2, 0.1)), "recall": (0.5, influence(3, 0.1))}
-        for own, (method, steps) in enumerate((method, steps) for method in "abcd" for steps in (1, 2, 4))
+        for own, (method, steps) in enumerate((method, steps) for method in "abcdef" for steps in (1, 2, 4))
     }
     run = made_run(tmp_path / "run", values)
     pairs = pl.read_parquet(run / "pairs.parquet")
-    assert pairs.height == 3 * (3 * 6 + 4 * 2)
+    assert pairs.height == 3 * (3 * 15 + 6 * 2)
     page = Page(build(run))
-    assert len(page.table("Table 2").body) == 26 and "The other 52 are in pairs.parquet." in page.captions[1]
+    body = page.table("Table 2").body
+    assert len(body) == 48 and {len(row) for row in body} == {4} and "The other 9 pairs are in pairs.parquet." in page.captions[1]
 
 
 def test_hostile_names_in_claims_and_pairs_are_inert(tmp_path):

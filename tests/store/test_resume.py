@@ -63,8 +63,12 @@ def test_nothing_is_reused_where_something_else_is_meant_now(server, home, chang
     before, place = CHANGES[change]
     (root,) = (home / "runs").iterdir()
     untouched = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    code, out, err = server.call("resume", str(root), folder=home, before=before)
-    assert (code, out) == (5, "") and place in err and "Nothing of it is reused" in err and err.count("\n") == 1
+    for line in (("resume", str(root)), ("score", str(root), "-k", "agreement")):
+        code, out, err = server.call(*line, folder=home, before=before)
+        assert (code, out) == (5, "") and place in err and "Nothing of it is reused" in err and err.count("\n") == 1
+    # the function behind `score` does not rely on the command's check
+    unchecked = "\nimport scottbench.identity, scottbench.score\nscottbench.identity.check_same = lambda *_: None"
+    assert server.call("score", str(root), "-k", "agreement", folder=home, before=before + unchecked)[0] == 5
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == untouched
 
 

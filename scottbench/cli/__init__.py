@@ -15,6 +15,7 @@ from scottbench.cli.claims import claims
 from scottbench.cli.common import Interrupted, Terminated, fail, stopped
 from scottbench.cli.compare import compare
 from scottbench.cli.config import config
+from scottbench.cli.export import export
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
 from scottbench.cli.report import report
@@ -73,7 +74,7 @@ def scottbench(context: click.Context) -> None:
         click.echo(QUICK_START, nl=False)
 
 
-for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, train, list_nouns, show, config):
+for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
     scottbench.add_command(verb)
 
 

@@ -6,13 +6,10 @@ inside it, and its content security policy forbids the rest.
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import Incomplete, UsageError
 from scottbench.names import printable
 
 if TYPE_CHECKING:
@@ -27,21 +24,11 @@ def build(run_folder: Path) -> Path:
     Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable; Incomplete where
     the disk is full.
     """
+    from scottbench.report.files import write_file
     from scottbench.report.record import read_record
 
     html = render(read_record(Path(run_folder)))
-    path = Path(run_folder) / "report" / "index.html"
-    temporary = path.with_name("index.html.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        kind = Incomplete if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else UsageError
-        raise kind(
-            f"cannot write {path}: {error.strerror}. Free some space or make the folder writable, then: scottbench report {run_folder}"
-        ) from None
-    return path
+    return write_file(Path(run_folder) / "report" / "index.html", html.encode(), f"scottbench report {run_folder}")
 
 
 def render(record: Record) -> str:

@@ -1,12 +1,14 @@
-"""The files of a run folder that a report is made of, each read whole or refused in one line."""
+"""The files of a run folder that a report is made of, each read whole or refused in one line; and how files are written."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import UsageError
+from scottbench.errors import Incomplete, UsageError
 from scottbench.names import one_line
 
 if TYPE_CHECKING:
@@ -56,3 +58,16 @@ def read_rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
     if absent:
         raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
     return table.to_dicts()
+
+
+def write_file(path: Path, data: bytes, again: str = "the same line again") -> Path:
+    """Write `data` to `path` in one piece; returns it. Raises Incomplete (disk full) or UsageError, one line that ends with `again`."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        kind = Incomplete if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else UsageError
+        raise kind(f"cannot write {path}: {error.strerror}. Free some space or make the folder writable, then: {again}") from None
+    return path

@@ -14,10 +14,16 @@ from . import common
 TARGETS = {"clip_share": "target 97 %", "recall_share": "target 92 %", "fid_ratio": "target 1.6"}
 
 
+def reached(row: dict) -> int:
+    """How many of the three targets a row of the teacher reaches."""
+    return (row["clip_share"] >= 0.97) + (row["recall_share"] >= 0.92) + (row["fid_ratio"] <= 1.6)
+
+
 def card(measured: dict) -> dict:
-    """The card: one row a quantity, each with what it is to be held against. The teacher's row is its best in FID."""
+    """The card: one row a quantity, each with what it is to be held against. The teacher's row is that of the guidance at which it reaches
+    most targets, and of those the best in FID."""
     real, floor, through = measured["real"], measured["floor"], measured["autoencoder"]
-    best = min(measured["teacher"], key=lambda row: row["fid"])
+    best = min(measured["teacher"], key=lambda row: (-reached(row), row["fid"]))
     who = f"DDIM {best['steps']}, guidance {best['guidance']:g}, N = {best['n']}"
     rows = [
         (

@@ -58,6 +58,19 @@ def power_of(population: Population, names: list[str], n: int, draws: int) -> li
     ]
 
 
+def outside(rows: list[str], draws: int) -> str:
+    """Which rows of the first table miss a target by more than two standard errors of so many draws."""
+    missed = []
+    for row in rows:
+        population, metric, _, *numbers = (field.strip() for field in row.strip("| ").split("|"))
+        coverage, width, size = map(float, numbers)
+        low, high, wide = (2 * (p * (1 - p) / draws) ** 0.5 for p in (0.93, 0.99, 0.05))
+        faults = [f"coverage {coverage:.3f}"] * (not 0.93 - low <= coverage <= 0.99 + high)
+        faults += [f"width {width:.2f}"] * (width > 1.5 * (1 + 2 / (2 * draws) ** 0.5)) + [f"size {size:.3f}"] * (size > 0.05 + wide)
+        missed += [f"{metric} on {population} ({', '.join(faults)})"] * bool(faults)
+    return f"Outside a target by more than two standard errors: {'; '.join(missed) if missed else 'none'}."
+
+
 TASKS: list[tuple] = []
 """(function, arguments): processes that are forked find here what cannot be sent to them."""
 
@@ -102,7 +115,8 @@ def main() -> int:
     TASKS.extend((power_of, populations[i], names, asked.n, max(20, asked.draws // 4)) for i in (0, 3))
     with multiprocessing.get_context("fork").Pool(asked.workers) as workers:
         tables = workers.map(run_task, range(len(TASKS)), chunksize=1)
-    lines += [row for table in tables[: len(populations)] for row in table]
+    first = [row for table in tables[: len(populations)] for row in table]
+    lines += [*first, "", outside(first, asked.draws)]
     lines += ["", "Power of the paired test at 5 % against the share of prompts that differ; in brackets the mean difference:", ""]
     lines += [f"| features | metric | {' | '.join(f'{share:g}' for share in SHARES)} |", "|---|---|" + "---|" * len(SHARES)]
     lines += [row for table in tables[len(populations) :] for row in table]

@@ -43,5 +43,6 @@ def unusual_steps(cells: list[PlannedCell]) -> list[str]:
         made_for = student.get("made_for", cell.method.noun.made_for)
         if len(made_for) > 0 and cell.steps not in made_for:
             whose = "the student of method" if "made_for" in student else "method"
-            lines.append(f"{whose} '{cell.method.label}' was made for {in_words(made_for)} steps, not for {cell.steps}.")
+            steps = "1 step" if list(made_for) == [1] else f"{in_words(made_for)} steps"
+            lines.append(f"{whose} '{cell.method.label}' was made for {steps}, not for {cell.steps}.")
     return lines

@@ -13,7 +13,7 @@ from scottbench.cells import by_seeds, over_seeds_id
 from scottbench.errors import ScottbenchError
 from scottbench.evidence import Measured, degrees_of_freedom
 from scottbench.inference import Uncertainty, interval_or_reason, write_tables
-from scottbench.names import one_line, printable
+from scottbench.names import in_one_line, one_line, printable
 from scottbench.nouns import Cell
 from scottbench.plan import Plan, PlannedCell, PlannedMetric
 from scottbench.timings import write_timings
@@ -124,7 +124,7 @@ def compute(work: Work, entry: dict, given: Cell | list[Cell], metrics: list[Pla
         try:
             value = float(metric.noun.compute(given, metric.options))
         except ScottbenchError as error:
-            failures[metric.label] = one_line(" ".join(str(error).split()))  # what is missing stands on lines of its own
+            failures[metric.label] = in_one_line(error)  # what is missing stands on lines of its own
         except Exception as error:  # a plug-in may raise anything; the other numbers must not be lost
             work.folder.put(f"errors/{entry['id']}-{metric.noun.name}.txt", printable(traceback.format_exc()).encode())
             failures[metric.label] = f"{type(error).__name__}: {one_line(error)} (traceback in errors/)"

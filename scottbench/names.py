@@ -39,6 +39,11 @@ def printable(text: object) -> str:
     return _CONTROL.sub("", _ESCAPE.sub("", str(text)))
 
 
+def in_one_line(text: object) -> str:
+    """All of `text`, printable, with every run of blanks and line ends as one blank."""
+    return " ".join(printable(text).split())
+
+
 def one_line(text: object) -> str:
     """The first line of `text` that says something, printable; "" if there is none."""
     for line in printable(text).splitlines():

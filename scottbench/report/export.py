@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.names import printable
+from scottbench.names import in_one_line
 from scottbench.report.files import read_rows, write_file
 from scottbench.report.inference import claims_table, pairs_table
 from scottbench.report.record import read_record
@@ -69,7 +69,7 @@ def latex(table: Table) -> str:
 
 def escaped(text: object) -> str:
     """Text of a record for LaTeX, in one line."""
-    return "".join(LATEX.get(sign, sign) for sign in " ".join(printable(text).split()))
+    return "".join(LATEX.get(sign, sign) for sign in in_one_line(text))
 
 
 def _latex_heading(column: Column) -> str:
@@ -109,7 +109,7 @@ def _row(fields) -> str:
 
 def _plain(text: object) -> str:
     """Text of a record for Markdown, in one line: no markup, no new column."""
-    clean = " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    clean = in_one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", clean)
 
 
@@ -124,7 +124,7 @@ def comma_separated(rows: list[dict]) -> str:
 
 def _field(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
-    clean = " ".join(printable(text).split())
+    clean = in_one_line(text)
     return f"'{clean}" if clean.startswith(FORMULA) else clean
 
 

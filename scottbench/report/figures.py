@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scottbench.names import printable
+from scottbench.names import in_one_line
 from scottbench.report.record import Cell, Metric, Record
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _data_uri(drawing: Drawing) -> str:
 
 def _name(text: str) -> str:
     """Text of a record as a figure has room for it."""
-    clean = " ".join(printable(text).split())
+    clean = in_one_line(text)
     return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"
 
 

@@ -68,10 +68,11 @@ def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, 
 
 def _results_caption(record: Record, cells: list[Cell], parts: int) -> str:
     seed = f", seed {cells[0].facts['seed']}" if len({cell.seeds for cell in record.cells}) == 1 else ""
+    timed = ", median over chunks of images with its 95 % interval" if any(cell.sampling and cell.sampling[1] for cell in cells) else ""
     return (
         f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
-        f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine."
-        f"{_apart(parts)}{interval_methods(record, cells)}"
+        f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"
+        f"{timed}.{_apart(parts)}{interval_methods(record, cells)}"
     )
 
 

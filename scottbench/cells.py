@@ -28,6 +28,8 @@ class PlannedMethod:
     facts: dict | None
     """student.json."""
     weights_digest: str
+    steps: tuple[int, ...] = ()
+    """Its own numbers of sampling steps; (): the run's."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def make_cells(methods: list[PlannedMethod], steps: list[int], seeds: list[int],
     cells = []
     for method in methods:
         safe = method.label.replace("@", "-").replace(",", "-")
-        for count in dict.fromkeys(steps):
+        for count in dict.fromkeys(method.steps if method.steps else steps):
             times = _timesteps(method, count, schedule)
             for seed in dict.fromkeys(seeds):
                 cells.append(PlannedCell(check_name(f"{safe}__s{count}__seed{seed}", "method"), method, count, seed, times))

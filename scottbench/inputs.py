@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from scottbench import resolve
 from scottbench.assets import Needed, gather, require
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.names import one_line
-from scottbench.nouns import Method
+from scottbench.names import did_you_mean, one_line
 from scottbench.presets import Preset
 from scottbench.store import check_name
 
@@ -50,33 +49,44 @@ def find_source(preset: Preset, role: str) -> Source:
     return find_extractor(preset.extractors[role], preset.path)
 
 
-def check_students(plugins: Plugins, request: RunRequest, methods: list[Method]) -> None:
-    """Every student folder that the user names is for a trainer of this run."""
-    for trainer in request.students:
-        plugins.find("trainer", trainer)
-        if trainer not in {method.trainer for method in methods}:
-            raise UsageError(f"--student {trainer}=...: no method of this run samples a student of trainer '{trainer}'.")
+def check_students(plugins: Plugins, request: RunRequest, methods: list[resolve.Asked]) -> None:
+    """Every student folder that the user names is sampled by a method of this run, and by methods of one trainer only."""
+    users: dict[str, set[str]] = {}
+    for asked in methods:
+        if asked.student is not None:
+            users.setdefault(asked.student, set()).add(asked.noun.trainer)
+    for name in request.students:
+        if name in users:
+            if len(users[name]) > 1:
+                trainers = ", ".join(sorted(users[name]))
+                raise UsageError(f"student '{one_line(name)}' is asked for by methods of different trainers: {trainers}.")
+        elif name in plugins.nouns["trainer"]:
+            raise UsageError(f"--student {name}=...: no method of this run samples a student of trainer '{name}'.")
+        else:
+            raise UsageError(
+                f"--student {one_line(name)}=...: unknown trainer '{one_line(name)}', and no method of this run names a student so."
+                f"{did_you_mean(name, [*plugins.nouns['trainer'], *users])} A student of any name is sampled by METHOD@student=NAME.")
 
 
-def find_students(preset: Preset, request: RunRequest, methods: list[Method]) -> dict[str, Path]:
-    """Trainer -> student folder that is there."""
+def find_students(preset: Preset, request: RunRequest, methods: list[resolve.Asked]) -> dict[str, Path]:
+    """Name of a student -> its folder, which is there."""
     from scottbench.student import read_student
 
-    needed = {method.trainer: method.name for method in methods if method.trainer is not None}
+    needed = {asked.student: asked.noun for asked in methods if asked.student is not None}
     folders, absent = {}, []
-    for trainer, method in needed.items():
-        if trainer in request.students:
-            folders[trainer] = Path(request.students[trainer]).expanduser()
-        elif trainer in preset.students:
-            folders[trainer] = preset.path(preset.students[trainer])
+    for name, noun in needed.items():
+        if name in request.students:
+            folders[name] = Path(request.students[name]).expanduser()
+        elif name in preset.students:
+            folders[name] = preset.path(preset.students[name])
         else:
-            absent.append(f"method '{method}' samples a student of trainer '{trainer}', and preset '{preset.name}' has none. "
-                          f"Make one: scottbench train {trainer} --preset {preset.name}; then add --student {trainer}=FOLDER")
+            absent.append(f"method '{noun.name}' samples a student of trainer '{noun.trainer}', and preset '{preset.name}' has none. "
+                          f"Make one: scottbench train {noun.trainer} --preset {preset.name}; then add --student {noun.trainer}=FOLDER")
     if absent:
         raise MissingAsset("\n".join(absent))
     gather({
-        trainer: lambda folder=folder, line=f"scottbench train {trainer} --preset {preset.name}": read_student(folder, line)
-        for trainer, folder in folders.items()
+        name: lambda folder=folder, line=f"scottbench train {needed[name].trainer} --preset {preset.name}": read_student(folder, line)
+        for name, folder in folders.items()
     })
     return folders
 

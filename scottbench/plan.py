@@ -17,7 +17,7 @@ from scottbench import steps as step_counts
 from scottbench.assets import gather, offline
 from scottbench.cells import PlannedCell, PlannedMethod, cell_record, make_cells
 from scottbench.environment import flush_denormals
-from scottbench.nouns import Method, Metric
+from scottbench.nouns import Metric
 from scottbench.presets import Preset
 from scottbench.settings import recorded
 from scottbench.store import PLAN_SCHEMA, canonical
@@ -40,6 +40,7 @@ class RunRequest:
     methods: list[str] = field(default_factory=list)
     """Each a name, or name@key=value,...; [] for the preset's."""
     steps: list[int] = field(default_factory=list)
+    """Of the methods that have none of their own (name@steps=N); [] for the preset's."""
     metrics: list[str] | None = None
     limit: int | None = None
     """Only the first `limit` items of the evaluation split; the reference set is the same items."""
@@ -50,7 +51,7 @@ class RunRequest:
     """For every method of the run that has an option of that name."""
     device: str = "auto"
     students: dict[str, str] = field(default_factory=dict)
-    """Trainer -> student folder, in place of the preset's."""
+    """Trainer, or the S of a method's @student=S, -> student folder, in place of the preset's."""
     model: str | None = None
     """Name of a model, or path of a diffusers pipeline folder, in place of the preset's."""
     allow_unsafe_checkpoint: bool = False
@@ -108,7 +109,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     preset = plugins.find("preset", request.preset).noun
     resolve.check_numbers(request)
     methods = resolve.find_methods(plugins, preset, request)
-    inputs.check_students(plugins, request, [noun for _, noun, _, _ in methods])
+    inputs.check_students(plugins, request, methods)
     metrics = resolve.find_metrics(plugins, preset, request)
     resolve.check_seeds(metrics, request.seeds)
     roles = resolve.roles(preset, metrics)
@@ -147,7 +148,7 @@ def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, m
     checks = {
         "model": lambda: inputs.open_model(plugins, preset, request, device),
         "items": lambda: dataset.open("evaluation"),
-        "students": lambda: inputs.find_students(preset, request, [noun for _, noun, _, _ in methods]),
+        "students": lambda: inputs.find_students(preset, request, methods),
         "card": lambda: inputs.model_card(preset),
     }
     targets = list(dict.fromkeys(roles.values()))
@@ -157,18 +158,19 @@ def _ready(plugins: Plugins, preset: Preset, request: RunRequest, device: str, m
     return ready["model"], ready["items"], {role: ready[f"extractor {role}"] for role in targets}, ready["students"], ready["card"]
 
 
-def _verify_students(methods: list[tuple[str, Method, Any, float]], folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
+def _verify_students(methods: list[resolve.Asked], folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
     from scottbench.student import check_student
 
-    facts = gather({trainer: lambda t=trainer, f=folder: check_student(f, t, teacher) for trainer, folder in folders.items()})
+    trainers = {asked.student: asked.noun.trainer for asked in methods if asked.student is not None}
+    facts = gather({name: lambda n=name, t=trainer: check_student(folders[n], t, teacher) for name, trainer in trainers.items()})
     planned = []
-    for label, noun, options, guidance in methods:
-        if noun.trainer is None:
-            planned.append(PlannedMethod(label, noun, options, guidance, None, None, teacher))
-        else:
-            found = facts[noun.trainer]
-            resolve.check_guidance(label, guidance, found)
-            planned.append(PlannedMethod(label, noun, options, guidance, folders[noun.trainer], found, found["weights_digest"]))
+    for asked in methods:
+        found, folder, digest = None, None, teacher
+        if asked.student is not None:
+            found, folder = facts[asked.student], folders[asked.student]
+            digest = found["weights_digest"]
+            resolve.check_guidance(asked.label, asked.guidance, found)
+        planned.append(PlannedMethod(asked.label, asked.noun, asked.options, asked.guidance, folder, found, digest, asked.steps))
     return planned
 
 

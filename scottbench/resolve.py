@@ -1,12 +1,14 @@
 """From what the user wrote to what is meant: names to nouns, text to options and numbers.
 
-Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own.
+Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own. Words that the host
+itself understands after a method's @ are in `OF_HOST`; all others are options of the method.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
@@ -18,6 +20,25 @@ from scottbench.presets import Preset
 if TYPE_CHECKING:
     from scottbench.plan import RunRequest
     from scottbench.plugins import Plugins
+
+OF_HOST = ("guidance", "steps", "student")
+"""NAME@guidance=S, NAME@steps=N and NAME@student=S, with --student S=FOLDER."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A method as the user asked for it."""
+
+    label: str
+    """The name, with its inline options where there are any, but for the number of steps, which tables tell apart anyway."""
+    noun: Method
+    options: Any
+    guidance: float
+    student: str | None
+    """What its student is called: as its trainer, unless @student= says otherwise. None: it samples the teacher itself."""
+    steps: tuple[int, ...]
+    """Its own numbers of steps; (): the run's."""
+
 
 def check_numbers(request: RunRequest) -> None:
     for steps in request.steps:
@@ -52,32 +73,57 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
             f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
 
 
-def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[tuple[str, Method, Any, float]]:
-    """(label, noun, options, guidance) of each method, in the order asked for, each once."""
-    asked = [(text, *parse_inline(text)) for text in dict.fromkeys(request.methods or preset.methods)]
-    nouns = [plugins.find("method", name).noun for _, name, _ in asked]
+def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[Asked]:
+    """Each method, in the order asked for, each once; one that is named with several numbers of steps gets them all."""
+    texts = [(text, *parse_inline(text)) for text in dict.fromkeys(request.methods or preset.methods)]
+    nouns = [plugins.find("method", name).noun for _, name, _ in texts]
     known = {noun.name: {option.name for option in options_of(noun.options)} for noun in nouns}
     for key in request.options:
         if not any(key in names for names in known.values()):
             listed = "; ".join(f"{name}: {', '.join(sorted(names)) if names else 'none'}" for name, names in known.items())
             raise UsageError(f"no method of this run has an option '{one_line(key)}'. Options: {listed}. See: scottbench show method NAME")
-    found, labels = [], set()
-    for (text, name, inline), noun in zip(asked, nouns, strict=True):
-        values = {key: value for key, value in inline.items() if key != "guidance"}
+    found: dict[str, Asked] = {}
+    for (text, name, inline), noun in zip(texts, nouns, strict=True):
         shared = {key: value for key, value in request.options.items() if key in known[name]}
-        options = make_options(noun.options, {**shared, **values}, f"method '{name}'")
+        own = {key: value for key, value in inline.items() if key not in OF_HOST}
         if "guidance" in inline:
             guidance = _guidance(inline["guidance"], text)
         elif request.guidance is not None:
             guidance = request.guidance
         else:
             guidance = preset.guidance.get(name, noun.guidance)
-        label = _label(name, inline)
-        if label in labels:
+        label = _label(name, {key: value for key, value in inline.items() if key != "steps"})
+        asked = Asked(
+            label, noun, make_options(noun.options, {**shared, **own}, f"method '{name}'"), float(guidance),
+            _student(noun, inline, request, text), _steps(inline, text))
+        before = found.get(label)
+        if before is not None and not (before.steps and asked.steps and set(before.steps).isdisjoint(asked.steps)):
             raise UsageError(f"method '{one_line(label)}' is named twice.")
-        labels.add(label)
-        found.append((label, noun, options, float(guidance)))
-    return found
+        found[label] = asked if before is None else replace(before, steps=before.steps + asked.steps)
+    return list(found.values())
+
+
+def _student(noun: Method, inline: dict[str, str], request: RunRequest, text: str) -> str | None:
+    """What a method's student is called. Raises UsageError: it has none, or nothing goes by the name."""
+    if "student" not in inline:
+        return noun.trainer
+    if noun.trainer is None:
+        raise UsageError(f"{one_line(text)}: method '{noun.name}' samples the teacher itself, it takes no student.")
+    name = inline["student"]
+    if name not in request.students:
+        name = one_line(name)
+        raise UsageError(f"{one_line(text)}: no student goes by the name '{name}'. Give its folder: --student {name}=FOLDER")
+    return name
+
+
+def _steps(inline: dict[str, str], text: str) -> tuple[int, ...]:
+    """Of NAME@steps=N, else none. Raises UsageError."""
+    if "steps" not in inline:
+        return ()
+    if not inline["steps"].isdecimal() or int(inline["steps"]) < 1:
+        raise UsageError(f"{one_line(text)}: a number of sampling steps must be a whole number of at least 1. "
+                         "For several, name the method once for each.")
+    return (int(inline["steps"]),)
 
 
 def _label(name: str, inline: dict[str, str]) -> str:

@@ -138,31 +138,35 @@ def _findings(claim: Claim, comparison: Comparison, measured: Sequence[Measured]
         couples = [sides]
     findings, missing = [], []
     for better, worse in couples:
-        found, why = None, ""
+        found, why = [], ""
         for a, b in product(better, worse):
             try:
-                found = _finding(claim, comparison, a, b)
-                break
+                found.append(_finding(claim, comparison, a, b))
             except ScottbenchError as error:
                 why = one_line(error)
-        if found is None:
-            missing.append(why)
-        else:
-            findings.append(found)
+        # an ablation is judged on every couple that differs in its options only; one label in several runs is one cell, met more than once
+        findings += found if _ablates(comparison) else found[:1]
+        missing += [] if found else [why]
     return findings, missing
 
 
+def _ablates(comparison: Comparison) -> bool:
+    """Whether the claim is about options of a student's trainer, all else equal."""
+    return bool(comparison.better.student or comparison.worse.student)
+
+
 def _cells(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[list[Measured]]:
-    """The cells that an arm means, each as the list of its seeds; several where runs have different weights under one label."""
+    """The cells that an arm means, each as the list of its seeds; several where runs have different weights under one label, or a run
+    has students that differ in what the arm does not name."""
     found = [one for one in measured if one.metric == metric and (arm.steps is None or one.steps == arm.steps) and _trained(one, arm)]
     exact = [one for one in found if one.method == arm.method]
     if not exact:
         exact = [one for one in found if one.method.partition("@")[0] == arm.method]
-        if len({one.method for one in exact}) > 1:  # several recipes: none is the claim's
+        if len({one.method for one in exact}) > 1 and not arm.student:  # several recipes: none is the claim's
             return []
     cells: dict[tuple, list[Measured]] = {}
     for one in exact:
-        cells.setdefault((one.steps, one.weights, one.fingerprint), []).append(one)
+        cells.setdefault((one.method, one.steps, one.weights, one.fingerprint), []).append(one)
     return list(cells.values())
 
 
@@ -176,7 +180,7 @@ def _finding(claim: Claim, comparison: Comparison, better: list[Measured], worse
     """Raises Mismatch (not comparable, not all else equal) or NoInterval."""
     a, b = on_shared_seeds(better, worse)
     comparable(a, b)
-    if comparison.better.student or comparison.worse.student:
+    if _ablates(comparison):
         _all_else_equal(a, b, {*comparison.better.student, *comparison.worse.student})
     ratio = comparison.effect == "ratio"
     test = (paired_ratio if ratio else paired_difference)(a.value, b.value, a.influence, b.influence, min(a.df, b.df))

@@ -96,7 +96,14 @@ def test_a_fingerprint_names_metric_extractor_rule_n_and_reference(plugins):
     ({"device": "cuda:99"}, "--device cuda:99.*--device cpu"),
     ({"model": "tinny"}, "unknown model 'tinny'"),
     ({"methods": ["ode"], "students": {"hop": "x"}}, "no method of this run"),
-    ({"students": {"hoop": "x"}}, "unknown trainer 'hoop'"),
+    ({"students": {"hoop": "x"}}, "unknown trainer 'hoop'.*Did you mean 'hop'"),
+    ({"methods": ["hop@student=long"]}, "no student goes by the name 'long'.*--student long=FOLDER"),
+    ({"methods": ["ode@student=long"], "students": {"long": "x"}}, "'ode' samples the teacher itself, it takes no student"),
+    ({"methods": ["hop@steps=0"]}, "hop@steps=0: a number of sampling steps must be a whole number of at least 1"),
+    ({"methods": ["hop@steps=two"]}, "hop@steps=two: a number"),
+    ({"methods": ["hop", "hop@steps=3"]}, "method 'hop' is named twice"),
+    ({"methods": ["hop@steps=3", "hop@steps= 3"]}, "method 'hop' is named twice"),
+    ({"methods": ["ode@steps=60"]}, "--steps 60: method 'ode' cannot do that. It can do 1 to 50 steps"),
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_a_usage_error(plugins, changes, message):
     with pytest.raises(UsageError, match=message):
@@ -117,6 +124,28 @@ def test_a_step_count_that_a_method_or_its_student_was_not_made_for_is_a_warning
     (tmp_path / "student" / "student.json").write_text(json.dumps(facts))
     found = plan(plugins, methods=["taught"], steps=[3, 4], students={"hop": str(tmp_path / "student")})
     assert found.warnings == ["the student of method 'taught' was made for 1 to 3 steps, not for 4."]
+
+
+def test_a_method_may_have_steps_of_its_own(plugins):
+    """They are a column of every table, so that they are no part of what the method is called."""
+    found = plan(plugins, methods=["ode@steps=5", "hop", "ode@steps=8", "hop@guidance=2,steps=3"], steps=[1, 2])
+    assert [(cell.method.label, cell.steps) for cell in found.cells] == [
+        ("ode", 5), ("ode", 8), ("hop", 1), ("hop", 2), ("hop@guidance=2", 3)]  # fmt: skip
+    assert plan(plugins, methods=["ode@steps=2"]).hash == plan(plugins, methods=["ode"], steps=[2]).hash
+
+
+def test_several_students_of_one_trainer_stand_side_by_side(plugins, files, tmp_path):
+    other = shutil.copytree(files / "student", tmp_path / "other")
+    tiny.tiny_student(other, "hop", plan(plugins).model.digest, seed=7)
+    found = plan(plugins, methods=["hop", "hop@student=long"], students={"long": str(other)})
+    first, second = found.record["cells"]
+    assert (first["method"], second["method"]) == ("hop", "hop@student=long")
+    assert first["weights_digest"] != second["weights_digest"] == json.loads((other / "student.json").read_text())["weights_digest"]
+    assert str(tmp_path) not in json.dumps(found.record)
+    swapped = plan(plugins, methods=["hop", "hop@student=long"], students={"hop": str(other), "long": str(files / "student")})
+    assert [cell["weights_digest"] for cell in swapped.record["cells"]] == [second["weights_digest"], first["weights_digest"]]
+    with pytest.raises(MissingAsset, match="student.json is missing"):
+        plan(plugins, methods=["hop@student=long"], students={"long": str(tmp_path / "none")})
 
 
 def test_the_device_auto_is_the_presets_choice_and_is_part_of_the_identity(plugins, files, monkeypatch):

@@ -168,6 +168,30 @@ def test_an_ablation_with_another_difference_is_not_testable(tmp_path, change, w
     assert found["verdict"] == "not testable here" and words in found["reason"]
 
 
+def ablation_run(folder: Path, students: dict[str, tuple[float, dict]]) -> Path:
+    """One run of several students of scott: label -> (FID, options over the base)."""
+    base = {"h": 3, "lr": 1e-4}
+    facts = {label: {"trainer": "scott", "options": {**base, **options}, "steps": 100} for label, (_, options) in students.items()}
+    values = {(label, 2, 0): {"fid": (value, influence(own, 20.0))} for own, (label, (value, _)) in enumerate(students.items())}
+    return made_run(folder, values, students=facts)
+
+
+def test_an_ablation_finds_its_students_within_one_run(tmp_path):
+    run = ablation_run(tmp_path / "run", {
+        "scott@student=base": (70.0, {}), "scott@student=h1": (75.0, {"h": 1}), "scott@student=hot": (60.0, {"lr": 1e-3}),
+    })  # fmt: skip
+    (evidence,) = verdict(tmp_path, run, HEAD + ABLATION)["evidence"]
+    assert (evidence["better_cell"], evidence["worse_cell"]) == ("scott@student=base@2", "scott@student=h1@2")
+
+
+def test_an_ablation_must_hold_for_every_couple_that_differs_in_its_options_only(tmp_path):
+    students = {"scott@student=a": (70.0, {}), "scott@student=b": (75.0, {"h": 1}),
+                "scott@student=c": (72.0, {"lr": 1e-3}), "scott@student=d": (66.0, {"lr": 1e-3, "h": 1})}  # fmt: skip
+    found = verdict(tmp_path, ablation_run(tmp_path / "run", students), HEAD + ABLATION)
+    assert [one["verdict"] for one in found["evidence"]] == ["direction holds", "contradicted"]
+    assert found["verdict"] == "contradicted"
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 GOOD = HEAD + BEATS.format(metric="fid", better="a", worse="b")

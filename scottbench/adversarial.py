@@ -8,6 +8,7 @@ discriminator. "full" and "whole" own a copy of the U-Net instead, whose up bloc
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
@@ -98,6 +99,30 @@ def trainable_share(discriminator: Discriminator) -> float:
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
     """E[relu(1 - D(real))] + E[relu(1 + D(fake))]; 2 when D says nothing."""
     return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+
+
+def weighted_term(
+    output: Tensor, adversarial: Callable[[Tensor], Tensor], beside: dict[str, Tensor], weight: float, scale: str
+) -> tuple[Tensor, dict[str, float]]:
+    """The student's adversarial loss as a term of its total loss, and the gradient norms of both terms at the student's output.
+
+    output: what the student made, with its graph; adversarial: output -> scalar loss; beside: {name: the other loss of the
+    same output}, or {}, which scale "fixed" does without.
+    scale: "fixed", weight * adversarial(output), or "gradient", scaled so that at the output its gradient's norm is `weight` times
+    that of the other loss. The gradient is taken at the output first, where its size can be seen and set, and handed on to the
+    student by a term that is linear in the output: one pass through the discriminator serves both.
+    """
+    leaf = output.detach().requires_grad_()
+    loss = adversarial(leaf)
+    (own,) = torch.autograd.grad(loss, leaf)
+    norms = {"adversarial_gradient": float(own.norm())}
+    for name, other in beside.items():
+        (gradient,) = torch.autograd.grad(other, output, retain_graph=True)
+        norms[f"{name}_gradient"] = float(gradient.norm())
+        if scale == "gradient":
+            weight *= norms[f"{name}_gradient"] / max(norms["adversarial_gradient"], 1e-12)
+    linear = (output * own).sum()
+    return weight * (loss.detach() + linear - linear.detach()), norms
 
 
 def accuracies(real: Tensor, fake: Tensor) -> dict[str, float]:

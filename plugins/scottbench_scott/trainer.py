@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from scottbench.adversarial import Discriminator, accuracies, hinge, pair_accuracy, trainable_share
+from scottbench.adversarial import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
 from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
 from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
@@ -54,7 +54,8 @@ class StochasticConsistencyDistillation:
 
         losses, facts = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber)}, {}
         if adversarial and batch["step"] >= o.disc_warmup:
-            losses["adversarial"], facts = self.adversarial_term(fake, losses["consistency"], prediction, c, batch["uncond"], generator)
+            adversarial_loss = lambda f: self.generator_loss(f[chosen], c, batch["uncond"], generator)  # noqa: E731
+            losses["adversarial"], facts = weighted_term(prediction, adversarial_loss, losses, o.adv_weight, o.adv_scale)
         yield "student", losses, facts
 
     def f(self, network, z, t, text, w):
@@ -106,23 +107,6 @@ class StochasticConsistencyDistillation:
             return self.networks["discriminator"](x, tau, text, uncond, learn)
         tau = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(x),), generator=generator).to(x.device)
         return self.networks["discriminator"](add_noise(self.teacher.schedule, x, tau, self.normal(x, generator)), tau, text, uncond, learn)
-
-    def adversarial_term(self, fake, consistency, prediction, text, uncond, generator):
-        """The weighted adversarial loss of the student and the gradient norms of both terms at the student's output.
-
-        The gradient is taken at the output first, where its size can be seen and set, and handed on to the student by a term
-        that is linear in the output: one pass through the discriminator serves both.
-        """
-        leaf = fake.detach().requires_grad_()
-        loss = self.generator_loss(leaf, text, uncond, generator)
-        (adversarial,) = torch.autograd.grad(loss, leaf)
-        (consistent,) = torch.autograd.grad(consistency, prediction, retain_graph=True)
-        norms = {"consistency_gradient": float(consistent.norm()), "adversarial_gradient": float(adversarial.norm())}
-        weight = self.options.adv_weight
-        if self.options.adv_scale == "gradient":
-            weight *= norms["consistency_gradient"] / max(norms["adversarial_gradient"], 1e-12)
-        linear = (fake * adversarial).sum()
-        return weight * (loss.detach() + linear - linear.detach()), norms
 
     def generator_loss(self, fake, text, uncond, generator):
         """-E[D(fake)] (hinge) or E[relu(1 - D(fake))]; gradients reach the student only."""

@@ -15,6 +15,9 @@ class UFOGenOptions:
     uniform pulls a one-step generator to the mean of all images."""
     adv_weight: float = 1.0
     """Weight of the adversarial term. Repository: 1."""
+    adv_scale: Literal["fixed", "gradient"] = "fixed"
+    """fixed: adv_weight times the loss (repository); gradient: adv_weight times the reconstruction's gradient norm at the network's
+    output. With small batches a fixed weight lets the generator outrun its discriminator."""
     clamp: float | None = 0.5
     """Logits beyond this on the right side give no gradient; none: no bound. Repository: 0.5."""
     discriminator: Literal["whole", "full", "lora"] = "whole"
@@ -23,6 +26,8 @@ class UFOGenOptions:
     """Rank of the LoRA."""
     disc_every: int = 2
     """The discriminator is updated in every so-many-th step, the generator in each. Repository: 2."""
+    disc_warmup: int = 0
+    """Steps during which the discriminator learns but does not count in the generator's loss. Not known of the original."""
     lr: float = 1e-5
     """AdamW learning rate of the generator. Repository: 1e-4 for DiT; not known for Stable Diffusion."""
     disc_lr: float = 1e-5
@@ -35,9 +40,11 @@ class UFOGenOptions:
             raise ValueError("need 1 <= delta <= 999")
         if min(self.recon_weight, self.adv_weight) < 0 or self.recon_weight + self.adv_weight == 0:
             raise ValueError("recon_weight and adv_weight must be at least 0, and one of them above 0")
+        if self.adv_scale == "gradient" and self.recon_weight == 0:
+            raise ValueError("adv_scale gradient needs recon_weight above 0, whose gradient it is measured by")
         if self.clamp is not None and self.clamp <= 0:
             raise ValueError("clamp must be above 0, or none")
-        if min(self.disc_rank, self.disc_every) < 1:
-            raise ValueError("disc_rank and disc_every must be at least 1")
+        if min(self.disc_rank, self.disc_every) < 1 or self.disc_warmup < 0:
+            raise ValueError("disc_rank and disc_every must be at least 1, disc_warmup at least 0")
         if not 0 <= self.ema < 1 or min(self.lr, self.disc_lr) <= 0:
             raise ValueError("need 0 <= ema < 1 and positive lr and disc_lr")

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch.nn.functional import mse_loss, softplus
 
-from scottbench.adversarial import Discriminator, accuracies, pair_accuracy, trainable_share
+from scottbench.adversarial import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
 from scottbench.diffusion import add_noise, to_x0_eps
 from scottbench.model import fast_layout
 
@@ -33,28 +33,32 @@ class DiffusionGAN:
         t = torch.randint(1, len(schedule), (n,), generator=generator).to(x0.device)
         t_next = (t - o.delta).clamp_min(0)
         noise = self.normal(x0, generator)
-        prediction, eps = self.generate(self.networks["student"], add_noise(schedule, x0, t, noise), t, text)
-        # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
-        fake = add_noise(schedule, prediction, t_next, self.normal(x0, generator))
+        z = add_noise(schedule, x0, t, noise)
+        output = self.networks["student"](z, t, encoder_hidden_states=text, return_dict=False)[0]
+        renoise = self.normal(x0, generator)
+
+        def diffused(output):
+            # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
+            return add_noise(schedule, self.both(z, t, output)[0], t_next, renoise)
+
         real = add_noise(schedule, x0, t_next, self.normal(x0, generator))
         if batch["step"] % o.disc_every == 0:
-            both = torch.cat([real, fake.detach()]), torch.cat([t_next, t_next]), torch.cat([text, text])
+            both = torch.cat([real, diffused(output.detach())]), torch.cat([t_next, t_next]), torch.cat([text, text])
             logits = self.networks["discriminator"](*both, uncond)
             facts = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
             yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, facts
 
-        losses = {}
-        if o.adv_weight > 0:
-            logits = self.networks["discriminator"](fake, t_next, text, uncond, learn=False)
-            losses["adversarial"] = o.adv_weight * generator_loss(logits, o.clamp)
-        if o.recon_weight > 0:
-            wrong = mse_loss(eps, noise) if o.recon == "snr" else mse_loss(prediction, x0)
-            losses["reconstruction"] = o.recon_weight * wrong
-        yield "student", losses, {}
+        prediction, eps = self.both(z, t, output)
+        wrong = mse_loss(eps, noise) if o.recon == "snr" else mse_loss(prediction, x0)
+        losses, facts = {"reconstruction": o.recon_weight * wrong} if o.recon_weight > 0 else {}, {}
+        if o.adv_weight > 0 and batch["step"] >= o.disc_warmup:
+            loss = lambda f: generator_loss(  # noqa: E731
+                self.networks["discriminator"](diffused(f), t_next, text, uncond, learn=False), o.clamp)
+            losses["adversarial"], facts = weighted_term(output, loss, losses, o.adv_weight, o.adv_scale)
+        yield "student", losses, facts
 
-    def generate(self, network, z, t, text):
-        """(x0, eps) of a generator at z_t, both (N,C,h,w)."""
-        output = network(z, t, encoder_hidden_states=text, return_dict=False)[0]
+    def both(self, z, t, output):
+        """(x0, eps) of a generator's output at z_t, both (N,C,h,w)."""
         return to_x0_eps(self.teacher.schedule, z, t, output, self.teacher.prediction)
 
     def normal(self, like, generator):
@@ -71,7 +75,8 @@ class DiffusionGAN:
         quarters = [last, last * 3 // 4, last // 2, last // 4]
         t = torch.tensor(quarters)[torch.arange(len(x0)) % 4].to(x0.device)
         t_next = (t - self.options.delta).clamp_min(0)
-        prediction, _ = self.generate(self.networks["student"], add_noise(schedule, x0, t, self.normal(x0, generator)), t, text)
+        z = add_noise(schedule, x0, t, self.normal(x0, generator))
+        prediction, _ = self.both(z, t, self.networks["student"](z, t, encoder_hidden_states=text, return_dict=False)[0])
         both = [add_noise(schedule, x, t_next, self.normal(x0, generator)) for x in (x0, prediction)]
         real, fake = (self.networks["discriminator"](x, t_next, text, batch["uncond"]).mean((1, 2)) for x in both)
         by_time = {f"held_out_accuracy_t{q}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters if (t == q).any()}

@@ -16,7 +16,7 @@ from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_pipeline
 from tiny_training import Registry
 
-from scottbench.adversarial import Discriminator, accuracies, hinge, trainable_share
+from scottbench.adversarial import Discriminator, accuracies, hinge, trainable_share, weighted_term
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.distillation import update_ema
 from scottbench.errors import TrainingDiverged, UsageError
@@ -144,26 +144,29 @@ def test_the_student_term_reaches_the_student_only(teacher):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in scott.networks["student"].parameters())
 
 
-def test_the_adversarial_gradient_is_lambda_times_the_consistency_gradient_where_asked(teacher):
+@pytest.mark.parametrize("scale", ["fixed", "gradient"])
+def test_the_adversarial_gradient_is_lambda_times_the_other_gradient_where_asked(teacher, scale):
     """adv_scale = gradient: at the student's output the two gradients' norms are in the ratio lambda; fixed: the plain gradient."""
-    for scale in ("fixed", "gradient"):
-        scott = StochasticConsistencyDistillation(Context(copy.deepcopy(teacher), "cpu"), SCottOptions(disc_rank=4, adv_scale=scale))
-        torch.manual_seed(0)
-        torch.nn.init.normal_(scott.networks["discriminator"].head.weight)
-        prediction = torch.randn(4, 4, 8, 8, requires_grad=True)
-        target = torch.randn(4, 4, 8, 8)
-        b = batch(teacher)
-        consistency = pseudo_huber(prediction, target)
-        term, norms = scott.adversarial_term(prediction, consistency, prediction, b["text"], b["uncond"], torch.Generator().manual_seed(1))
-        (got,) = torch.autograd.grad(term, prediction)
-        if scale == "gradient":
-            assert float(got.norm()) == pytest.approx(0.4 * norms["consistency_gradient"], rel=1e-4)
-        else:
-            plain = 0.4 * scott.generator_loss(prediction, b["text"], b["uncond"], torch.Generator().manual_seed(1))
-            (expected,) = torch.autograd.grad(plain, prediction)
-            assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6) and float(term.detach()) == pytest.approx(
-                float(plain.detach()), rel=1e-5
-            )
+    scott = StochasticConsistencyDistillation(Context(copy.deepcopy(teacher), "cpu"), SCottOptions(disc_rank=4))
+    torch.manual_seed(0)
+    torch.nn.init.normal_(scott.networks["discriminator"].head.weight)
+    prediction = torch.randn(4, 4, 8, 8, requires_grad=True)
+    consistency, b = pseudo_huber(prediction, torch.randn(4, 4, 8, 8)), batch(teacher)
+
+    def loss(output):
+        return scott.generator_loss(output, b["text"], b["uncond"], torch.Generator().manual_seed(1))
+
+    term, norms = weighted_term(prediction, loss, {"consistency": consistency}, 0.4, scale)
+    (got,) = torch.autograd.grad(term, prediction)
+    if scale == "gradient":
+        assert float(got.norm()) == pytest.approx(0.4 * norms["consistency_gradient"], rel=1e-4)
+    else:
+        plain = 0.4 * loss(prediction)
+        (expected,) = torch.autograd.grad(plain, prediction)
+        assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6)
+        assert float(term.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+        alone, facts = weighted_term(prediction, loss, {}, 0.4, scale)
+        assert torch.equal(torch.autograd.grad(alone, prediction)[0], got) and set(facts) == {"adversarial_gradient"}
 
 
 @pytest.mark.invariant(21)

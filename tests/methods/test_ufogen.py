@@ -94,7 +94,7 @@ def test_the_trainers_reconstruction_is_that_error(pipeline):
     t = torch.randint(1, 1000, (4,), generator=b["generator"])
     z = add_noise(SD, b["latents"], t, torch.randn(b["latents"].shape, generator=b["generator"]))
     with torch.no_grad():
-        x0, _ = trainer.generate(trainer.networks["student"], z, t, b["text"])
+        x0, _ = trainer.both(z, t, trainer.networks["student"](z, t, encoder_hidden_states=b["text"]).sample)
     expected = ((1 / SD.lam(t)) ** 2 * (x0 - b["latents"]) ** 2).mean()
     assert role == "student" and list(losses) == ["reconstruction"]
     assert float(losses["reconstruction"].detach()) == pytest.approx(float(expected), rel=1e-4)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.cells import by_seeds, over_seeds_id
 from scottbench.errors import ScottbenchError
-from scottbench.evidence import Measured, degrees_of_freedom
+from scottbench.evidence import Measured, average, degrees_of_freedom
 from scottbench.inference import Uncertainty, interval_or_reason, write_tables
+from scottbench.intervals import interval
 from scottbench.names import in_one_line, one_line, printable
 from scottbench.nouns import Cell
 from scottbench.plan import Plan, PlannedCell, PlannedMetric
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def measure(work: Work, state: dict) -> None:
-    """Compute every metric of every cell that was made, and of its seeds together; note what fails in the manifest; write all tables."""
+    """Compute every metric of every cell that was made, and of its seeds together; note what fails in the manifest; write all tables.
+
+    Where there are several seeds, metrics of single cells are averaged over them too.
+    """
     plan, rows, measured = work.plan, [], []
     single = [metric for metric in plan.metrics if metric.noun.scope != "seeds"]
     several = [metric for metric in plan.metrics if metric.noun.scope == "seeds"]
@@ -51,11 +55,12 @@ def measure(work: Work, state: dict) -> None:
             # what metrics of one cell remembered is not needed any more
             together += [dataclasses.replace(given, memo={})] if several and given is not None else []
             work.progress("metrics", plan.n, cell.id)
-        if several:
+        if len(cells) > 1:
             entry = entries[over_seeds_id(cells)]
             lack = over_seeds(entry, [entries[cell.id] for cell in cells])
             if lack is not None:
-                entry["failures"] = {metric.label: lack for metric in several}
+                entry["failures"] = {metric.label: lack for metric in plan.metrics}
+            rows += [mean_row(plan, cells, entry, metric, rows, measured) for metric in single]
             add(cells, entry, together if lack is None else None, several)
     write_results(work.folder, rows)
     write_tables(work.folder.put_table, measured)
@@ -172,9 +177,28 @@ def result_row(
     }  # fmt: skip
 
 
+def mean_row(
+    plan: Plan, cells: list[PlannedCell], entry: dict, metric: PlannedMetric, rows: list[dict], measured: list[tuple[Measured, Any]]
+) -> dict[str, Any]:
+    """The row of a metric's mean over several seeds, whose interval rests on the mean of each prompt's influences: prompts are shared."""
+    own = [row for row in rows if (row["method"], row["steps"], row["metric"]) == (cells[0].method.label, cells[0].steps, metric.label)]
+    values = [row["value"] for row in own]
+    if None in values:
+        entry["failures"].setdefault(metric.label, f"{cells[values.index(None)].id} has no value")
+        return result_row(plan, cells, entry, metric, None, None)
+    found = [one for one, _ in measured if (one.method, one.steps, one.metric) == (own[0]["method"], own[0]["steps"], metric.label)]
+    spread = None
+    if len(found) == len(cells):
+        mean = average(found)
+        spread = Uncertainty(interval(mean.value, mean.influence, mean.df, metric.noun.bounds), own[0]["ci_method"], mean.influence, None)
+    else:
+        entry["no_interval"][metric.label] = "one of its seeds has none"
+    return result_row(plan, cells, entry, metric, sum(values) / len(values), spread)
+
+
 def write_results(folder: RunFolder, rows: list[dict]) -> None:
-    """One row per cell and metric, and per metric over all seeds of a method at a number of steps, in plan order. No time and no path:
-    equal plans give equal bytes."""
+    """One row per cell and metric, and per metric of all seeds of a method at a number of steps (together, or their mean), in plan order.
+    No time and no path: equal plans give equal bytes."""
     import polars
 
     schema = {

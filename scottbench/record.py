@@ -39,7 +39,7 @@ def start(plan: Plan, work: Work, environments: list[dict]) -> dict:
         "peak_memory_bytes": None,
         "environment": environments[-1]["environment"],
         "cells": [cell_record(cell, plan.n) for cell in plan.cells],
-        "over_seeds": [over_seeds_record(cells, plan.n) for cells in by_seeds(plan.cells)] if is_over_seeds(plan) else [],
+        "over_seeds": [over_seeds_record(cells, plan.n) for cells in by_seeds(plan.cells) if len(cells) > 1],
         "metrics": [metric_record(metric, plan) for metric in plan.metrics],
         "samples": {"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         "model_card": plan.model_card,
@@ -72,13 +72,8 @@ def cell_record(cell: PlannedCell, n: int) -> dict:
     }  # fmt: skip
 
 
-def is_over_seeds(plan: Plan) -> bool:
-    """Whether some metric of the plan is of several seeds together."""
-    return any(metric.noun.scope == "seeds" for metric in plan.metrics)
-
-
 def over_seeds_record(cells: list[PlannedCell], n: int) -> dict:
-    """What the metrics over several seeds are of: a method at a number of steps, with its cells."""
+    """What means over several seeds, and metrics of seeds together, are of: a method at a number of steps, with its cells."""
     return {
         "id": over_seeds_id(cells), "method": cells[0].method.label, "steps": cells[0].steps, "seeds": [cell.seed for cell in cells],
         "cells": [cell.id for cell in cells], "nfe": None, "n": n, "failures": {}, "no_interval": {},

@@ -93,15 +93,19 @@ def pair_rows(pairs: list[dict], metrics: list[dict]) -> list[list[str]]:
 
 
 def result_tables(results: dict, stacked: bool = False) -> list[tuple]:
-    """`result_table` of the metrics of single cells, and of those over several seeds: what there is."""
+    """`result_table` of the metrics of single cells, or of their means where there are several seeds, and of those of several seeds
+    together: what there is."""
     metrics, tables = results["metrics"], []
     single, several = ([metric for metric in metrics if (metric.get("scope") == "seeds") == over] for over in (False, True))
-    if single:
-        tables.append(result_table(single, [row for row in results["results"] if row["seed"] is not None], results["timings"], stacked))
-    if several:
-        rows = [row for row in results["results"] if row["seed"] is None]
-        title, *table = result_table(several, rows, None, stacked)
-        tables.append((f"over seeds {', '.join(dict.fromkeys(row['seeds'] for row in rows))} together: {title} prompts", *table))
+    for scope, words in ((single, "mean over seeds {}: {} prompts a seed"), (several, "over seeds {} together: {} prompts")):
+        names = {metric["name"] for metric in scope}
+        rows = [row for row in results["results"] if row["metric"] in names]
+        together = [row for row in rows if row["seed"] is None]
+        if together:
+            title, *table = result_table(scope, together, None, stacked)
+            tables.append((words.format(", ".join(dict.fromkeys(row["seeds"] for row in together)), title), *table))
+        elif scope:
+            tables.append(result_table(scope, rows, results["timings"], stacked))
     return tables
 
 

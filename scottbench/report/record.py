@@ -115,7 +115,8 @@ class Record:
     """All of them, in plan order."""
     cells: list[Cell]
     over_seeds: list[Cell] = field(default_factory=list)
-    """Values of the metrics of scope "seeds", one entry per method and number of steps; none where the run has no such metric."""
+    """Of several seeds, one entry per method and number of steps: values of the metrics of scope "seeds", and means over the seeds of the
+    others (which runs of earlier versions lack); none in a run of one seed."""
     pairs: list[dict] = field(default_factory=list)
     """Rows of pairs.parquet; none in a run of an earlier version."""
     claims: list[dict] = field(default_factory=list)
@@ -126,16 +127,25 @@ class Record:
         return section(self.manifest, "plan")
 
     def of_scope(self, scope: str) -> tuple[list[Metric], list[Cell]]:
-        """The metrics of a scope, and what has values of them."""
-        cells = self.over_seeds if scope == "seeds" else self.cells
-        return [metric for metric in self.metrics if metric.scope == scope], cells
+        """The metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
+        cells = self.cells if scope == "cell" else self.over_seeds
+        metrics = [metric for metric in self.metrics if (metric.scope == "seeds") == (scope == "seeds")]
+        if scope == "mean" and not any(metric.name in cell.fingerprints for cell in cells for metric in metrics):
+            return [], []
+        return metrics, cells
 
     def leading(self) -> tuple[list[Metric], list[Cell]]:
-        """The metrics, and the cells that may be ranked by them, that abstract and figures are about: of single cells, if there are any."""
-        metrics, cells = self.of_scope("cell")
-        if not metrics and self.over_seeds:
-            metrics, cells = self.of_scope("seeds")
-        return metrics, groups(cells)[0]
+        """The metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else single
+        cells, else several seeds together."""
+        for scope in ("mean", "cell", "seeds"):
+            metrics, cells = self.of_scope(scope)
+            if metrics:
+                break
+        return metrics, groups(cells if cells else self.cells)[0]
+
+    def first_seed(self) -> list[Cell]:
+        """The cells of the plan's first seed, for what all seeds share."""
+        return [cell for cell in self.cells if cell.facts["seed"] == self.cells[0].facts["seed"]]
 
 
 def groups(cells: list[Cell]) -> list[list[Cell]]:

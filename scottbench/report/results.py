@@ -1,4 +1,4 @@
-"""The report's tables of results: one row a cell, and one row a method at a number of steps for metrics over several seeds."""
+"""The report's tables of results: one row a cell; of several seeds one row a method at a number of steps first, their mean."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from scottbench.report.tables import Column, Entry, Table, number
 
 
 def results_tables(record: Record) -> list[Table]:
-    """The main table, one per set of cells that may be ranked together; then likewise the metrics over several seeds."""
+    """Means over several seeds, metrics of seeds together, single cells: what there is, each one table per set of cells that may be
+    ranked together."""
     tables = []
-    for scope in ("cell", "seeds"):
+    for scope in ("mean", "seeds", "cell"):
         metrics, cells = record.of_scope(scope)
-        parts = groups(cells)
+        parts = groups(cells) if metrics or scope == "cell" else []
         tables += [_results_table(record, metrics, group, len(parts), scope) for group in parts]
     return tables
 
 
 def _results_table(record: Record, metrics: list[Metric], cells: list[Cell], parts: int, scope: str) -> Table:
     timed = scope == "cell"
-    seeds = None if len({cell.seeds for cell in record.cells}) == 1 else "Seed" if scope == "cell" else "Seeds"
+    seeds = None if len({cell.seeds for cell in record.cells}) == 1 else "Seed" if timed else "Seeds"
     columns = [Column("Method"), Column("Steps", number=True), *([] if seeds is None else [Column(seeds, number=True)])]
     columns.append(Column("NFE", number=True))
     columns += [
@@ -29,7 +30,7 @@ def _results_table(record: Record, metrics: list[Metric], cells: list[Cell], par
         for metric in metrics
     ]
     columns += [Column("ms/image ↓", number=True)] if timed else []
-    caption = _seeds_caption if scope == "seeds" else _results_caption
+    caption = {"cell": _results_caption, "mean": _mean_caption, "seeds": _seeds_caption}[scope]
     table = Table(caption(record, cells, parts), columns, [])
     shown = [metric_column(metric, cells) for metric in metrics]
     shown += [[None if cell.milliseconds is None else f"{cell.milliseconds:.1f}" for cell in cells]] if timed else []
@@ -73,6 +74,14 @@ def _results_caption(record: Record, cells: list[Cell], parts: int) -> str:
         f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
         f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"
         f"{timed}.{_apart(parts)}{interval_methods(record, cells)}"
+    )
+
+
+def _mean_caption(record: Record, cells: list[Cell], parts: int) -> str:
+    return (
+        f"Results on {_dataset(record)}, means over seeds, N = {cells[0].n:,} prompts per row and seed. ↓ lower is better, ↑ higher is "
+        f"better; {_ranking(cells)}. NFE: network evaluations per image, counted. Seeds are of sampling noise: none of training."
+        f"{_apart(parts)}{interval_methods(record, cells)}"
     )
 
 

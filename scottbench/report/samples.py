@@ -40,8 +40,9 @@ def sample_grid(record: Record) -> Grid | None:
     ids, prompts = samples.get("ids", []), samples.get("prompts", [])
     if not ids:
         return None
-    seeds = len({cell.facts["seed"] for cell in record.cells}) > 1
-    places = [("reference", "", "reference")] + [(cell.method, _detail(cell, seeds), str(cell.facts["id"])) for cell in record.cells]
+    shown = record.first_seed()
+    seeds = len(shown) < len(record.cells)
+    places = [("reference", "", "reference")] + [(cell.method, _detail(cell, seeds), str(cell.facts["id"])) for cell in shown]
     pictures = []
     for method, detail, place in places:
         found = _find(record.folder / "images" / place if _plain(place) else None, ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scottbench.report.numbers import short
-from scottbench.report.record import Record, section, text
+from scottbench.report.record import Cell, Record, section, text
 from scottbench.timings import SAMPLING, STAGES
 
 
@@ -51,20 +51,23 @@ class Table:
 def timing_table(record: Record) -> Table:
     """Milliseconds per image and stage."""
     stages = [Column(stage, number=True) for stage in STAGES]
-    columns = [Column("Method"), Column("Steps", number=True), *stages, Column("all stages", number=True)]
+    several = len({cell.seeds for cell in record.cells}) > 1
+    seed = [Column("Seed", number=True)] if several else []
+    columns = [Column("Method"), Column("Steps", number=True), *seed, *stages, Column("all stages", number=True)]
     caption = (
         f"Time per stage in milliseconds per image, N = {_sizes(record)} images per row. {', '.join(SAMPLING).capitalize()}: sampling; "
         "features and store: measuring and keeping."
     )
     if any("sampling" in cell.seconds for cell in record.cells):
         caption += " Medians over chunks, without the first that a process made of each row, in which networks warm up."
-    return Table(caption, columns, [_timing_row(cell.method, str(cell.steps), cell.seconds) for cell in record.cells])
+    return Table(caption, columns, [_timing_row(cell, several) for cell in record.cells])
 
 
-def _timing_row(name: str, steps: str, seconds: dict[str, float]) -> list[Entry]:
+def _timing_row(cell: Cell, several: bool) -> list[Entry]:
+    seconds, seed = cell.seconds, [Entry(str(cell.facts["seed"]))] if several else []
     stages = [Entry(f"{1000 * seconds[stage]:.2f}" if stage in seconds else "-") for stage in STAGES]
     known = [seconds[stage] for stage in STAGES if stage in seconds]
-    return [Entry(name), Entry(steps), *stages, Entry(f"{1000 * sum(known):.2f}" if known else "-")]
+    return [Entry(cell.method), Entry(str(cell.steps)), *seed, *stages, Entry(f"{1000 * sum(known):.2f}" if known else "-")]
 
 
 def card_table(record: Record) -> Table | None:
@@ -93,7 +96,7 @@ def cells_table(record: Record) -> Table:
         Column("Weights (sha256)"),
     ]
     rows = []
-    for cell in record.cells:
+    for cell in record.first_seed():
         facts = cell.facts
         options = ", ".join(f"{key} = {number(value)}" for key, value in section(facts, "options").items())
         times = ", ".join(str(t) for t in facts.get("timesteps", []))

@@ -103,11 +103,25 @@ def test_a_value_is_that_of_the_stored_features_and_images_of_all_seeds(run, met
 def test_one_row_per_method_and_steps_names_its_seeds_and_has_no_seed_of_its_own(run):
     rows = pl.read_parquet(run[1] / "results.parquet")
     found = rows.filter(method="hop").select("metric", "seed", "seeds", "nfe", "n").rows()
-    assert found == [("gap", seed, str(seed), 2, 12) for seed in SEEDS] + [(name, None, "0,3,1", 2, 12) for name in NAMES[1:]]
-    assert rows["ci_method"].to_list() == ["half-sampling"] * 3 + ["influence"] * 2 + ["half-sampling"] + rows["ci_method"].to_list()[6:]
+    assert found == [("gap", seed, str(seed), 2, 12) for seed in SEEDS] + [(name, None, "0,3,1", 2, 12) for name in NAMES]
+    assert rows["ci_method"].to_list() == 2 * (["half-sampling"] * 4 + ["influence"] * 2 + ["half-sampling"])
     assert (rows["ci_low"] < rows["value"]).all() and (rows["value"] < rows["ci_high"]).all()
     prints = dict(zip(rows["metric"], rows["fingerprint"]))
     assert prints["diversity"].endswith("; seeds=3") and "seeds" not in prints["gap"]
+
+
+def test_a_metric_of_single_cells_is_averaged_and_its_interval_rests_on_the_mean_influences(run):
+    items = pl.read_parquet(run[1] / "items.parquet").filter(method="hop", metric="gap")
+    influence = items["influence"].to_numpy().reshape(len(SEEDS), 12).mean(0)
+    assert items["seed"].to_list() == [seed for seed in SEEDS for _ in range(12)]  # the mean has no items of its own
+    rows = pl.read_parquet(run[1] / "results.parquet").filter(method="hop", metric="gap")
+    single, (mean,) = rows.filter(pl.col("seed").is_not_null()), rows.filter(pl.col("seed").is_null()).to_dicts()
+    assert mean["value"] == pytest.approx(single["value"].mean(), rel=1e-12)
+    error = np.sqrt((influence**2).sum() / (12 * 11))
+    assert mean["ci_high"] - mean["ci_low"] == pytest.approx(2 * 2.200985 * error, rel=1e-5)  # t of 11 degrees of freedom
+    (pair,) = pl.read_parquet(run[1] / "pairs.parquet").filter(metric="gap").to_dicts()
+    other = pl.read_parquet(run[1] / "results.parquet").filter(pl.col("seed").is_null() & (pl.col("method") == "ode"))["value"][0]
+    assert (pair["value_a"], pair["value_b"]) == (pytest.approx(other), pytest.approx(mean["value"]))
 
 
 def test_items_are_per_prompt_and_the_manifest_obeys_its_schema(run):
@@ -198,15 +212,15 @@ def test_a_seed_that_failed_takes_the_value_with_it_and_nothing_else(files, tmp_
 
     plugins = tiny_plugin.tiny_plugins(files, methods=[Method("frail", "", sample, tiny_plugin.timesteps)], metrics=OVER_SEEDS)
     request = RunRequest("tiny", methods=["frail", "ode"], metrics=["gap", "diversity"], seeds=[0, 1], limit=4, device="cpu")
-    with pytest.raises(ScottbenchError, match="2 part") as caught:
+    with pytest.raises(ScottbenchError, match="3 part") as caught:
         execute(make_plan(plugins, request), plugins, tmp_path / "run", None, quiet)
     reason = "frail__s2__seed1 failed: out of luck"
     assert "frail__s2__seed1: out of luck" in str(caught.value) and f"frail__s2__seeds diversity: {reason}" in str(caught.value)
     rows = pl.read_parquet(tmp_path / "run" / "results.parquet")
     found = {(row["method"], row["metric"], row["seeds"]): row["value"] is not None for row in rows.to_dicts()}
     assert found == {
-        ("frail", "gap", "0"): True, ("frail", "gap", "1"): False, ("frail", "diversity", "0,1"): False,
-        ("ode", "gap", "0"): True, ("ode", "gap", "1"): True, ("ode", "diversity", "0,1"): True,
+        ("frail", "gap", "0"): True, ("frail", "gap", "1"): False, ("frail", "gap", "0,1"): False, ("frail", "diversity", "0,1"): False,
+        ("ode", "gap", "0"): True, ("ode", "gap", "1"): True, ("ode", "gap", "0,1"): True, ("ode", "diversity", "0,1"): True,
     }  # fmt: skip
     assert "diversity" not in set(pl.read_parquet(tmp_path / "run" / "pairs.parquet")["metric"])
     page = Page(tmp_path / "run" / "report" / "index.html")
@@ -283,13 +297,15 @@ def test_score_refuses_a_run_of_one_seed(plugins, tmp_path, monkeypatch, capsys)
 
 def test_the_report_has_a_table_of_its_own_for_them(run):
     page = Page(run[1] / "report" / "index.html")
-    main, over = page.table("Table 1"), page.table("Table 2")
+    mean, over, main = page.table("Table 1"), page.table("Table 2"), page.table("Table 3")
+    assert mean.header == ["Method", "Steps", "Seeds", "NFE", "gap ↓ (tiny features)"] and len(mean.body) == 2
+    assert all("[" in row[4] for row in mean.body) and "means over seeds, N = 12 prompts per row and seed" in page.captions[0]
     assert main.header == ["Method", "Steps", "Seed", "NFE", "gap ↓ (tiny features)", "ms/image ↓"] and len(main.body) == 6
     assert over.header == ["Method", "Steps", "Seeds", "NFE", "Diversity ↑ (tiny features)", "MS-SSIM ↓", "brightness ↑"]
     assert [row[:4] for row in over.body] == [[method, "2", "0, 3, 1", nfe] for method, nfe in (("ode", "4"), ("hop", "2"))]
     assert all("[" in entry for row in over.body for entry in row[4:]) and {y for y, x in over.bold if x == 4} <= {0, 1}
     assert "N = 12 prompts per row" in page.captions[1] and "Diversity, MS-SSIM: from the influence of each prompt" in page.captions[1]
-    assert {name.replace(" ↑", "").replace(" ↓", "") for name in page.table("Table 3").header[1:]} == {
+    assert {name.replace(" ↑", "").replace(" ↓", "") for name in page.table("Table 4").header[1:]} == {
         "gap (tiny features)", "Diversity (tiny features)", "MS-SSIM", "brightness"}
 
 
@@ -310,7 +326,8 @@ def test_the_terminal_shows_them_below_the_cells(run, capsys):
     print_results(read_results(run[1]))
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("over seeds 0,3,1 together: N = 12 prompts")
-    assert [line.split()[:3] for line in lines[2:start]] == [[method, "2", str(seed)] for method in ("ode", "hop") for seed in SEEDS]
+    assert lines[0] == "mean over seeds 0,3,1: metrics on tiny features, N = 12 prompts a seed"
+    assert [line.split()[:3] for line in lines[2:start]] == [["ode", "2", "4"], ["hop", "2", "2"]]
     assert "Diversity, tiny features ↑" in lines[start + 1] and "seed" not in lines[start + 1].split()
     assert [line.split()[:3] for line in lines[start + 2 : start + 4]] == [["ode", "2", "4"], ["hop", "2", "2"]]
     assert sum(line.startswith("ode@2 - hop@2") for line in lines) == 4

@@ -43,6 +43,8 @@ LONGEST = 40
 """Characters of a name inside a figure."""
 SIZE = (3.6, 2.75)
 """Inches: half of a text column."""
+INSIDE, LABELLED = 4, 12
+"""Lines whose legend finds room inside the axes, and points that can each carry a label; more go to a legend below the axes."""
 
 
 @dataclass
@@ -66,7 +68,8 @@ def figures(record: Record) -> list[Figure]:
             _draw(f"{first.title} against the number of sampling steps", cells, [first], lambda axes: _against_steps(axes, cells, first))
         )
     if second is not None and any(first.name in cell.values and second.name in cell.values for cell in cells):
-        title = f"{first.title} against {second.title}, each point a method@steps"
+        point = "each point a method at the number of steps beside it" if len(cells) > LABELLED else "each point a method@steps"
+        title = f"{first.title} against {second.title}, {point}"
         drawn.append(_draw(title, cells, [first, second], lambda axes: _against_metric(axes, cells, first, second)))
     return drawn
 
@@ -151,24 +154,37 @@ def _against_steps(axes: Axes, cells: Sequence[Cell], metric: Metric) -> None:
     _zoom(axes, "y", metric)
     axes.set_xlabel("sampling steps")
     axes.set_ylabel(f"{_name(metric.title)} {metric.arrow}")
-    # no handles without values: a legend of lines that are not there would mislead
-    axes.legend(handlelength=2.4, labelspacing=0.3)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Inside the axes where there is room, else below them in two columns, for which the figure grows."""
+    names = len(axes.get_lines())
+    if names <= INSIDE:
+        axes.legend(handlelength=2.4, labelspacing=0.3)
+        return
+    figure, rows = axes.figure, -(-names // 2)
+    figure.set_size_inches(SIZE[0], SIZE[1] + 0.16 * rows)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.4, labelspacing=0.2, columnspacing=1.0)
 
 
 def _against_metric(axes: Axes, cells: Sequence[Cell], y: Metric, x: Metric) -> None:
-    """One labelled point per cell; points of one method joined in order of steps."""
-    points = []
-    for index, line in enumerate(_by_method(cells).values()):
+    """One labelled point per cell, or where they are many its steps and a legend; points of one method joined in order of steps."""
+    points, many = [], len(cells) > LABELLED
+    for index, (name, line) in enumerate(_by_method(cells).items()):
         line = [cell for cell in line if x.name in cell.values and y.name in cell.values]
         places = [(cell.values[x.name], cell.values[y.name]) for cell in line]
-        axes.plot(*zip(*places, strict=True) if places else ([], []), **_line_style(index))
+        axes.plot(*zip(*places, strict=True) if places else ([], []), label=_name(name), **_line_style(index))
         if places:
             axes.errorbar(*zip(*places, strict=True), xerr=_bars(line, x), yerr=_bars(line, y), **_bar_style(index))
-        points += [(place, f"{_name(cell.method)}@{cell.steps}", COLOURS[index % len(COLOURS)]) for place, cell in zip(places, line)]
+        texts = [str(cell.steps) if many else f"{_name(cell.method)}@{cell.steps}" for cell in line]
+        points += [(place, text, COLOURS[index % len(COLOURS)]) for place, text in zip(places, texts)]
     _zoom(axes, "x", x)
     _zoom(axes, "y", y)
     axes.set_xlabel(f"{_name(x.title)} {x.arrow}")
     axes.set_ylabel(f"{_name(y.title)} {y.arrow}")
+    if many:
+        _legend(axes)
     _label_points(axes, points)
 
 

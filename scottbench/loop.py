@@ -73,7 +73,10 @@ class Loop:
     def make_optimizer(self, role: str) -> torch.optim.Optimizer:
         d = self.distillation
         betas = d.betas.get(role, (0.9, 0.999))
-        return torch.optim.AdamW(self.parameters[role], lr=d.learning_rates[role], betas=betas, weight_decay=0.0)
+        parameters = self.parameters[role]
+        # fused: one pass over the memory, a quarter of the time on a CPU, of one iteration of CD 4 %; not for split tensors on every device
+        fused = not is_split(parameters[0])
+        return torch.optim.AdamW(parameters, lr=d.learning_rates[role], betas=betas, weight_decay=0.0, fused=fused)
 
     # --- one step ----------------------------------------------------------------------------------------------------
 

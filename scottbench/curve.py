@@ -5,13 +5,15 @@ The items are of the training split and never trained on: choosing a student by 
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from scottbench import inputs, resolve
-from scottbench.errors import UsageError
+from scottbench import steps as step_counts
+from scottbench.errors import ScottbenchWarning, UsageError
 from scottbench.features import open_extractor
 from scottbench.latents import Data
 from scottbench.model import DiffusionModel
@@ -44,6 +46,10 @@ class Curve:
         self.method = find_method(plugins, trainer)
         self.guidance = preset.guidance.get(self.method.name, self.method.guidance)
         self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
+        self.options = make_options(self.method.options, {}, f"method '{self.method.name}'")
+        step_counts.checked_timesteps(self.method, self.options, model.schedule, self.steps, "--evaluate-steps")
+        for line in step_counts.unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
+            warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)
         named = preset.train.get("metrics", preset.metrics[:1])
         self.metrics = resolve.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
         over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
@@ -88,13 +94,12 @@ class Curve:
         """(n,H,W,3) uint8 images of the held-out prompts."""
         guidance = 1.0 if facts.get("guidance") == "baked" else self.guidance
         resolve.check_guidance(self.method.name, guidance, facts)
-        options = make_options(self.method.options, {}, f"method '{self.method.name}'")
         parts = []
         for start in range(0, len(self.index), BATCH):
             rows = self.index[start : start + BATCH]
             text = torch.from_numpy(self.data.text[rows]).to(student.device)
             noise = ItemNoise(0, [self.items.ids[i] for i in rows], student.latent_shape, student.device)
-            sampling = student.sampling(text, self.data.uncond.to(student.device), guidance, noise, self.steps, options)
+            sampling = student.sampling(text, self.data.uncond.to(student.device), guidance, noise, self.steps, self.options)
             parts.append(student.decode(self.method.sample(sampling)))
         return np.concatenate(parts)
 

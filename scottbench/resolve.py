@@ -67,10 +67,11 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}': guidance is baked into this student, so it is sampled with 1. "
             f"Use {label}{',' if '@' in label else '@'}guidance=1.")
-    if "w_min" in student and not student["w_min"] <= guidance - 1 <= student["w_max"]:
+    # 1.3 - 1 is a little more than 0.3
+    if "w_min" in student and not student["w_min"] - 1e-9 <= guidance - 1 <= student["w_max"] + 1e-9:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
-            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
+            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}. Give one inside it: {label}{',' if '@' in label else '@'}guidance=S.")
 
 
 def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[Asked]:

@@ -41,6 +41,7 @@ def trainer_of(pipeline, **options):
 # --- the sampler ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(22)
 def test_invariant_22_time_steps():
     assert timesteps(SD, 1) == [999] and timesteps(SD, 2) == [999, 499] and timesteps(SD, 4) == [999, 749, 499, 249]
     assert register_methods()[0].made_for == (1, 2, 4)
@@ -77,6 +78,7 @@ def test_no_noise_is_drawn_after_the_last_step():
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(28)
 def test_invariant_28_the_error_of_eps_is_snr_times_the_error_of_x0():
     x0, noise, guess = torch.randn(3, 5, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([1, 249, 499, 749, 999])
@@ -112,6 +114,7 @@ class Listener(torch.nn.Module):
         return z[:, 0] * 0
 
 
+@pytest.mark.invariant(28)
 def test_invariant_28_with_the_true_x0_fakes_and_reals_have_one_law():
     """Both are q(x_t' | x0) at t' = max(t - 250, 0), with independent noise."""
     n, trainer = 20_000, object.__new__(DiffusionGAN)
@@ -150,6 +153,7 @@ def test_the_law_of_fakes_has_two_optima_and_the_reconstruction_tells_them_apart
     assert best == pytest.approx(0.068, abs=5e-4) and error(best) < error(right) and error(best) < error(best * 1.01)
 
 
+@pytest.mark.invariant(19)
 def test_invariant_19_a_fresh_discriminator_says_nothing(pipeline):
     for kind in ("whole", "full", "lora"):
         steps = trainer_of(pipeline, discriminator=kind, disc_rank=4).step(batch_of(open_pipeline(pipeline)))

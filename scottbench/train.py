@@ -24,7 +24,7 @@ from scottbench.nouns import Method
 from scottbench.options import make_options
 from scottbench.sharding import shard
 from scottbench.student import plain_unet, write_student
-from scottbench.training_folder import begin, check_folder
+from scottbench.training_folder import begin, check_folder, make_folder
 
 ENCODING_HOURS = 12
 """How long other processes wait for the one that encodes the training split."""
@@ -162,11 +162,12 @@ def train(
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model = plugins.find("model", preset.model).noun.open(device, "float32")
     items = plugins.find("dataset", preset.dataset).noun.open("train")
-    held_out_of(len(items.ids), settings.batch_size)  # too few items are refused before anything is written
     config = configuration(preset_name, trainer_name, chosen, model, items, settings, accelerator)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             check_folder(out, config, resume)
+            held_out_of(len(items.ids), settings.batch_size)  # too few items are refused before anything is written
+            make_folder(out)
         data = open_data(model, items, settings.batch_size, settings.seed, report, accelerator.is_main_process)
     if tracker is not None:
         accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})

@@ -15,7 +15,7 @@ SINCE = {"micro_batches": 1, "precision": "no"}
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
-    """Makes the folder. Refuses one that holds another training, and to resume where there is none or a different one."""
+    """Refuses a folder that holds another training, and to resume where there is none or a different one. Writes nothing."""
     path = out / CONFIGURATION
     if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
         raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
@@ -25,6 +25,9 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
         raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
     if resume:
         check_same(out, config)
+
+
+def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

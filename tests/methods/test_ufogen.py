@@ -118,11 +118,10 @@ class Listener(torch.nn.Module):
 def test_invariant_28_with_the_true_x0_fakes_and_reals_have_one_law():
     """Both are q(x_t' | x0) at t' = max(t - 250, 0), with independent noise."""
     n, trainer = 20_000, object.__new__(DiffusionGAN)
-    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="epsilon"), UFOGenOptions(recon_weight=0.0)
-    trainer.networks = {"student": None, "discriminator": Listener()}
+    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="sample"), UFOGenOptions(recon_weight=0.0)
     generator = torch.Generator().manual_seed(0)
     x0 = torch.randn(n, 1, 1, 1, generator=generator)
-    trainer.generate = lambda network, z, t, text: (x0, z)
+    trainer.networks = {"student": lambda z, t, **rest: (x0,), "discriminator": Listener()}
     b = {"latents": x0, "text": x0[:, 0], "uncond": x0[:1, 0], "generator": generator, "step": 0}
     state = generator.get_state()
     list(trainer.step(b))
@@ -225,9 +224,9 @@ def test_the_discriminator_learns_every_second_step_and_each_term_reaches_its_ow
 def test_held_out_accuracy_is_1_for_a_discriminator_that_knows_and_0_for_one_that_has_it_backwards(sign):
     """Data +2, predictions -2, told apart by the mean of what is seen at t'; named by the t of the prediction."""
     trainer = object.__new__(DiffusionGAN)
-    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="epsilon"), UFOGenOptions()
-    trainer.networks = {"student": None, "discriminator": lambda z, tau, text, uncond: sign * z[:, 0]}
-    trainer.generate = lambda network, z, t, text: (torch.full_like(z, -2.0), z)
+    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="sample"), UFOGenOptions()
+    wrong = lambda z, t, **rest: (torch.full_like(z, -2.0),)  # noqa: E731
+    trainer.networks = {"student": wrong, "discriminator": lambda z, tau, text, uncond: sign * z[:, 0]}
     x0 = torch.full((8, 1, 16, 16), 2.0)
     b = {"latents": x0, "text": x0[:, 0], "uncond": x0[:1, 0], "generator": torch.Generator().manual_seed(0)}
     found = trainer.evaluate(b)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from scottbench import steps as step_counts
-from scottbench.errors import UsageError
 from scottbench.identity import code_digest
 from scottbench.nouns import Method
 from scottbench.store import check_name
@@ -47,19 +46,10 @@ def make_cells(methods: list[PlannedMethod], steps: list[int], seeds: list[int],
     for method in methods:
         safe = method.label.replace("@", "-").replace(",", "-")
         for count in dict.fromkeys(method.steps if method.steps else steps):
-            times = _timesteps(method, count, schedule)
+            times = step_counts.checked_timesteps(method.noun, method.options, schedule, count)
             for seed in dict.fromkeys(seeds):
                 cells.append(PlannedCell(check_name(f"{safe}__s{count}__seed{seed}", "method"), method, count, seed, times))
     return cells
-
-
-def _timesteps(method: PlannedMethod, steps: int, schedule: Any) -> list[float]:
-    """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
-    times = step_counts.timesteps(method.noun, method.options, schedule, steps) if steps <= len(schedule) else []
-    if not step_counts.are_timesteps(times, schedule):
-        allowed = step_counts.allowed_steps(method.noun, method.options, schedule)
-        raise UsageError(f"--steps {steps}: method '{method.noun.name}' cannot do that. It can do {allowed} steps.")
-    return times
 
 
 def by_seeds(cells: list[PlannedCell]) -> list[list[PlannedCell]]:

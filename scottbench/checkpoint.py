@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.errors import DamagedAsset, Incomplete, MissingAsset, UsageError
 from scottbench.sharding import full, like
 
 
@@ -27,13 +27,20 @@ def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
 
 
 def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
+    """Raises Incomplete where it cannot be written; the checkpoint before is kept then."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(flat, temporary / "tensors.safetensors")
-    (temporary / "state.json").write_text(json.dumps(state))
+    try:
+        temporary.mkdir(parents=True)
+        save_file(flat, temporary / "tensors.safetensors")
+        (temporary / "state.json").write_text(json.dumps(state))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = "None had been made yet" if step_of(folder) is None else f"That of step {step_of(folder)} is kept"
+        raise Incomplete(f"cannot write the checkpoint {folder}: {error}. {kept}. Make room and go on with --resume.") from None
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

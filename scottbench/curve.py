@@ -5,13 +5,15 @@ The items are of the training split and never trained on: choosing a student by 
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from scottbench import inputs, resolve
-from scottbench.errors import UsageError
+from scottbench import steps as step_counts
+from scottbench.errors import ScottbenchWarning, UsageError
 from scottbench.features import open_extractor
 from scottbench.latents import Data
 from scottbench.model import DiffusionModel
@@ -42,8 +44,12 @@ class Curve:
         self.opened: dict[str, DiffusionModel] = {}
         self.index = data.held_out.tolist()
         self.method = find_method(plugins, trainer)
-        self.guidance = preset.guidance.get(self.method.name, self.method.guidance)
+        self.guidance = self.find_guidance(preset, self.distillation.student_config())
         self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
+        self.options = make_options(self.method.options, {}, f"method '{self.method.name}'")
+        step_counts.checked_timesteps(self.method, self.options, model.schedule, self.steps, "--evaluate-steps")
+        for line in step_counts.unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
+            warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)
         named = preset.train.get("metrics", preset.metrics[:1])
         self.metrics = resolve.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
         over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
@@ -58,6 +64,15 @@ class Curve:
         images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
         self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})
         self.text = self.by_role({r: e.text_features(prompts) for r, e in self.extractors.items() if e.text_tower is not None})
+
+    def find_guidance(self, preset: Preset, facts: dict) -> float:
+        """What `scottbench run` would take. Raises UsageError, before the first step, where the student to be will not know it."""
+        guidance = 1.0 if facts.get("guidance") == "baked" else preset.guidance.get(self.method.name, self.method.guidance)
+        if not resolve.in_range(guidance, facts):
+            raise UsageError(
+                f"the metric curve samples method '{self.method.name}' at guidance scale {guidance:g}, outside the range to be trained: "
+                f"{1 + facts['w_min']:g} to {1 + facts['w_max']:g}. Widen w_min to w_max (-O), or leave out the curve: --evaluate-every 0.")
+        return guidance
 
     def by_role(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {role: features[target] for role, target in self.roles.items() if target in features}
@@ -77,24 +92,21 @@ class Curve:
         facts, counted, unet = self.distillation.student_config(), self.model.evaluations, plain_unet(network)
         if which not in self.opened or self.opened[which].unet is not unet:
             self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
-        images = self.sample(self.opened[which], facts)
+        images = self.sample(self.opened[which])
         self.model.evaluations = counted
         features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
         cell = Cell(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
         return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
 
     @torch.inference_mode()
-    def sample(self, student: DiffusionModel, facts: dict) -> np.ndarray:
+    def sample(self, student: DiffusionModel) -> np.ndarray:
         """(n,H,W,3) uint8 images of the held-out prompts."""
-        guidance = 1.0 if facts.get("guidance") == "baked" else self.guidance
-        resolve.check_guidance(self.method.name, guidance, facts)
-        options = make_options(self.method.options, {}, f"method '{self.method.name}'")
         parts = []
         for start in range(0, len(self.index), BATCH):
             rows = self.index[start : start + BATCH]
             text = torch.from_numpy(self.data.text[rows]).to(student.device)
             noise = ItemNoise(0, [self.items.ids[i] for i in rows], student.latent_shape, student.device)
-            sampling = student.sampling(text, self.data.uncond.to(student.device), guidance, noise, self.steps, options)
+            sampling = student.sampling(text, self.data.uncond.to(student.device), self.guidance, noise, self.steps, self.options)
             parts.append(student.decode(self.method.sample(sampling)))
         return np.concatenate(parts)
 

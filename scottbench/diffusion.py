@@ -156,8 +156,9 @@ def guidance_embedding(w: Tensor, dim: int = 256) -> Tensor:
 
 def pseudo_huber(prediction: Tensor, target: Tensor, c: float = 1e-3, form: str = "element") -> Tensor:
     """mean over the batch of sqrt(d^2 + c^2) - c; d is each element's difference ("element": LCM) or each sample's L2
-    norm ("norm": improved consistency training, Song & Dhariwal 2024). Computed in float32: c^2 = 1e-6 underflows in fp16."""
-    d2 = (prediction.float() - target.float()) ** 2
+    norm ("norm": improved consistency training, Song & Dhariwal 2024). In float32 at least: c^2 = 1e-6 underflows in fp16."""
+    wide = torch.promote_types(prediction.dtype, torch.float32)
+    d2 = (prediction.to(wide) - target.to(wide)) ** 2
     if form == "norm":
         d2 = d2.flatten(1).sum(1)
     else:

@@ -69,7 +69,7 @@ EXIT_CODES = {
     0: "complete",
     1: "some cells failed, or training diverged",
     2: "usage: unknown name, wrong value, unusable folder",
-    3: "missing prerequisite: weights, data or a package absent or damaged",
+    3: "missing prerequisite: weights, data or a package absent or damaged, or a student of another model",
     4: "incomplete but resumable: disk full, a shard missing, the folder in use by another process",
     5: "mismatch: weights, data, code or a stored file differ from those of the run, or values of different N, fingerprints or prompts",
     6: "gate not met (compare --gate, claims --gate)",

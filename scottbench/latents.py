@@ -47,18 +47,24 @@ class Data:
         return tensors | {"uncond": self.uncond.to(device), "indices": indices}
 
 
-def open_data(model: DiffusionModel, items, batch_size: int, seed: int, progress: Callable[..., None], main: bool = True) -> Data:
-    """The training split, encoded or read back. Raises UsageError when it is smaller than one batch, or the disk is full.
-
-    main: whether this process encodes; of several processes one does, and the others call this when it has finished.
-    """
-    n = len(items.ids)
+def held_out_of(n: int, batch_size: int) -> int:
+    """How many of a training split's n items are held out. Raises UsageError where those left are fewer than one batch."""
     held = min(HELD_OUT, n // 10)
     if n - held < batch_size:
         raise UsageError(
             f"the training split has {n} items ({n - held} after {held} held out), "
             f"fewer than one batch of {batch_size}. Use --batch-size {max(1, n - held)} or less."
         )
+    return held
+
+
+def open_data(model: DiffusionModel, items, batch_size: int, seed: int, progress: Callable[..., None], main: bool = True) -> Data:
+    """The training split, encoded or read back. Raises UsageError when it is smaller than one batch, or the disk is full.
+
+    main: whether this process encodes; of several processes one does, and the others call this when it has finished.
+    """
+    n = len(items.ids)
+    held = held_out_of(n, batch_size)
     folder = cache_dir() / "latents" / hashlib.sha256(f"1/{model.digest}/{items.digest}/{model.dtype}".encode()).hexdigest()[:24]
     if main and not is_whole(folder):
         encode(model, items, folder, progress)

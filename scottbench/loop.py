@@ -24,6 +24,7 @@ from scottbench.interruption import Interruption
 from scottbench.latents import Data, epoch_batch
 from scottbench.processes import agree, average_gradients, total
 from scottbench.sharding import full, is_split
+from scottbench.training_folder import forget_lines_after
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
 
@@ -144,16 +145,17 @@ class Loop:
         return norm
 
     def check_finite(self, role: str, what: str, value: float) -> None:
-        if math.isfinite(value):
-            return
-        kept = checkpoint.step_of(self.out / "checkpoint")
+        if not math.isfinite(value):
+            raise self.diverged(self.state.step, f"the {role}'s {what} is {value}")
+
+    def diverged(self, step: int, what: str) -> TrainingDiverged:
+        """The error for a training that went wrong in a step, numbered from 0; says what is left and how to go on."""
+        kept, best = checkpoint.step_of(self.out / "checkpoint"), self.out / "best"
         rescue = "No checkpoint had been made yet." if kept is None else (
-            f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}."
-        )
-        raise TrainingDiverged(
-            f"step {self.state.step}: the {role}'s {what} is {value}. {rescue} "
-            "Or train anew with another --out and a lower learning rate (-O lr=...)."
-        )
+            f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}.")
+        if (best / "student.json").is_file():
+            rescue += f" The best student so far is in {best}."
+        return TrainingDiverged(f"step {step}: {what}. {rescue} Or train anew with another --out and a lower learning rate (-O lr=...).")
 
     # --- the whole training ------------------------------------------------------------------------------------------
 
@@ -231,9 +233,11 @@ class Loop:
         return {"memory": self.distillation.memory} if hasattr(self.distillation, "memory") else {}
 
     def save(self) -> None:
-        scaler = self.accelerator.scaler
-        self.state.scaler = None if scaler is None else scaler.state_dict()
+        self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         flat = checkpoint.flatten(self.tensors(), self.optimizers)
+        if broken := sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()}):
+            # the last update did it; what is kept must not be written over
+            raise self.diverged(self.state.step - 1, f"weights or moments are no longer finite ({', '.join(broken)})")
         if self.accelerator.is_main_process:
             checkpoint.save(self.out / "checkpoint", flat, asdict(self.state) | self.memory())
         self.accelerator.wait_for_everyone()
@@ -246,11 +250,4 @@ class Loop:
         if self.state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
         if self.accelerator.is_main_process:
-            self.forget_lines_after(self.state.step)
-
-    def forget_lines_after(self, step: int) -> None:
-        """Takes out of the log what a killed training wrote after its last checkpoint: it will be written again."""
-        path = self.out / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-        whole = [line for line in lines if line.endswith("}\n")]
-        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+            forget_lines_after(self.out, self.state.step)

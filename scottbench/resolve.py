@@ -60,6 +60,12 @@ def _guidance(value: str | float, where: str) -> float:
     return scale
 
 
+def in_range(guidance: float, student: dict) -> bool:
+    """Whether a guidance scale is one that the student was trained on; of a student without a range every one is."""
+    # 1.3 - 1 is a little more than 0.3
+    return "w_min" not in student or student["w_min"] - 1e-9 <= guidance - 1 <= student["w_max"] + 1e-9
+
+
 def check_guidance(label: str, guidance: float, student: dict) -> None:
     """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1); one into which
     guidance is baked (LoRA) takes none, and a second helping would spoil it."""
@@ -67,10 +73,10 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}': guidance is baked into this student, so it is sampled with 1. "
             f"Use {label}{',' if '@' in label else '@'}guidance=1.")
-    if "w_min" in student and not student["w_min"] <= guidance - 1 <= student["w_max"]:
+    if not in_range(guidance, student):
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
-            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}.")
+            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}. Give one inside it: {label}{',' if '@' in label else '@'}guidance=S.")
 
 
 def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[Asked]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from scottbench.errors import UsageError
 from scottbench.nouns import Method
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ def are_timesteps(times: list[float], schedule: Any) -> bool:
     """Whether a method's time steps are some, all different from their neighbours and inside the schedule (T itself, pure noise,
     included)."""
     return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:]))
+
+
+def checked_timesteps(method: Method, options: Any, schedule: Any, steps: int, flag: str = "--steps") -> list[float]:
+    """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
+    times = timesteps(method, options, schedule, steps) if steps <= len(schedule) else []
+    if not are_timesteps(times, schedule):
+        allowed = allowed_steps(method, options, schedule)
+        raise UsageError(f"{flag} {steps}: method '{method.name}' cannot do that. It can do {allowed} steps.")
+    return times
 
 
 def allowed_steps(method: Method, options: Any, schedule: Any) -> str:
@@ -41,8 +51,14 @@ def unusual_steps(cells: list[PlannedCell]) -> list[str]:
     for cell in cells:
         student = {} if cell.method.facts is None else cell.method.facts
         made_for = student.get("made_for", cell.method.noun.made_for)
-        if len(made_for) > 0 and cell.steps not in made_for:
-            whose = "the student of method" if "made_for" in student else "method"
-            steps = "1 step" if list(made_for) == [1] else f"{in_words(made_for)} steps"
-            lines.append(f"{whose} '{cell.method.label}' was made for {steps}, not for {cell.steps}.")
+        whose = "the student of method" if "made_for" in student else "method"
+        lines += unusual(f"{whose} '{cell.method.label}'", made_for, cell.steps)
     return lines
+
+
+def unusual(who: str, made_for: Sequence[int], steps: int) -> list[str]:
+    """A line if `steps` is none of the numbers that something was made for; no numbers mean any."""
+    if len(made_for) == 0 or steps in made_for:
+        return []
+    counts = "1 step" if list(made_for) == [1] else f"{in_words(made_for)} steps"
+    return [f"{who} was made for {counts}, not for {steps}."]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,15 +17,15 @@ from scottbench.curve import Curve
 from scottbench.environment import flush_denormals
 from scottbench.errors import MissingAsset, UsageError
 from scottbench.features import Extractor, find_extractor, open_extractor
-from scottbench.latents import Data, open_data
+from scottbench.latents import Data, held_out_of, open_data
 from scottbench.loop import Loop
 from scottbench.model import DiffusionModel
 from scottbench.nouns import Method
 from scottbench.options import make_options
 from scottbench.sharding import shard
 from scottbench.student import plain_unet, write_student
+from scottbench.training_folder import begin, check_folder, make_folder
 
-CONFIGURATION = "training.json"
 ENCODING_HOURS = 12
 """How long other processes wait for the one that encodes the training split."""
 
@@ -68,36 +67,6 @@ def configuration(preset: str, trainer: str, options, model: DiffusionModel, ite
         "precision": accelerator.mixed_precision,
         "seed": settings.seed,
     }
-
-
-def check_folder(out: Path, config: dict, resume: bool) -> None:
-    """Makes the folder. Refuses one that holds another training, and to resume where there is none or a different one."""
-    path = out / CONFIGURATION
-    if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
-        raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
-    if resume and not path.is_file():
-        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
-    if resume:
-        found = {"micro_batches": 1, "precision": "no"} | json.loads(path.read_text())
-        different = sorted(k for k in config if found.get(k) != json.loads(json.dumps(config[k])))
-        if different:
-            raise UsageError(
-                f"{out} was trained with another configuration ({', '.join(different)} differ). Give the same one, or another --out."
-            )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
-
-
-def begin(out: Path, config: dict, resume: bool) -> None:
-    """Remembers the configuration, once nothing stands in the way of the first step; a new training begins a new log."""
-    try:
-        if not resume:
-            (out / "log.jsonl").unlink(missing_ok=True)
-        (out / CONFIGURATION).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.") from None
 
 
 def open_accelerator(settings: Settings, device: str, tracker: Any, out: Path):
@@ -197,6 +166,8 @@ def train(
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             check_folder(out, config, resume)
+            held_out_of(len(items.ids), settings.batch_size)  # too few items are refused before anything is written
+            make_folder(out)
         data = open_data(model, items, settings.batch_size, settings.seed, report, accelerator.is_main_process)
     if tracker is not None:
         accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
@@ -225,7 +196,8 @@ def trainer_options(preset, trainer, options: dict | None) -> Any:
 def run_and_export(loop: Loop, model: DiffusionModel, config: dict, budget: Budget, report: Callable, curve: Curve | None) -> None:
     loop.run(budget, report, lambda: model.evaluations, curve, lambda: export(loop, config, loop.out / "best"))
     export(loop, config, loop.out)
-    if loop.settings.export == "best" and loop.accelerator.is_main_process:
+    # without a point of the curve, what lies in best/ is of a part of this training that was lost
+    if loop.settings.export == "best" and loop.state.best is not None and loop.accelerator.is_main_process:
         export_best(loop.out)
     loop.accelerator.end_training()
 

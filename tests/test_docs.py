@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scottbench.plugins import HOOKS
+from scottbench.options import options_of
+from scottbench.plugins import HOOKS, load_plugins
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,6 +34,17 @@ def test_the_generated_parts_are_up_to_date(generate, name):
 def test_the_check_sees_a_part_that_is_out_of_date(generate):
     stale = "<!-- generated: exit_codes -->\nold\n<!-- end -->"
     assert "interrupted by Ctrl-C" in generate.rendered(stale)
+
+
+@pytest.mark.parametrize("kind, name", [
+    *(("trainer", name) for name in ("cd", "instaflow", "scott", "ufogen")), *(("method", name) for name in ("cd", "scott"))])  # fmt: skip
+def test_every_option_of_a_distillation_is_in_its_plug_in_s_readme(kind, name):
+    """By name, in a table that gives its values and its default."""
+    rows = [line for line in (ROOT / f"plugins/scottbench_{name}/README.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    options = options_of(load_plugins().find(kind, name).noun.options)
+    assert options
+    for option in options:
+        assert any(f"`{option.name}`" in row for row in rows), option.name
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -72,8 +72,8 @@ class SCottOptions:
     """Updates during which the discriminator learns but does not count in the student's loss."""
 
     def __post_init__(self):
-        if self.skip < 1 or not 1 <= self.h <= self.skip:
-            raise ValueError("need skip >= 1 and 1 <= h <= skip")
+        if not 1 <= self.h <= self.skip <= 999:
+            raise ValueError("need 1 <= h <= skip <= 999")
         if not 0 <= self.w_min <= self.w_max:
             raise ValueError("need 0 <= w_min <= w_max")
         if self.order == 2 and (self.solver == "ddim" or self.h == 1):
@@ -82,6 +82,8 @@ class SCottOptions:
             raise ValueError("need 0 <= eta <= 1 and strength >= 0")
         if not 0 <= self.tau_min <= self.tau_max <= 999:
             raise ValueError("need 0 <= tau_min <= tau_max <= 999")
+        if not 0 <= self.adv_t_min <= 999:
+            raise ValueError("need 0 <= adv_t_min <= 999")
         if not 0 <= self.ema < 1 or min(self.lr, self.disc_lr, self.huber_c) <= 0:
             raise ValueError("need 0 <= ema < 1 and positive lr, disc_lr and huber_c")
         if self.adv_weight < 0 or self.disc_rank < 1 or self.disc_steps < 1 or self.disc_warmup < 0:

@@ -80,12 +80,14 @@ def runge_kutta(field, x, start, steps, stop=1.0):
 # --- the flow ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(22)
 def test_invariant_22_time_steps():
     assert timesteps(SD, 1) == [1000] and timesteps(SD, 2) == [1000, 500] and timesteps(SD, 4) == [1000, 750, 500, 250]
     assert timesteps(SD, 25) == [1000 - 40 * j for j in range(25)]
     assert timesteps(SD, 3) == [1000, 666.667, 333.333]
 
 
+@pytest.mark.invariant(23)
 @pytest.mark.parametrize("steps", [1, 2, 3, 25])
 def test_invariant_23_straight_pairs_need_one_euler_step(steps):
     """x_1 = mu + s xi with the coupling kept: any number of steps gives x_1 exactly."""
@@ -95,6 +97,7 @@ def test_invariant_23_straight_pairs_need_one_euler_step(steps):
     assert torch.allclose(run(field, steps, noise), mu + s * noise, rtol=0, atol=1e-14)
 
 
+@pytest.mark.invariant(24)
 @pytest.mark.parametrize(("steps", "value"), [(1, 0.0), (2, 0.5), (4, 0.72), (8, 0.850822), (16, 0.922704)])
 def test_invariant_24_an_independent_coupling_collapses_in_one_step(steps, value):
     assert float(run(gaussian_velocity(0.0, 1.0), steps, column(1.0))) == pytest.approx(value, abs=1e-6)
@@ -105,6 +108,7 @@ def gauss(rule, n):
     return torch.from_numpy(nodes), torch.from_numpy(weights)
 
 
+@pytest.mark.invariant(25)
 @pytest.mark.parametrize("s", [1.0, 0.5])
 def test_invariant_25_straightness_is_pi_s_over_2_and_0_after_reflow(s):
     """Integral over u of E |(x_1 - xi) - v|^2 by quadrature: Gauss-Hermite over xi and x_1, Gauss-Legendre over u."""
@@ -128,6 +132,7 @@ def test_invariant_25_straightness_is_pi_s_over_2_and_0_after_reflow(s):
     assert coupled == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.invariant(26)
 @pytest.mark.parametrize(("mu", "s"), [(0.0, 1.0), (0.5, 0.3)])
 def test_invariant_26_the_velocity_of_a_gaussian_ends_at_mu_plus_s_xi(mu, s):
     noise = column(-1.3, 0.2, 2.5)
@@ -143,6 +148,7 @@ def test_the_exact_form_is_the_velocity_of_the_teachers_process(mu, s):
         assert torch.allclose(exact_field(gaussian_eps(mu, s))(x, u), expected, rtol=1e-10, atol=1e-10), u
 
 
+@pytest.mark.invariant(27)
 @pytest.mark.parametrize(("mu", "s"), [(0.0, 1.0), (0.5, 0.3)])
 def test_invariant_27_the_wrapper_reaches_the_end_of_the_teachers_ode(mu, s):
     """From the first to the last noise level of the schedule (u = 0.065 to 0.972) it is the ODE's own flow, along which
@@ -189,6 +195,7 @@ def test_the_exact_form_serves_every_prediction_type(prediction):
     assert torch.allclose(velocity(SD, x, u, output, "exact", prediction), x0 - eps, atol=1e-12)
 
 
+@pytest.mark.invariant(29)
 def test_invariant_29_noise_is_drawn_once_and_from_draw_zero_only():
     drawn = []
     sampling = Sampling(None, lambda k: drawn.append(k) or column(1.0), SD, 4, None, lambda x, t: x, {"form": "official", "prediction": ""})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scottbench_scott.noise_functions import LOG_PSI, rho_er_sde
 
-from scottbench.diffusion import Schedule, rho_ddim
+from scottbench.diffusion import Schedule, rho_ddim, update
 
 SD = Schedule.scaled_linear()
 SDE_5 = "x(exp(x^0.3)+10)"
@@ -48,6 +48,25 @@ def test_invariant_5_er_sde_telescopes_and_ddim_does_not():
     for eta, more in ((0.2, 1.0928), (0.6, 1.0613)):
         steps = [rho_ddim(SD, s, t, eta) for s, t in zip(times, times[1:])]
         assert (1 - math.prod(steps) ** 2) / (1 - rho_ddim(SD, 999, 975, eta) ** 2) == pytest.approx(more, abs=1e-4)
+
+
+@pytest.mark.invariant(5)
+@pytest.mark.parametrize("formula", LOG_PSI)
+def test_invariant_5_three_sub_steps_with_a_frozen_x0_are_one_step(formula):
+    """Through the primitive: what is kept of z's own noise, and the variance added, followed on the basis of the four noises."""
+    basis = torch.eye(4, dtype=torch.float64).view(4, 1, 4, 1, 1)
+
+    def walk(times):
+        direction, frozen = basis[0], torch.zeros(1, 4, 1, 1, dtype=torch.float64)
+        for k, (s, t) in enumerate(zip(times, times[1:])):
+            direction = update(SD, frozen, direction, t, float(rho_er_sde(SD, s, t, formula)), basis[k + 1]) / SD.sigma(t)
+        return direction.flatten()
+
+    three, one = walk([999, 991, 983, 975]), walk([999, 975])
+    assert float(three[0]) == pytest.approx(float(one[0]), rel=0, abs=1e-13)
+    assert float((three[1:] ** 2).sum()) == pytest.approx(float(one[1] ** 2), rel=0, abs=1e-13)
+    assert float((three**2).sum()) == pytest.approx(1, abs=1e-13)
+    assert formula == "x" or float(one[1]) > 0.01
 
 
 @pytest.mark.invariant(30)

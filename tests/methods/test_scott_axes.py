@@ -96,6 +96,16 @@ def test_the_second_order_chain_is_of_second_order_and_costs_nothing():
     assert errors[2, 10] / errors[2, 20] == pytest.approx(4, abs=0.8) and errors[2, 10] < errors[1, 10] / 5
 
 
+@pytest.mark.parametrize("options, message", [
+    ({"skip": 1000, "h": 1}, "h <= skip <= 999"), ({"h": 25}, "h <= skip"), ({"adv_t_min": -1}, "adv_t_min <= 999"),
+    ({"adv_t_min": 1000}, "adv_t_min <= 999"), ({"tau_min": 5, "tau_max": 4}, "tau_min <= tau_max"), ({"w_min": -0.5}, "0 <= w_min"),
+    ({"eta": 1.5}, "eta <= 1"), ({"huber_c": 0.0}, "positive lr"), ({"ema": 1.0}, "ema < 1"),
+])  # fmt: skip
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SCottOptions(**options)
+
+
 @pytest.mark.parametrize("options", [{"h": 1}, {"solver": "ddim"}])
 def test_second_order_needs_a_sub_step_before(options):
     with pytest.raises(ValueError, match="order 2 needs"):

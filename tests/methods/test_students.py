@@ -168,13 +168,17 @@ def test_curve_best_and_both_weights_end_up_in_the_folder(plugins, files, tmp_pa
     assert (ema.student["weights"], student.student["weights"]) == ("ema", "student") and ema.digest != student.digest
 
 
-def test_gradient_checkpointing_changes_no_gradient(plugins, files, tmp_path):
-    digests = []
-    for checkpointing in (False, True):
-        out = train(
-            plugins, "tiny", "cd", tmp_path / str(checkpointing), max_steps=2, options=FAST, gradient_checkpointing=checkpointing)
-        digests.append(json.loads((out / "student.json").read_text())["weights_digest"])
-    assert digests[0] == digests[1]
+def test_gradient_checkpointing_is_on_and_changes_no_gradient(plugins, files, tmp_path, monkeypatch):
+    from torch.utils import checkpoint
+
+    digests, again, original = {}, [], checkpoint.checkpoint
+    monkeypatch.setattr(checkpoint, "checkpoint", lambda *a, **k: again.append(1) or original(*a, **k))
+    for asked in (False, True):
+        again.clear()
+        out = train(plugins, "tiny", "cd", tmp_path / str(asked), max_steps=2, options=FAST, gradient_checkpointing=asked)
+        digests[asked] = json.loads((out / "student.json").read_text())["weights_digest"]
+        assert bool(again) == asked, "blocks are computed again in the backward pass"
+    assert digests[False] == digests[True]
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

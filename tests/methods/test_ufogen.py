@@ -41,6 +41,7 @@ def trainer_of(pipeline, **options):
 # --- the sampler ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(22)
 def test_invariant_22_time_steps():
     assert timesteps(SD, 1) == [999] and timesteps(SD, 2) == [999, 499] and timesteps(SD, 4) == [999, 749, 499, 249]
     assert register_methods()[0].made_for == (1, 2, 4)
@@ -77,6 +78,7 @@ def test_no_noise_is_drawn_after_the_last_step():
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(28)
 def test_invariant_28_the_error_of_eps_is_snr_times_the_error_of_x0():
     x0, noise, guess = torch.randn(3, 5, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([1, 249, 499, 749, 999])
@@ -112,14 +114,14 @@ class Listener(torch.nn.Module):
         return z[:, 0] * 0
 
 
+@pytest.mark.invariant(28)
 def test_invariant_28_with_the_true_x0_fakes_and_reals_have_one_law():
     """Both are q(x_t' | x0) at t' = max(t - 250, 0), with independent noise."""
     n, trainer = 20_000, object.__new__(DiffusionGAN)
-    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="epsilon"), UFOGenOptions(recon_weight=0.0)
-    trainer.networks = {"student": None, "discriminator": Listener()}
+    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="sample"), UFOGenOptions(recon_weight=0.0)
     generator = torch.Generator().manual_seed(0)
     x0 = torch.randn(n, 1, 1, 1, generator=generator)
-    trainer.generate = lambda network, z, t, text: (x0, z)
+    trainer.networks = {"student": lambda z, t, **rest: (x0,), "discriminator": Listener()}
     b = {"latents": x0, "text": x0[:, 0], "uncond": x0[:1, 0], "generator": generator, "step": 0}
     state = generator.get_state()
     list(trainer.step(b))
@@ -150,6 +152,7 @@ def test_the_law_of_fakes_has_two_optima_and_the_reconstruction_tells_them_apart
     assert best == pytest.approx(0.068, abs=5e-4) and error(best) < error(right) and error(best) < error(best * 1.01)
 
 
+@pytest.mark.invariant(19)
 def test_invariant_19_a_fresh_discriminator_says_nothing(pipeline):
     for kind in ("whole", "full", "lora"):
         steps = trainer_of(pipeline, discriminator=kind, disc_rank=4).step(batch_of(open_pipeline(pipeline)))
@@ -221,9 +224,9 @@ def test_the_discriminator_learns_every_second_step_and_each_term_reaches_its_ow
 def test_held_out_accuracy_is_1_for_a_discriminator_that_knows_and_0_for_one_that_has_it_backwards(sign):
     """Data +2, predictions -2, told apart by the mean of what is seen at t'; named by the t of the prediction."""
     trainer = object.__new__(DiffusionGAN)
-    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="epsilon"), UFOGenOptions()
-    trainer.networks = {"student": None, "discriminator": lambda z, tau, text, uncond: sign * z[:, 0]}
-    trainer.generate = lambda network, z, t, text: (torch.full_like(z, -2.0), z)
+    trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="sample"), UFOGenOptions()
+    wrong = lambda z, t, **rest: (torch.full_like(z, -2.0),)  # noqa: E731
+    trainer.networks = {"student": wrong, "discriminator": lambda z, tau, text, uncond: sign * z[:, 0]}
     x0 = torch.full((8, 1, 16, 16), 2.0)
     b = {"latents": x0, "text": x0[:, 0], "uncond": x0[:1, 0], "generator": torch.Generator().manual_seed(0)}
     found = trainer.evaluate(b)

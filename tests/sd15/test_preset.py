@@ -138,7 +138,7 @@ def test_a_student_trained_on_the_training_split_is_sampled(plugins, files, monk
 def test_students_that_are_missing_are_named_with_the_line_that_trains_them(plugins, files, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     preset = plugins.find("preset", "stand-in").noun
-    methods = [types.SimpleNamespace(name=name, trainer=name) for name in ("scott", "cd")]
+    methods = [types.SimpleNamespace(noun=types.SimpleNamespace(name=n, trainer=n), student=n) for n in ("scott", "cd")]
     with pytest.raises(MissingAsset) as caught:
         inputs.find_students(preset, RunRequest("stand-in"), methods)
     for name in ("scott", "cd"):

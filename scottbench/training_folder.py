@@ -1,0 +1,89 @@
+"""The folder of a training: which training it holds, whether another may begin or go on there, and its log."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from scottbench.errors import DamagedAsset, UsageError
+
+CONFIGURATION = "training.json"
+SINCE = {"micro_batches": 1, "precision": "no"}
+"""Keys that trainings of older versions did not note, and what they were."""
+
+
+def check_folder(out: Path, config: dict, resume: bool) -> None:
+    """Refuses a folder that holds another training, and to resume where there is none or a different one. Writes nothing."""
+    path = out / CONFIGURATION
+    if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
+        raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
+    if not resume and (out / "best" / "student.json").is_file():
+        raise UsageError(f"{out / 'best'} holds the best student of a training that ended early. Move it away, or give another --out.")
+    if resume and not path.is_file():
+        raise UsageError(f"nothing to resume at {out}: no {CONFIGURATION}. Start without --resume.")
+    if resume:
+        check_same(out, config)
+
+
+def make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from None
+
+
+def check_same(out: Path, config: dict) -> None:
+    """Raises UsageError where the folder's training has another configuration, DamagedAsset where that cannot be read."""
+    try:
+        found = SINCE | json.loads((out / CONFIGURATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedAsset(f"cannot read {out / CONFIGURATION}: {error}. Restore it, or train anew with another --out.") from None
+    there, here = flat(found), flat(json.loads(json.dumps(config)))
+    different = [key for key in sorted(here.keys() | there.keys()) if key.split(".")[0] in config and there.get(key) != here.get(key)]
+    if different:
+        listed = ", ".join(f"{key} was {shown(there, key)}, now {shown(here, key)}" for key in different[:3])
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise UsageError(f"{out} was trained with another configuration ({listed}{more}). Give the same one, or another --out.")
+
+
+def flat(config: dict) -> dict[str, Any]:
+    """{"options": {"lr": 1}} -> {"options.lr": 1}."""
+    found = {}
+    for key, value in config.items():
+        found |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+    return found
+
+
+def shown(values: dict, key: str) -> str:
+    return str(values[key])[:16] if key in values else "not there"  # 16: of a digest its head
+
+
+def begin(out: Path, config: dict, resume: bool) -> None:
+    """Remembers the configuration, once nothing stands in the way of the first step; a new training begins a new log."""
+    try:
+        if not resume:
+            (out / "log.jsonl").unlink(missing_ok=True)
+        replace(out / CONFIGURATION, json.dumps(config, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        raise unwritable(out, error) from None
+
+
+def forget_lines_after(out: Path, step: int) -> None:
+    """Takes out of the log what a killed training wrote after its last checkpoint: it will be written again."""
+    path = out / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    whole = [line for line in lines if line.endswith("}\n")]
+    replace(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file in one step: who is killed meanwhile leaves the old one."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def unwritable(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.")

@@ -18,9 +18,13 @@ from scottbench.errors import EXIT_CODES
 from scottbench.options import field_docs
 from scottbench.plugins import HOOKS, load_plugins
 from scottbench.presets import EXTRACTOR_KEYS, KEYS, TRAIN_KEYS, Preset
+from scottbench.report.numbers import duration
+from scottbench.report.record import Record, read_record
+from scottbench.report.results import results_tables
+from scottbench.report.tables import students_table
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ["README.md", "plugins/README.md"]
+FILES = ["README.md", "plugins/README.md", "reports/README.md"]
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 RECORDS = {
@@ -120,8 +124,68 @@ def bundled() -> str:
     return table(["kind", "name", "what it is"], rows)
 
 
+SHOWN = ("fid", "clip_score", "coverage")
+"""Metrics of a published report's short tables; all are in the report."""
+
+
+def published() -> list[Path]:
+    return sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.json"))
+
+
+def results(record: Record) -> str:
+    """The first table of a published report, its leading metrics only."""
+    first = results_tables(record)[0]
+    kept = {"Method", "Steps", "NFE", *(f"{metric.label} {metric.arrow}" for metric in record.metrics if metric.name in SHOWN)}
+    chosen = [x for x, column in enumerate(first.columns) if column.text in kept]
+    rows = [[" ".join([f"**{row[x].text}**" if row[x].bold and x else row[x].text, *row[x].small]) for x in chosen] for row in first.rows]
+    return table([" ".join(filter(None, (first.columns[x].text, first.columns[x].detail))) for x in chosen], rows)
+
+
+def verdicts(record: Record) -> str:
+    """The claims that a published report can test, each with its evidence."""
+    rows = [[f"`{claim['name']}`", claim["statement"], f"**{claim['verdict']}**", "; ".join(one["text"] for one in claim["evidence"])]
+            for claim in record.claims if claim["verdict"] != "not testable here"]  # fmt: skip
+    return table(["claim", "statement", "verdict", "evidence"], rows)
+
+
+def one_report(folder: Path) -> str:
+    """A published report in short, from its records."""
+    record = read_record(folder)
+    manifest, students = record.manifest, students_table(record)
+    seeds = ", ".join(dict.fromkeys(str(cell.facts["seed"]) for cell in record.cells))
+    trained = "" if students is None else "\n" + table(
+        ["student", *(column.text for column in students.columns[1:-1])],
+        [[names, *(entry.text for entry in row[1:-1])] for names, row in zip(students_names(record), students.rows, strict=True)])
+    machine = manifest["environment"].get("cpu")
+    return (
+        f"### [{folder.name}]({folder.name}/report/index.html)\n\n`{manifest['command']}`\n\nN = {record.cells[0].n:,} prompts a row, "
+        f"seed {seeds}; plan `{manifest['plan_hash'][:12]}`; {duration(manifest['wall_seconds'])} on {machine}.\n\n"
+        f"{results(record)}\n{verdicts(record)}{trained}"
+    )
+
+
+def students_names(record: Record) -> list[str]:
+    """Labels of the methods that sample each student of the table of students."""
+    names: dict[str, list[str]] = {}
+    for cell in record.cells:
+        if isinstance(cell.facts.get("student"), dict):
+            names.setdefault(cell.facts["weights_digest"], []).append(cell.method)
+    return [", ".join(dict.fromkeys(found)) for found in names.values()]
+
+
+def reports() -> str:
+    return "\n".join(one_report(folder) for folder in published())
+
+
+def headline() -> str:
+    """Results and verdicts of the main report."""
+    record = read_record(ROOT / "reports" / "pocket-main")
+    return f"{results(record)}\n{verdicts(record)}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks, "example": example, "smallest": smallest, "exit_codes": exit_codes, "verbs": verbs, "bundled": bundled,
+    "reports": reports, "headline": headline,
 }  # fmt: skip
 
 

@@ -132,6 +132,8 @@ def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command
         raise UsageError("the run folder does not say what was asked for: another version wrote it. Make a new run.")
     origins = {name: entry["origin"] for name, entry in given.items() if entry["origin"] != "call"}
     values = {name: entry["value"] for name, entry in given.items()}
+    if "students" in changes:  # those that have not moved stay where they were
+        changes = {**changes, "students": {**values.get("students", {}), **changes["students"]}}
     return RunRequest(**{**values, **changes}, origins=origins, command=command)
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from scottbench.budget import Budget, Settings, make_settings
 from scottbench.curve import Curve
 from scottbench.environment import flush_denormals
-from scottbench.errors import MissingAsset, UsageError
+from scottbench.errors import Incomplete, MissingAsset, UsageError
 from scottbench.features import Extractor, find_extractor, open_extractor
 from scottbench.latents import Data, held_out_of, open_data
 from scottbench.loop import Loop
@@ -116,7 +117,11 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
     for target, (network, name) in kept.items():
         unet = plain_unet(network)
         if loop.accelerator.is_main_process:
-            write_student(target, unet, {**facts, "weights": name})
+            try:
+                write_student(target, unet, {**facts, "weights": name})
+            except (OSError, SafetensorError) as error:
+                raise Incomplete(
+                    f"cannot write the student to {target}: {error}. Its training is kept: make room and go on with --resume.") from None
 
 
 def export_best(out: Path) -> None:

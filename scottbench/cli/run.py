@@ -86,6 +86,8 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
     plugins = all_plugins()
     with progress_of(quiet) as progress:
         made, manifest = plan_of(plugins, root, changes)
+        for warning in made.warnings:
+            note(f"warning: {warning}")
         from scottbench.inventory import inventory
         from scottbench.store import RunFolder
 

@@ -107,5 +107,7 @@ def test_what_was_asked_for_can_be_asked_for_again():
     found = request_of(settings, {"model": "here"}, "scottbench run -s 1")
     assert found == RunRequest(
         "tiny", steps=[1], limit=3, model="here", command="scottbench run -s 1", origins={"preset": "default", "steps": "flag"})
+    settings["students"] = {"value": {"hop": "a", "long": "b"}, "origin": "flag"}
+    assert request_of(settings, {"students": {"long": "c"}}, "").students == {"hop": "a", "long": "c"}
     with pytest.raises(UsageError, match="another version"):
         request_of({"steps": {"value": [1], "origin": "flag"}}, {}, "")

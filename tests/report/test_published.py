@@ -1,0 +1,53 @@
+"""The reports under reports/ are what their records say: anybody can judge the claims again, without a model or an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from scottbench.cli import invoke
+from scottbench.plugins import load_plugins
+from scottbench.schemas import violations
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.json"))
+
+
+def test_the_reports_that_the_readme_names_are_there():
+    assert {folder.name for folder in PUBLISHED} >= {"pocket-main", "pocket-ablations"}
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_claims_and_pairs_follow_from_the_records(folder, capsys):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert violations(manifest) == [] and manifest["status"] == "complete"
+    assert invoke(["claims", str(folder), "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)["claims"]
+    assert judged == json.loads((folder / "claims.json").read_text())["claims"] and len(judged) >= 9
+    row = pl.read_parquet(folder / "pairs.parquet").to_dicts()[0]
+    assert invoke(["compare", str(folder), *(f"{row[f'method_{x}']}@{row[f'steps_{x}']}" for x in "ab"), "--json"]) == 0
+    again = {one["metric"]: one for one in json.loads(capsys.readouterr().out)["pairs"]}[row["metric"]]
+    assert again["difference"] == pytest.approx(row["difference"], rel=1e-9) and again["p"] == pytest.approx(row["p"], rel=1e-6)
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_a_published_report_names_no_place_of_the_machine_and_loads_nothing(folder):
+    for path in folder.rglob("*"):
+        if path.suffix in (".json", ".html"):
+            text = path.read_text(encoding="utf-8")
+            assert "/root/" not in text and "/home/" not in text and "/tmp/" not in text, path
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert 'src="http' not in page and "https://" not in page.partition("<body")[0]
+
+
+def test_the_main_report_samples_the_weights_that_are_shipped():
+    """A student that was trained again needs a report that was made again."""
+    manifest = json.loads((ROOT / "reports" / "pocket-main" / "manifest.json").read_text())
+    preset = load_plugins().find("preset", "pocket").noun
+    sampled = {cell["student"]["trainer"]: cell["weights_digest"] for cell in manifest["cells"] if cell["student"] is not None}
+    shipped = {trainer: json.loads((preset.path(path) / "student.json").read_text())["weights_digest"]
+               for trainer, path in preset.students.items()}  # fmt: skip
+    assert sampled == shipped

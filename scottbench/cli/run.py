@@ -41,8 +41,7 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
         from scottbench.plan import make_plan
 
         made = make_plan(plugins, request)
-        for warning in made.warnings:
-            note(f"warning: {warning}")
+        _warn(made)
         from scottbench.run import default_folder
 
         folder = default_folder(made) if out is None else Path(out)
@@ -86,8 +85,7 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
     plugins = all_plugins()
     with progress_of(quiet) as progress:
         made, manifest = plan_of(plugins, root, changes)
-        for warning in made.warnings:
-            note(f"warning: {warning}")
+        _warn(made)
         from scottbench.inventory import inventory
         from scottbench.store import RunFolder
 
@@ -96,6 +94,14 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
             note(f"plan {made.hash[:8]} verified; {inventory(RunFolder(root), made)}")
         failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_share(kept))
     show_run(root, as_json, failure)
+
+
+def _warn(made) -> None:
+    """What can be run and should be known, on stderr, once for all workers."""
+    from scottbench.cli.common import note, rank
+
+    for warning in made.warnings if rank() == 0 else []:
+        note(f"warning: {warning}")
 
 
 def _show_cost(plugins, request, out: Path | None, as_json: bool) -> None:

@@ -31,9 +31,10 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def like(whole: Tensor, tensor: Tensor) -> Tensor:
-    """`whole`, split as `tensor` is."""
+    """`whole`, split or laid out in memory as `tensor` is: torch's fused AdamW on a CPU reads parameter and moments as they lie,
+    without a look at their strides."""
     if not is_split(tensor):
-        return whole
+        return torch.empty_like(tensor, dtype=whole.dtype).copy_(whole)
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements)

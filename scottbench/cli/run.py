@@ -27,7 +27,6 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.cli.common import note
     from scottbench.workers import parse_share
 
     warnings()

@@ -98,7 +98,12 @@ def test_a_plan_shows_cells_images_evaluations_cost_and_what_is_done_and_writes_
 def test_several_seeds_are_several_cells(server, tmp_path):
     assert server.call(*RUN, "-m", "hop", "-n", "4", "--seeds", "0..1", "-o", "run", folder=tmp_path)[0] == 0
     rows = pl.read_parquet(tmp_path / "run" / "results.parquet")
-    assert rows["seed"].to_list() == [0, 0, 1, 1] and rows["value"].n_unique() == 4
+    cells = rows.filter(pl.col("seed").is_not_null())
+    assert cells["seed"].to_list() == [0, 0, 1, 1] and cells["value"].n_unique() == 4
+    means = rows.filter(pl.col("seed").is_null())
+    of_cells = cells.group_by("metric", maintain_order=True).agg(pl.col("value").mean())
+    assert means["metric"].to_list() == of_cells["metric"].to_list()
+    assert means["value"].to_list() == pytest.approx(of_cells["value"].to_list(), rel=1e-12)
 
 
 def test_other_metrics_are_measured_without_generating(server, home, undisturbed):

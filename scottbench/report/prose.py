@@ -44,9 +44,9 @@ def setup(record: Record) -> str:
     """What was run, in sentences."""
     plan = record.plan
     dataset, model = plan.get("dataset", {}), plan.get("model", {})
-    steps = _listed(str(cell.steps) for cell in record.cells) + (" step" if {cell.steps for cell in record.cells} == {1} else " steps")
+    steps = _by_method({method: _steps(cells) for method, cells in _grouped(record.cells).items()})
     seeds = _listed(str(cell.facts["seed"]) for cell in record.cells)
-    guidance = _listed(f"{number(cell.facts.get('guidance_scale'))} for {cell.method}" for cell in record.cells)
+    guidance = _by_method({cell.method: number(cell.facts.get("guidance_scale")) for cell in record.cells})
     extractors = _listed(
         f"{source.get('label')} ({source.get('kind')}, resize rule “{source.get('resize')}”)"
         for source in plan.get("extractors", {}).values()
@@ -60,6 +60,29 @@ def setup(record: Record) -> str:
         f"{number(reference.get('n'))} real images. {features}"
         f"Networks ran in {plan.get('dtype')} on {plan.get('device')}."
     )
+
+
+def _grouped(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each method."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.method, []).append(cell)
+    return groups
+
+
+def _steps(cells: list[Cell]) -> str:
+    """ "1 step", "1, 2 and 4 steps"."""
+    return _listed(str(cell.steps) for cell in cells) + (" step" if {cell.steps for cell in cells} == {1} else " steps")
+
+
+def _by_method(values: dict[str, str]) -> str:
+    """ "3" where all methods share a value, else "3 for ddim and dpmpp; 2 for cd"."""
+    methods: dict[str, list[str]] = {}
+    for method, value in values.items():
+        methods.setdefault(value, []).append(method)
+    if len(methods) == 1:
+        return next(iter(methods))
+    return "; ".join(f"{value} for {_listed(names)}" for value, names in methods.items())
 
 
 def _listed(parts: Iterable[str]) -> str:

@@ -226,7 +226,19 @@ def test_weights_recipe_students_versions_and_digests_are_there(tmp_path):
     for text in ("scottbench run --methods scott,cd --steps 2", "torch 2.14.1", "A processor, 2 threads", "d" * 40 + " with local changes",
                  "7c1e9a2f" * 8, "a1" * 32, "b2" * 32, "c3" * 32, "e5" * 32, "2026-02-11T09:30:04Z", "The paper of scott"):  # fmt: skip
         assert text in page.text
-    assert "The guidance scale s is 2.5 for scott and 2.5 for cd" in page.text
+    assert "The guidance scale s is 2.5 (s = 1 is unguided)" in page.text
+
+
+def test_the_setup_gives_steps_and_guidance_once_where_methods_share_them_and_by_method_where_not(tmp_path):
+    assert "images at 1, 2 and 4 steps with the model" in page_of(tmp_path / "alike", SIX).text
+
+    run = fake_run(tmp_path / "run", [("scott", 1), ("scott", 2), ("cd", 1)])
+    cells = manifest_of_run(run)["cells"]
+    cells[2]["guidance_scale"] = 4.5
+    edit_manifest(run, cells=cells)
+    text = Page(build(run)).text
+    assert "images at 1 and 2 steps for scott; 1 step for cd with the model" in text
+    assert "The guidance scale s is 2.5 for scott; 4.5 for cd (s = 1 is unguided)" in text
 
 
 def test_limits_are_the_preset_s_and_those_of_every_report(tmp_path):

@@ -72,11 +72,18 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
     if student.get("guidance") == "baked" and guidance != 1:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}': guidance is baked into this student, so it is sampled with 1. "
-            f"Use {label}{',' if '@' in label else '@'}guidance=1.")
+            f"Use {at_guidance(label, '1')}.")
     if not in_range(guidance, student):
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}' is outside the range its student was trained on: "
-            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}. Give one inside it: {label}{',' if '@' in label else '@'}guidance=S.")
+            f"{1 + student['w_min']:g} to {1 + student['w_max']:g}. Give one inside it: {at_guidance(label, 'S')}.")
+
+
+def at_guidance(label: str, scale: str) -> str:
+    """A method as it would be asked for at another guidance scale: ("cd@eta=0,guidance=9", "S") -> "cd@eta=0,guidance=S"."""
+    name, _, inline = label.partition("@")
+    kept = [option for option in inline.split(",") if option and not option.startswith("guidance=")]
+    return f"{name}@{','.join([*kept, f'guidance={scale}'])}"
 
 
 def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[Asked]:

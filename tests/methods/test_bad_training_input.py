@@ -118,6 +118,14 @@ def test_guidance_outside_a_student_s_range_is_exit_code_2(cli, files, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+@pytest.mark.parametrize("label, better", [("cd", "cd@guidance=S"), ("cd@guidance=99", "cd@guidance=S"),
+                                           ("cd@guidance=99,student=b", "cd@student=b,guidance=S")])  # fmt: skip
+def test_the_line_says_what_to_ask_for_instead_of_the_guidance_given(label, better):
+    with pytest.raises(UsageError) as caught:
+        check_guidance(label, 99.0, {"w_min": 0.0, "w_max": 4.0})
+    assert str(caught.value).endswith(f"Give one inside it: {better}.")
+
+
 @pytest.mark.parametrize("w", [0.1, 0.3, 0.7, 4.3])
 def test_the_ends_of_the_range_are_inside_it(w):
     """As a user writes them: 1.3 - 1 is not 0.3 in floating point."""

@@ -90,7 +90,10 @@ def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
         for name, value in flat.items():
             if name.startswith(prefix):
                 index, key = name.removeprefix(prefix).split("/")
-                whole = value.dim() == 0  # AdamW's count of steps
-                template["state"].setdefault(int(index), {})[key] = value if whole else like(value, tensors[role][int(index)])
+                if value.dim() > 0:  # else AdamW's count of steps
+                    # in the parameter's memory layout: fused AdamW on a CPU reads both as they lie, without a look at their strides
+                    parameter = tensors[role][int(index)]
+                    value = torch.empty_like(parameter, dtype=value.dtype).copy_(like(value, parameter))
+                template["state"].setdefault(int(index), {})[key] = value
         optimizer.load_state_dict(template)
     return state

@@ -81,9 +81,9 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
 
 def at_guidance(label: str, scale: str) -> str:
     """A method as it would be asked for at another guidance scale: ("cd@eta=0,guidance=9", "S") -> "cd@eta=0,guidance=S"."""
-    name, _, inline = label.partition("@")
-    kept = [option for option in inline.split(",") if option and not option.startswith("guidance=")]
-    return f"{name}@{','.join([*kept, f'guidance={scale}'])}"
+    name, inline = parse_inline(label)
+    kept = _label(name, {key: value for key, value in inline.items() if key != "guidance"})
+    return f"{kept}{',' if '@' in kept else '@'}guidance={scale}"
 
 
 def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[Asked]:

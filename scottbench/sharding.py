@@ -31,10 +31,9 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def like(whole: Tensor, tensor: Tensor) -> Tensor:
-    """`whole`, split or laid out in memory as `tensor` is: torch's fused AdamW on a CPU reads parameter and moments as they lie,
-    without a look at their strides."""
+    """`whole`, split as `tensor` is."""
     if not is_split(tensor):
-        return torch.empty_like(tensor, dtype=whole.dtype).copy_(whole)
+        return whole
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements)

@@ -44,7 +44,7 @@ def setup(record: Record) -> str:
     """What was run, in sentences."""
     plan = record.plan
     dataset, model = plan.get("dataset", {}), plan.get("model", {})
-    steps = _by_method({method: _steps(cells) for method, cells in _grouped(record.cells).items()})
+    steps = _by_method({cell.method: _steps([other for other in record.cells if other.method == cell.method]) for cell in record.cells})
     seeds = _listed(str(cell.facts["seed"]) for cell in record.cells)
     guidance = _by_method({cell.method: number(cell.facts.get("guidance_scale")) for cell in record.cells})
     extractors = _listed(
@@ -60,14 +60,6 @@ def setup(record: Record) -> str:
         f"{number(reference.get('n'))} real images. {features}"
         f"Networks ran in {plan.get('dtype')} on {plan.get('device')}."
     )
-
-
-def _grouped(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each method."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.method, []).append(cell)
-    return groups
 
 
 def _steps(cells: list[Cell]) -> str:

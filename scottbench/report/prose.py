@@ -98,7 +98,7 @@ def digest_rows(record: Record) -> list[tuple[str, str]]:
 
 
 def split_sentence(record: Record) -> str:
-    """Where the wall time went, and the memory it took."""
+    """Where the wall time went, or that of all processes where several ran side by side, and the memory it took."""
     manifest = record.manifest
     wall, forward, share = manifest.get("wall_seconds"), manifest.get("forward_seconds"), manifest.get("forward_share")
     if wall is None:
@@ -107,9 +107,12 @@ def split_sentence(record: Record) -> str:
     if forward is not None and share is not None:
         by_part = section(manifest, "forward_seconds_by_part")
         parts = " (" + _listed(f"{part} {duration(seconds)}" for part, seconds in by_part.items()) + ")" if by_part else ""
+        processes = forward / share if share > 0 else wall
+        together = processes > 1.01 * wall  # of one process the two are one, but for the share's rounding
         sentence += (
-            f", of which {duration(forward)} ({100 * share:.0f} %) inside the forward passes of the networks{parts} and "
-            f"{duration(max(0.0, wall - forward))} around them"
+            (f", its processes together {duration(processes)}" if together else "")
+            + f", of which {duration(forward)} ({100 * share:.0f} %) inside the forward passes of the networks{parts} and "
+            + f"{duration(max(0.0, (processes if together else wall) - forward))} around them"
         )
     peak = manifest.get("peak_memory_bytes")
     return sentence + (f"; peak memory {peak / 1e9:.2f} GB." if peak is not None else ".")

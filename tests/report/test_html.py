@@ -217,6 +217,14 @@ def test_time_per_stage_and_the_split_of_the_wall_time_are_there(tmp_path):
     assert "(U-Net 2 min 30 s, decoder 1 min 00 s and extractor 21 s)" in page.text and "peak memory 2.10 GB" in page.text
 
 
+def test_the_wall_time_of_processes_side_by_side_is_not_what_the_forward_passes_are_a_share_of(tmp_path):
+    run = fake_run(tmp_path / "run")
+    edit_manifest(run, wall_seconds=3660.0, forward_seconds=6840.0, forward_share=0.95)
+    text = Page(build(run)).text
+    assert "The whole run took 1 h 01 min, its processes together 2 h 00 min, of which 1 h 54 min (95 %) inside the forward" in text
+    assert "and 6 min 00 s around them" in text
+
+
 def test_weights_recipe_students_versions_and_digests_are_there(tmp_path):
     page = page_of(tmp_path)
     assert page.table("Table 3").body[1] == ["FID, times the floor", "1.58", "1", "floor: training images"]

@@ -13,15 +13,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench import claims, hookspecs, nouns
 from scottbench.errors import EXIT_CODES
-from scottbench.options import field_docs
-from scottbench.plugins import HOOKS, load_plugins
-from scottbench.presets import EXTRACTOR_KEYS, KEYS, TRAIN_KEYS, Preset
+from scottbench.registry import claims, hookspecs, nouns
+from scottbench.registry.loader import HOOKS, load_plugins
+from scottbench.registry.options import field_docs
+from scottbench.registry.presets import EXTRACTOR_KEYS, KEYS, TRAIN_KEYS, Preset
 from scottbench.report.numbers import duration
-from scottbench.report.record import Record, read_record
 from scottbench.report.results import results_tables
 from scottbench.report.tables import students_table
+from scottbench.store.record import Record, read_record
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ["README.md", "plugins/README.md", "reports/README.md"]

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from scottbench import errors, hookspecs
-from scottbench.plugins import HOOKS, load_plugins
+from scottbench import errors
+from scottbench.registry import hookspecs
+from scottbench.registry.loader import HOOKS, load_plugins
 
 ROOT = Path(__file__).parent.parent
 HOST = ROOT / "scottbench"
@@ -126,7 +127,7 @@ def test_every_bundled_plug_in_loads_and_brings_something():
 
 
 def test_loading_all_plug_ins_imports_no_network_library():
-    program = "import sys, scottbench.plugins as p; p.load_plugins(); print(*sys.modules)"
+    program = "import sys, scottbench.registry.loader as p; p.load_plugins(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     assert not HEAVY & set(modules)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scottbench.options import options_of
-from scottbench.plugins import HOOKS, load_plugins
+from scottbench.registry.loader import HOOKS, load_plugins
+from scottbench.registry.options import options_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,10 +10,10 @@ import numpy as np
 import tiny
 
 from scottbench.diffusion import consistency_function, skipping_grid, spread, update
-from scottbench.hookspecs import hookimpl
-from scottbench.model import open_pipeline, weights_digest
-from scottbench.nouns import Dataset, Method, Metric, Model, Trainer
-from scottbench.plugins import Plugins, load_plugins
+from scottbench.models.diffusion_model import open_pipeline, weights_digest
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.loader import Plugins, load_plugins
+from scottbench.registry.nouns import Dataset, Method, Metric, Model, Trainer
 
 SIZES, COLOURS, THINGS = ["small", "large", "round"], ["red", "green", "blue", "dark"], ["apple", "pear", "cat", "dog", "tree", "moon"]
 PROMPTS = [f"a {SIZES[i % 3]} {COLOURS[i % 4]} {THINGS[i % 6]}" for i in range(12)]

@@ -12,9 +12,9 @@ import scottbench_solvers
 import scottbench_ufogen
 
 from scottbench.errors import UsageError
-from scottbench.model import open_pipeline
-from scottbench.nouns import Dataset, Model
-from scottbench.presets import Preset
+from scottbench.models.diffusion_model import open_pipeline
+from scottbench.registry.nouns import Dataset, Model
+from scottbench.registry.presets import Preset
 
 PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from scottbench.budget import Settings
-from scottbench.latents import Data
-from scottbench.loop import Loop
+from scottbench.training.data import Data
+from scottbench.training.loop import Loop
+from scottbench.training.settings import Settings
 
 
 class Toy:

@@ -16,13 +16,13 @@ from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_unet
 from toy import Toy, toy_loop
 
-from scottbench.budget import Settings
 from scottbench.diffusion import Schedule
-from scottbench.latents import Data
-from scottbench.loop import Loop
-from scottbench.model import DiffusionModel, fast_layout
-from scottbench.sharding import full
-from scottbench.train import Context, prepare
+from scottbench.models.diffusion_model import DiffusionModel, fast_layout
+from scottbench.training.data import Data
+from scottbench.training.loop import Loop
+from scottbench.training.settings import Settings
+from scottbench.training.sharding import full
+from scottbench.training.train import Context, prepare
 
 
 def tiny_data() -> Data:

@@ -1,7 +1,7 @@
 """Consistency distillation in latent space (LCM): sampler and trainer."""
 
-from scottbench.hookspecs import hookimpl
-from scottbench.nouns import Method, Trainer, lazy
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.nouns import Method, Trainer, lazy
 from scottbench_cd.options import CDOptions, SamplerOptions
 
 PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.01469"

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
-from scottbench.distillation import adapters_off, consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.distillation import adapters_off, consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
 
 TARGETS = [
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),

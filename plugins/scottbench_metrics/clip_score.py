@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scottbench import metrics
 from scottbench.metrics import BadFeatures
-from scottbench.nouns import Cell, Influence
+from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.options import ClipOptions
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
 from scottbench_metrics.neighbours import of_cell
 from scottbench_metrics.options import BallOptions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scottbench.metrics import density_influence
-from scottbench.nouns import Cell, Influence
+from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.neighbours import loss_of_real, of_cell
 from scottbench_metrics.options import BallOptions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scottbench.metrics import pairwise_distance
-from scottbench.nouns import Cell, Influence
+from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.options import DistanceOptions
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scottbench.metrics import GaussianFit, frechet_distance, frechet_influence
-from scottbench.nouns import Cell, Influence, NoOptions
+from scottbench.registry.nouns import Cell, Influence, NoOptions
 
 KEY = ("scottbench_metrics.fid", "image")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scottbench.metrics import BadFeatures, kernel_distance, kernel_influence, kernel_sums
 from scottbench.metrics.kernel import KernelSums, distance_of
-from scottbench.nouns import Cell, Influence
+from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.options import KernelOptions
 
 KEY = ("scottbench_metrics.kid", "image")

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scottbench.assets import Needed, file_digest, require
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.metrics import BadFeatures
 from scottbench.metrics.diversity import check_seeds, mean_over_pairs
-from scottbench.nouns import Cell, Influence, NoOptions
+from scottbench.registry.nouns import Cell, Influence, NoOptions
+from scottbench.store.assets import Needed, file_digest, require
 from scottbench_metrics.once import once
 
 if TYPE_CHECKING:

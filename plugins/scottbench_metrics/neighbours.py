@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scottbench.metrics import Balls, Neighbours, ball_loss, balls, nearest_neighbours
 from scottbench.metrics.ball_influence import Loss
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
 
 NAME = "scottbench_metrics.neighbours"
 

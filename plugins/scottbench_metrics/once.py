@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scottbench.metrics import vendi_influence, vendi_score
-from scottbench.nouns import Cell, Influence
+from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.options import VendiOptions
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from scottbench.hookspecs import hookimpl
-from scottbench.nouns import Dataset, Model, lazy
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.nouns import Dataset, Model, lazy
 
 HERE = Path(__file__).parent
 

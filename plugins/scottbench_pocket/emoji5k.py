@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scottbench.assets import Needed, require
 from scottbench.errors import DamagedAsset, UsageError
+from scottbench.store.assets import Needed, require
 
 SHIPPED = Path(__file__).parent / "assets" / "emoji5k"
 SPLITS = ("evaluation", "train")

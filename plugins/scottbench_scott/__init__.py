@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from scottbench.hookspecs import hookimpl
-from scottbench.nouns import Method, Trainer, lazy
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.nouns import Method, Trainer, lazy
 from scottbench_scott.options import SamplerOptions, SCottOptions
 
 PAPER = "SCott, arXiv 2403.01505 (AAAI 2025)"

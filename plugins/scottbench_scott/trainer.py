@@ -6,9 +6,9 @@ import copy
 
 import torch
 
-from scottbench.adversarial import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
-from scottbench.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
+from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
 from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
 
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from scottbench.assets import cache_dir, file_digest, in_words
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.pictures import rgb
+from scottbench.models.images import rgb
+from scottbench.store.assets import cache_dir, file_digest, in_words
 
 VARIABLE = "SCOTTBENCH_COCO2017"
 """Names the folder with annotations/, val2017/ and train2017/."""

@@ -7,8 +7,8 @@ opening, so that "sd15" always means the same numbers. The files in full precisi
 import os
 from pathlib import Path
 
-from scottbench.assets import Needed, in_words, require
 from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.store.assets import Needed, in_words, require
 
 VARIABLE = "SCOTTBENCH_SD15"
 """Names a diffusers pipeline folder that is used in place of the hub's; its digest is recorded, not checked."""
@@ -51,7 +51,7 @@ def sd15_folder() -> Path:
 
 def open_sd15(device: str = "cpu", dtype: str = "float32"):
     """SD1.5 as a DiffusionModel. Raises MissingAsset naming each absent file, DamagedAsset for one that is not the pinned one."""
-    from scottbench.model import open_pipeline
+    from scottbench.models.diffusion_model import open_pipeline
 
     folder = sd15_folder()
     if os.environ.get(VARIABLE):

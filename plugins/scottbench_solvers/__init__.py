@@ -1,7 +1,7 @@
 """The teacher's own samplers: DDIM and DPM-Solver++ (2M). The baselines that few-step methods are measured against."""
 
-from scottbench.hookspecs import hookimpl
-from scottbench.nouns import Method, lazy
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.nouns import Method, lazy
 
 
 @hookimpl

@@ -1,7 +1,7 @@
 """UFOGen: a diffusion GAN started from its teacher: sampler and trainer."""
 
-from scottbench.hookspecs import hookimpl
-from scottbench.nouns import Method, Trainer, lazy
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.nouns import Method, Trainer, lazy
 from scottbench_ufogen.options import UFOGenOptions
 
 PAPER = "Xu et al. 2023 (UFOGen), arXiv 2311.09257"

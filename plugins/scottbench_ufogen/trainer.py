@@ -7,9 +7,9 @@ import copy
 import torch
 from torch.nn.functional import mse_loss, softplus
 
-from scottbench.adversarial import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
 from scottbench.diffusion import add_noise, to_x0_eps
-from scottbench.model import fast_layout
+from scottbench.models.diffusion_model import fast_layout
+from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
 
 
 class DiffusionGAN:

@@ -12,12 +12,12 @@ import click
 
 from scottbench import __version__
 from scottbench.cli.claims import claims
-from scottbench.cli.common import Interrupted, Terminated, fail, stopped
 from scottbench.cli.compare import compare
 from scottbench.cli.config import config
 from scottbench.cli.export import export
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
+from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
 from scottbench.cli.report import report
 from scottbench.cli.run import plan, resume, run
 from scottbench.cli.runs import runs
@@ -26,7 +26,7 @@ from scottbench.cli.show import show
 from scottbench.cli.train import train
 from scottbench.cli.verify import verify
 from scottbench.errors import ScottbenchError, ScottbenchWarning, UsageError
-from scottbench.names import did_you_mean, one_line
+from scottbench.text import did_you_mean, one_line
 
 QUICK_START = f"""\
 scottbench {__version__}: few-step text-to-image samplers, measured and compared.

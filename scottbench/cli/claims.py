@@ -19,11 +19,11 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
     scottbench claims runs/...
     scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer
     """
-    from scottbench.cli.common import print_json
+    from scottbench.cli.printing import print_json
     from scottbench.errors import GateNotMet
-    from scottbench.evidence import read_evidence
-    from scottbench.plugins import load_plugins
-    from scottbench.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
+    from scottbench.registry.loader import load_plugins
+    from scottbench.stats.measured import read_evidence
+    from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
 
     measured = [one for run in runs for one in read_evidence(run)]
     found = judge([registered.noun for registered in load_plugins().nouns["claim"].values()], measured)
@@ -42,7 +42,7 @@ def print_claims(found: list[dict]) -> None:
     """Each claim with its verdict, evidence and the paper's own numbers."""
     from collections import Counter
 
-    from scottbench.names import one_line
+    from scottbench.text import one_line
 
     for claim in found:
         print(one_line(f"{claim['verdict'].upper()}  {claim['name']}: {claim['statement']}"))

@@ -24,13 +24,13 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
     scottbench compare runs/... NAME@2 OTHER@2
     scottbench compare runs/... NAME@2 NAME@2 --with runs/...
     """
-    from scottbench.cli.common import print_json, print_table
+    from scottbench.cli.printing import print_json, print_table
     from scottbench.cli.results import pair_rows
     from scottbench.errors import GateNotMet
-    from scottbench.evidence import find_cell, read_evidence
-    from scottbench.inference import pair_row
-    from scottbench.names import printable
-    from scottbench.report.record import read_record
+    from scottbench.stats.measured import find_cell, read_evidence
+    from scottbench.stats.uncertainty import pair_row
+    from scottbench.store.record import read_record
+    from scottbench.text import printable
 
     mine = read_evidence(run)
     theirs = mine if other is None else read_evidence(other)
@@ -57,8 +57,8 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
 def compared(a: list, b: list, same_run: bool):
     """Pairs of every metric that both cells have. Raises UsageError where there is none, Mismatch where values are not comparable."""
     from scottbench.errors import UsageError
-    from scottbench.evidence import comparable, on_shared_seeds
-    from scottbench.inference import pair_table
+    from scottbench.stats.measured import comparable, on_shared_seeds
+    from scottbench.stats.uncertainty import pair_table
 
     couples = []
     for metric in dict.fromkeys(one.metric for one in a):

@@ -18,9 +18,9 @@ def config() -> None:
 @click.pass_obj
 def show(command: str, as_json: bool, **values) -> None:
     """Show what `scottbench run` with the same flags, variables and config file would use; nothing is opened or written."""
-    from scottbench.cli.common import print_json, print_table
-    from scottbench.plugins import load_plugins
-    from scottbench.settings import recorded
+    from scottbench.cli.printing import print_json, print_table
+    from scottbench.plan.request import recorded
+    from scottbench.registry.loader import load_plugins
 
     warnings()
     request, size = make_request(values, command)

@@ -14,17 +14,17 @@ KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: ce
 
 def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
     """Probe and print. Raises what planning raises: missing assets are all named at once."""
-    from scottbench.assets import in_words
-    from scottbench.cli.common import print_json, print_table
+    from scottbench.cli.printing import print_json, print_table
+    from scottbench.store.assets import in_words
 
     with contextlib.redirect_stdout(sys.stderr):
-        from scottbench.plan import make_plan
+        from scottbench.plan.plan import make_plan
 
         plan = make_plan(plugins, request)
-        from scottbench.estimate import estimate
-        from scottbench.identity import refuse
-        from scottbench.runs import runs_of
-        from scottbench.store import RunFolder
+        from scottbench.run.estimate import estimate
+        from scottbench.store.differences import refuse
+        from scottbench.store.folder import RunFolder
+        from scottbench.store.runs import runs_of
 
         folders = runs_of(plan.hash) if out is None else [out]
         folder = folders[-1] if folders else None

@@ -14,12 +14,12 @@ import click
               "Default: exports/ in the run folder, tables alone.")  # fmt: skip
 def export(run: str, kinds: tuple[str, ...], out: str | None) -> None:
     """Write the tables of RUN's report: results, paired differences, claims, times; needs neither torch nor the plug-ins of the run."""
-    from scottbench.cli.common import names
+    from scottbench.cli.printing import names
     from scottbench.errors import UsageError
-    from scottbench.names import did_you_mean, one_line
     from scottbench.report.export import KINDS
     from scottbench.report.export import export as write
-    from scottbench.runs import find_run
+    from scottbench.store.runs import find_run
+    from scottbench.text import did_you_mean, one_line
 
     asked = names("--to", kinds) or list(KINDS)
     for kind in asked:

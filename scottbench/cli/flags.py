@@ -14,7 +14,7 @@ DEFAULT_PRESET = "pocket"
 
 def _read_config(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     if path is not None:
-        from scottbench.settings import read_config
+        from scottbench.plan.request import read_config
 
         context.default_map = read_config(path)
     return path
@@ -52,10 +52,10 @@ def asking(command: Callable) -> Callable:
 
 def make_request(values: dict[str, Any], command: str):
     """(RunRequest, batch size or None) of the flags, checked one by one. Raises UsageError. Names are looked up later, by the plan."""
-    from scottbench.cli.common import folders, maybe, names, number
-    from scottbench.options import parse_pairs
-    from scottbench.plan import RunRequest
-    from scottbench.settings import origins, parse_seeds
+    from scottbench.cli.printing import folders, maybe, names, number
+    from scottbench.plan.plan import RunRequest
+    from scottbench.plan.request import origins, parse_seeds
+    from scottbench.registry.options import parse_pairs
 
     context, size = click.get_current_context(), values["batch_size"]
     sources = [(name, context.get_parameter_source(name).name) for name in values if context.get_parameter_source(name) is not None]
@@ -80,8 +80,8 @@ def make_request(values: dict[str, Any], command: str):
 
 def warnings() -> None:
     """On stderr: variables that look like settings and are none."""
-    from scottbench.cli.common import note
-    from scottbench.settings import misspelt
+    from scottbench.cli.printing import note
+    from scottbench.plan.request import misspelt
 
     for line in misspelt(os.environ):
         note(line)

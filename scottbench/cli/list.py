@@ -10,8 +10,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def list_nouns(kind: str, as_json: bool) -> None:
     """List what can be named: methods, metrics, models, datasets, trainers, presets, claims, plugins."""
-    from scottbench.cli.common import kind_of, note, print_json, print_table
-    from scottbench.plugins import load_plugins
+    from scottbench.cli.printing import kind_of, note, print_json, print_table
+    from scottbench.registry.loader import load_plugins
 
     plugins = load_plugins()
     kind = kind_of(kind, [*plugins.nouns, "plugin"])

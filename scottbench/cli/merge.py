@@ -19,15 +19,15 @@ def merge(runs: tuple[str, ...], out: str | None, as_json: bool, quiet: bool) ->
     """
     from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
     from scottbench.errors import Incomplete
-    from scottbench.runs import find_run
+    from scottbench.store.runs import find_run
 
     sources = [find_run(text) for text in dict.fromkeys(runs)]
     plugins = all_plugins()
     with progress_of(quiet) as progress:
         made, _ = plan_of(plugins, sources[0], {})
-        from scottbench.inventory import inventory
-        from scottbench.merge import merge as merge_runs
-        from scottbench.run import default_folder
+        from scottbench.run.chunks import inventory
+        from scottbench.run.execute import default_folder
+        from scottbench.run.merge import merge as merge_runs
 
         folder = merge_runs(made, sources, default_folder(made) if out is None else Path(out), progress.run_event)
         missing = inventory(folder, made).missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from scottbench.names import printable
+from scottbench.text import printable
 
 EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
@@ -49,12 +49,12 @@ class Progress:
         self.label = label
 
     def run_event(self, event: dict) -> None:
-        """An event of scottbench.run.execute: {"stage", "cell": id or None, "done", "total"}."""
+        """An event of scottbench.run.execute.execute: {"stage", "cell": id or None, "done", "total"}."""
         label = event["cell"] if event["stage"] == "cell" else " ".join(filter(None, [event["stage"], event["cell"]]))
         self.show(label, event["done"] / max(1, event["total"]), f"{event['done']}/{event['total']}")
 
     def train_event(self, stage: str, *values) -> None:
-        """An event of scottbench.train.train: ("encode", done, total) or ("train", step, budget, seconds, logged)."""
+        """An event of scottbench.training.train.train: ("encode", done, total) or ("train", step, budget, seconds, logged)."""
         if stage != "train":
             done, total = values
             self.show(stage, done / max(1, total), f"{done}/{total}")

@@ -10,6 +10,6 @@ import click
 def report(run: str) -> None:
     """Rebuild the HTML report of a run folder; needs neither torch nor the plug-ins of the run."""
     from scottbench.report import build
-    from scottbench.runs import find_run
+    from scottbench.store.runs import find_run
 
     click.echo(str(build(find_run(run))))

@@ -37,8 +37,8 @@ PAIRS = 12
 def print_results(results: dict) -> None:
     """The table of a run on stdout: one row a cell, one column a metric with its interval, the best of a column marked with *; below
     it the paired differences, and how its claims stand."""
-    from scottbench.cli.common import print_table
-    from scottbench.names import printable
+    from scottbench.cli.printing import print_table
+    from scottbench.text import printable
 
     tables = result_tables(results, stacked=sys.stdout.isatty())
     for title, header, rows, best in tables:
@@ -63,7 +63,7 @@ def print_results(results: dict) -> None:
 
 def print_pairs(pairs: list[dict], metrics: list[dict]) -> None:
     """Paired differences over shared prompts and seeds; of the first metric alone where there are many."""
-    from scottbench.cli.common import print_table
+    from scottbench.cli.printing import print_table
 
     print(f"paired differences over shared prompts and seeds (95 % intervals; p: Holm over {_tests(pairs)})")
     shown = pairs if len(pairs) <= PAIRS else [row for row in pairs if row["metric"] == pairs[0]["metric"]][:PAIRS]
@@ -129,7 +129,7 @@ def result_table(
         header.append(f"{label} {'↑' if metric['higher_is_better'] else '↓'}")
     columns = [_metric_column(metric, results, cells) for metric in metrics]
     if timings is not None:
-        from scottbench.timings import per_image
+        from scottbench.store.timings import per_image
 
         header.append("ms/image ↓")
         columns.append([_milliseconds(per_image(timings).get(cell)) for cell in cells])

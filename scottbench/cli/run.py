@@ -27,7 +27,7 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.workers import parse_share
+    from scottbench.run.processes import parse_share
 
     warnings()
     request, size = make_request(values, command)
@@ -37,11 +37,11 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
         _show_cost(plugins, request, None if out is None else Path(out), as_json)
         return
     with progress_of(quiet) as progress:
-        from scottbench.plan import make_plan
+        from scottbench.plan.plan import make_plan
 
         made = make_plan(plugins, request)
         _warn(made)
-        from scottbench.run import default_folder
+        from scottbench.run.execute import default_folder
 
         folder = default_folder(made) if out is None else Path(out)
         failure, folder = execute_plan(made, plugins, folder, size, progress, share)
@@ -73,9 +73,9 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
 
     Everything that the numbers depend on is checked first: weights, data, code and options are those of the run, or it ends with code 5.
     """
-    from scottbench.cli.common import folders, note, number
-    from scottbench.runs import find_run
-    from scottbench.workers import parse_share
+    from scottbench.cli.printing import folders, note, number
+    from scottbench.run.processes import parse_share
+    from scottbench.store.runs import find_run
 
     size = None if batch_size == "auto" else number("--batch-size", batch_size)
     changes = {"students": folders("--student", student)} if student else {}
@@ -85,8 +85,8 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
     with progress_of(quiet) as progress:
         made, manifest = plan_of(plugins, root, changes)
         _warn(made)
-        from scottbench.inventory import inventory
-        from scottbench.store import RunFolder
+        from scottbench.run.chunks import inventory
+        from scottbench.store.folder import RunFolder
 
         kept = manifest.get("shard") if shard is None else shard
         if not quiet:
@@ -97,7 +97,7 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
 
 def _warn(made) -> None:
     """What can be run and should be known, on stderr, once for all workers."""
-    from scottbench.cli.common import note, rank
+    from scottbench.cli.printing import note, rank
 
     for warning in made.warnings if rank() == 0 else []:
         note(f"warning: {warning}")

@@ -13,10 +13,10 @@ def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = N
     """(plan, manifest) of a run folder, made anew from what was asked for. Raises IntegrityError where it means something else now, in
     `keys` only if given."""
     from scottbench.errors import UsageError
-    from scottbench.identity import check_same
-    from scottbench.plan import make_plan
-    from scottbench.settings import request_of
-    from scottbench.store import RunFolder
+    from scottbench.plan.plan import make_plan
+    from scottbench.plan.request import request_of
+    from scottbench.store.differences import check_same
+    from scottbench.store.folder import RunFolder
 
     folder = RunFolder(root)
     found, manifest = folder.locked_plan(), folder.manifest() or {}
@@ -29,8 +29,8 @@ def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = N
 
 def all_plugins():
     """All plug-ins; a warning on stderr for each broken one."""
-    from scottbench.cli.common import note
-    from scottbench.plugins import load_plugins
+    from scottbench.cli.printing import note
+    from scottbench.registry.loader import load_plugins
 
     plugins = load_plugins()
     for plugin in plugins.broken:
@@ -41,7 +41,7 @@ def all_plugins():
 @contextlib.contextmanager
 def progress_of(quiet: bool) -> Iterator:
     """Progress of the main process. Libraries that print must not write between our tables or into the JSON document."""
-    from scottbench.cli.common import rank
+    from scottbench.cli.printing import rank
     from scottbench.cli.progress import Progress
 
     with contextlib.redirect_stdout(sys.stderr), Progress(quiet or rank() > 0) as progress:
@@ -50,9 +50,9 @@ def progress_of(quiet: bool) -> Iterator:
 
 def execute_plan(made, plugins, folder: Path, size: int | None, progress, share):
     """(failure or None, run folder). Whatever stops the run says how to go on."""
-    from scottbench.cli.common import Interrupted, Terminated
+    from scottbench.cli.printing import Interrupted, Terminated
     from scottbench.errors import Busy, Incomplete, ScottbenchError
-    from scottbench.run import execute
+    from scottbench.run.execute import execute
 
     line = f"scottbench resume {shlex.quote(str(folder))}"
     try:
@@ -72,9 +72,9 @@ def execute_plan(made, plugins, folder: Path, size: int | None, progress, share)
 
 def show_run(folder: Path, as_json: bool, failure) -> None:
     """The tables of a run, or what a shard has done, then the failure if there is one; the main process only."""
-    from scottbench.cli.common import print_json, rank
+    from scottbench.cli.printing import print_json, rank
     from scottbench.cli.results import print_results, read_results
-    from scottbench.store import MANIFEST, read_json
+    from scottbench.store.folder import MANIFEST, read_json
 
     if rank() > 0:
         return

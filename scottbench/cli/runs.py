@@ -17,9 +17,9 @@ def runs(context: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON list instead of a table.")
 def list_runs(as_json: bool = False) -> None:
     """Every run folder in runs/, oldest first, with its status: complete, failed, incomplete, interrupted, killed, in use, damaged."""
-    from scottbench.assets import in_words
-    from scottbench.cli.common import print_json, print_table
-    from scottbench.runs import all_runs
+    from scottbench.cli.printing import print_json, print_table
+    from scottbench.store.assets import in_words
+    from scottbench.store.runs import all_runs
 
     found = all_runs()
     if as_json:
@@ -36,8 +36,8 @@ def list_runs(as_json: bool = False) -> None:
 @click.option("--yes", is_flag=True, help="Remove it; without, it is only listed.")
 def collect(yes: bool) -> None:
     """List or remove half-written files, chunks without a side-car, and runs without any chunk. Finished chunks are never touched."""
-    from scottbench.assets import in_words
-    from scottbench.runs import remove, rubbish
+    from scottbench.store.assets import in_words
+    from scottbench.store.runs import remove, rubbish
 
     paths = rubbish()
     for path in paths:

@@ -15,17 +15,17 @@ def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool) -> Non
 
     The records go to scores/ in the run folder; the run's own results stay as they are.
     """
-    from scottbench.cli.common import names, print_json
+    from scottbench.cli.printing import names, print_json
     from scottbench.cli.results import print_results, read_results
     from scottbench.cli.running import all_plugins, plan_of, progress_of
     from scottbench.errors import ScottbenchError
-    from scottbench.identity import GENERATION
-    from scottbench.runs import find_run
+    from scottbench.store.differences import GENERATION
+    from scottbench.store.runs import find_run
 
     asked, root, plugins = names("--metrics", metrics), find_run(run), all_plugins()
     with progress_of(quiet) as progress:
         made, _ = plan_of(plugins, root, {"metrics": asked}, GENERATION)
-        from scottbench.score import score as score_run
+        from scottbench.run.score import score as score_run
 
         folder = score_run(made, root, progress.run_event)
     results = read_results(folder)

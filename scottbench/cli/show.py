@@ -20,9 +20,9 @@ HOW_TO_SET = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 def show(kind: str, name: str, as_json: bool) -> None:
     """Show one noun: scottbench show method NAME."""
-    from scottbench.cli.common import kind_of, print_json, print_table
-    from scottbench.names import printable
-    from scottbench.plugins import load_plugins
+    from scottbench.cli.printing import kind_of, print_json, print_table
+    from scottbench.registry.loader import load_plugins
+    from scottbench.text import printable
 
     plugins = load_plugins()
     kind = kind_of(kind, plugins.nouns)
@@ -65,7 +65,7 @@ def noun_facts(found) -> dict:
 
 def noun_options(noun) -> list[dict]:
     """Options of a noun as records: name, default, type, doc."""
-    from scottbench.options import options_of
+    from scottbench.registry.options import options_of
 
     declared = getattr(noun, "options", None)
     if declared is None:

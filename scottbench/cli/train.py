@@ -38,10 +38,10 @@ def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker,
 
     On several processes: accelerate launch --multi_gpu --num_processes 2 $(which scottbench) train NAME
     """
-    from scottbench.cli.common import maybe, number, positive
+    from scottbench.cli.printing import maybe, number, positive
     from scottbench.cli.progress import Progress
-    from scottbench.options import parse_pairs
-    from scottbench.plugins import load_plugins
+    from scottbench.registry.loader import load_plugins
+    from scottbench.registry.options import parse_pairs
 
     arguments = {"minutes": positive("--minutes", minutes), "max_steps": maybe("--max-steps", max_steps), "options": parse_pairs(pairs)}
     for flag, lowest in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 0), ("evaluate_steps", 1), ("patience", 1)):
@@ -52,9 +52,9 @@ def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker,
     chosen = plugins.find("preset", preset).noun
     out = Path("students") / f"{preset}-{name}" if out is None else out
 
-    from scottbench import resolve
-    from scottbench.assets import offline
-    from scottbench.train import train as distil
+    from scottbench.plan import choices as resolve
+    from scottbench.store.assets import offline
+    from scottbench.training.train import train as distil
 
     arguments |= {"device": resolve.device(device, chosen), "resume": resume, "tracker": tracker}
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:

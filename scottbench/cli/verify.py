@@ -14,10 +14,10 @@ def verify(run: str, resample: str | None, quiet: bool) -> None:
 
     --resample compares byte for byte where the run has level exact and this machine computes alike, else within a tolerance.
     """
-    from scottbench.cli.common import maybe, note
+    from scottbench.cli.printing import maybe, note
     from scottbench.errors import IntegrityError
-    from scottbench.runs import find_run
-    from scottbench.verify import verify as verify_run
+    from scottbench.store.runs import find_run
+    from scottbench.store.verify import verify as verify_run
 
     count, root = maybe("--resample", resample), find_run(run)
     found = verify_run(root)
@@ -40,11 +40,11 @@ def _resample(root, count: int):
     plugins = all_plugins()
     with progress_of(True):
         made, manifest = plan_of(plugins, root, {})
-        from scottbench.clock import Clock
-        from scottbench.environment import arithmetic, environment
-        from scottbench.generate import Work
-        from scottbench.store import RunFolder
-        from scottbench.verify import resample
+        from scottbench.run.clock import Clock
+        from scottbench.run.sample import Work
+        from scottbench.store.environment import arithmetic, environment
+        from scottbench.store.folder import RunFolder
+        from scottbench.store.verify import resample
 
         alike = arithmetic(environment(made.device)) == arithmetic(manifest.get("environment") or {})
         work = Work(made, RunFolder(root), Clock(made.device), {}, 1, lambda event: None, lambda event, **facts: None)

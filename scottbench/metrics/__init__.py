@@ -11,7 +11,7 @@ Diversity within a prompt: pairwise_distance, ms_ssim_diversity.   Structural si
 Min-max harmonic mean over a sweep: mmhm
 Errors and warnings: BadFeatures, NoInfluence, RankLimited
 
-An influence (scottbench.nouns.Influence) says how much each item moves the value: value(resampled) ~ value + the mean of the drawn
+An influence (scottbench.registry.nouns.Influence) says how much each item moves the value: value(resampled) ~ value + the mean of the drawn
 items' influences. Importing this package imports no array library; a function's own file is imported when it is first named.
 """
 
@@ -35,7 +35,7 @@ vendi: vendi_score vendi_influence VendiScore
 _WHERE = {
     name: f"scottbench.metrics.{file}" for file, _, names in (line.partition(":") for line in _FILES.split("\n")) for name in names.split()
 }
-_WHERE["BadFeatures"] = "scottbench.stats"
+_WHERE["BadFeatures"] = "scottbench.metrics.checks"
 __all__ = sorted(_WHERE)
 
 

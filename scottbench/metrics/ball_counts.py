@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scottbench.metrics.checks import BadFeatures, feature_matrix
 from scottbench.metrics.distances import Distances
 from scottbench.metrics.nearest import Neighbours, nearest_neighbours
-from scottbench.stats import BadFeatures, feature_matrix
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scottbench.metrics.ball_counts import check_pair
+from scottbench.metrics.checks import BadFeatures
 from scottbench.metrics.distances import Block, Distances
 from scottbench.metrics.nearest import Neighbours, nearest_neighbours
-from scottbench.nouns import Influence
-from scottbench.stats import BadFeatures
+from scottbench.registry.nouns import Influence
 
 
 @dataclass(frozen=True)

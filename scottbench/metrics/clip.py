@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scottbench.stats import BadFeatures, feature_matrix
+from scottbench.metrics.checks import BadFeatures, feature_matrix
 
 
 @dataclass(frozen=True)

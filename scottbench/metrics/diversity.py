@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
+from scottbench.metrics.checks import BadFeatures, feature_matrix
 from scottbench.metrics.clip import unit_rows
-from scottbench.stats import BadFeatures, feature_matrix
 
 
 @dataclass(frozen=True)

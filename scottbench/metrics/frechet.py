@@ -18,7 +18,7 @@ from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dsygst
 
 from scottbench.errors import ScottbenchWarning
-from scottbench.stats import BadFeatures, feature_matrix
+from scottbench.metrics.checks import BadFeatures, feature_matrix
 
 ACCURACY = 1e-8
 """Share of tr S1 + tr S2 that rounding may move the distance by before the slower singular-value route is taken."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
+from scottbench.metrics.checks import BadFeatures
 from scottbench.metrics.frechet import EPS, GaussianFit, gaussian_fits, symmetric_product
-from scottbench.nouns import Influence
-from scottbench.stats import BadFeatures
+from scottbench.registry.nouns import Influence
 
 
 class NoInfluence(BadFeatures):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scottbench.metrics.ball_counts import check_pair
-from scottbench.nouns import Influence
-from scottbench.stats import BadFeatures, feature_matrix
+from scottbench.metrics.checks import BadFeatures, feature_matrix
+from scottbench.registry.nouns import Influence
 
 BLOCK_ELEMENTS = 1 << 22
 """Kernel values held at a time."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scottbench.metrics.checks import BadFeatures, feature_matrix
 from scottbench.metrics.distances import BLOCK_ELEMENTS, Distances, where
-from scottbench.stats import BadFeatures, feature_matrix
 
 SLACK = 16
 """Neighbours kept beyond the k + 1 asked for: bounds may order near-ties wrongly."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
+from scottbench.metrics.checks import BadFeatures
 from scottbench.metrics.diversity import Diversity, check_seeds, mean_over_pairs
-from scottbench.stats import BadFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor

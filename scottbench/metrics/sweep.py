@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scottbench.stats import BadFeatures
+from scottbench.metrics.checks import BadFeatures
 
 EPSILON = 1e-3
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from scottbench.metrics.checks import BadFeatures, feature_matrix
 from scottbench.metrics.clip import unit_rows
-from scottbench.nouns import Influence
-from scottbench.stats import BadFeatures, feature_matrix
+from scottbench.registry.nouns import Influence
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.names import printable
+from scottbench.text import printable
 
 if TYPE_CHECKING:
-    from scottbench.report.record import Record
+    from scottbench.store.record import Record
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,8 +24,8 @@ def build(run_folder: Path) -> Path:
     Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable; Incomplete where
     the disk is full.
     """
-    from scottbench.report.files import write_file
-    from scottbench.report.record import read_record
+    from scottbench.store.record import read_record
+    from scottbench.store.report_files import write_file
 
     html = render(read_record(Path(run_folder)))
     return write_file(Path(run_folder) / "report" / "index.html", html.encode(), f"scottbench report {run_folder}")
@@ -55,7 +55,8 @@ def _finalize(value: Any) -> Any:
 
 def contents(record: Record) -> dict[str, Any]:
     """Everything the template shows; tables and figures numbered in the order of the page."""
-    from scottbench.report import inference, prose, tables
+    from scottbench.report import pairs as inference
+    from scottbench.report import prose, tables
     from scottbench.report.figures import figures
     from scottbench.report.results import results_tables
     from scottbench.report.samples import sample_grid

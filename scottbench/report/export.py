@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.names import in_one_line
-from scottbench.report.files import read_rows, write_file
-from scottbench.report.inference import claims_table, pairs_table
-from scottbench.report.record import read_record
+from scottbench.report.pairs import claims_table, pairs_table
 from scottbench.report.results import results_tables
 from scottbench.report.tables import Column, Entry, Table, timing_table
+from scottbench.store.record import read_record
+from scottbench.store.report_files import read_rows, write_file
+from scottbench.text import in_one_line
 
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scottbench.names import in_one_line
-from scottbench.report.record import Cell, Metric, Record
+from scottbench.store.record import Cell, Metric, Record
+from scottbench.text import in_one_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scottbench.report.record import Cell, Record
+    from scottbench.store.record import Cell, Record
 
 
 def decimals(half_widths: Iterable[float], most: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scottbench.report.numbers import duration
-from scottbench.report.record import Cell, Metric, Record, section, text
 from scottbench.report.results import metric_column
 from scottbench.report.tables import number
+from scottbench.store.record import Cell, Metric, Record, section, text
 
 
 def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scottbench.report.numbers import bracket, decimals, interval_methods
-from scottbench.report.record import Cell, Metric, Record, groups, section
 from scottbench.report.tables import Column, Entry, Table, number
+from scottbench.store.record import Cell, Metric, Record, groups, section
 
 
 def results_tables(record: Record) -> list[Table]:

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scottbench.report.record import Cell, Record, section
+from scottbench.store.record import Cell, Record, section
 
 LARGEST = 192
 """Pixels. A larger image is embedded at this size, so that a page of 512 px samples stays a few MB."""

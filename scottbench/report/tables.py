@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scottbench.report.numbers import short
-from scottbench.report.record import Cell, Record, section, text
-from scottbench.timings import SAMPLING, STAGES
+from scottbench.store.record import Cell, Record, section, text
+from scottbench.store.timings import SAMPLING, STAGES
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import scottbench_pocket
 from PIL import Image, ImageFilter
 from scottbench_pocket.emoji5k import Emoji5K
 
-from scottbench.features import find_extractor, open_extractor
-from scottbench.presets import read_preset
+from scottbench.models.extractors import find_extractor, open_extractor
+from scottbench.registry.presets import read_preset
 
 BATCH = 64
 

@@ -1,7 +1,7 @@
 """Populations of prompts with known or resampled laws, and what intervals and paired tests do on draws from them.
 
 A draw is n prompts: reference features, prompt features, and the features of two methods on the same prompts, all dependent. What is
-under test is the path that a run takes: a Metric's `compute`, then `scottbench.inference.uncertainty`.
+under test is the path that a run takes: a Metric's `compute`, then `scottbench.stats.uncertainty.uncertainty`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scottbench_metrics import register_metrics
 
-from scottbench.evidence import degrees_of_freedom
-from scottbench.inference import uncertainty
-from scottbench.nouns import Cell
-from scottbench.pairs import PairedDifference, paired_difference
+from scottbench.registry.nouns import Cell
+from scottbench.stats.measured import degrees_of_freedom
+from scottbench.stats.paired import PairedDifference, paired_difference
+from scottbench.stats.uncertainty import uncertainty
 
 METRICS = {metric.name: metric for metric in register_metrics()}
 

@@ -9,7 +9,7 @@ import pytest
 from scottbench_metrics import register_metrics
 
 from scottbench.metrics import BadFeatures, RankLimited
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
 
 METRICS = {metric.name: metric for metric in register_metrics() if metric.scope == "cell"}
 RNG = np.random.default_rng(0)

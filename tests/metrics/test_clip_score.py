@@ -9,7 +9,7 @@ from scottbench_metrics.options import ClipOptions
 
 from scottbench import metrics
 from scottbench.metrics import BadFeatures
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
 
 
 def mean_cosine(images, texts):

@@ -13,7 +13,7 @@ from scottbench_metrics.options import DistanceOptions
 
 from scottbench.metrics import BadFeatures, ms_ssim, ms_ssim_diversity, pairwise_distance
 from scottbench.metrics.ssim import WEIGHTS, scales
-from scottbench.nouns import Cell, NoOptions
+from scottbench.registry.nouns import Cell, NoOptions
 
 
 def test_distances_are_means_over_pairs_of_seeds_then_over_prompts():

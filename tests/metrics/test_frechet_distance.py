@@ -9,7 +9,7 @@ import pytest
 from scottbench_metrics.fid import fid
 
 from scottbench.metrics import BadFeatures, GaussianFit, RankLimited, frechet_distance
-from scottbench.nouns import Cell, NoOptions
+from scottbench.registry.nouns import Cell, NoOptions
 
 
 def exact_sample(n: int, variances: np.ndarray, mean: np.ndarray, rotation: np.ndarray, seed: int) -> np.ndarray:

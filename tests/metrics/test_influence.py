@@ -22,7 +22,7 @@ from scottbench.metrics import (
     vendi_influence,
     vendi_score,
 )
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
 
 BALLS = {
     "coverage": coverage_influence,

@@ -11,8 +11,8 @@ from scottbench_metrics.options import KernelOptions
 from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, kernel_distance
 from scottbench.metrics import kernel as module
-from scottbench.nouns import Cell
-from scottbench.options import make_options
+from scottbench.registry.nouns import Cell
+from scottbench.registry.options import make_options
 
 
 def sets(m: int, n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

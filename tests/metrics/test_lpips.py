@@ -12,7 +12,7 @@ from scottbench_metrics import lpips as module
 
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.metrics import BadFeatures
-from scottbench.nouns import Cell, NoOptions
+from scottbench.registry.nouns import Cell, NoOptions
 
 
 def cells(count: int, side: int = 64, n: int = 20) -> list[Cell]:

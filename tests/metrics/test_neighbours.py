@@ -12,8 +12,8 @@ from scottbench_metrics.options import BallOptions
 
 from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, balls, nearest_neighbours, prdc
-from scottbench.nouns import Cell
-from scottbench.options import make_options
+from scottbench.registry.nouns import Cell
+from scottbench.registry.options import make_options
 
 METRICS = {metric.name: metric for metric in register_metrics() if metric.options is BallOptions}
 

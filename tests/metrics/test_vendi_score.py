@@ -9,8 +9,8 @@ from scottbench_metrics.vendi import vendi
 
 from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, vendi_score
-from scottbench.nouns import Cell
-from scottbench.options import make_options
+from scottbench.registry.nouns import Cell
+from scottbench.registry.options import make_options
 
 
 @pytest.mark.parametrize("q", [0.5, 1.0, 2.0, 10.0])

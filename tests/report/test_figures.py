@@ -7,7 +7,7 @@ import fake_run
 import pytest
 
 from scottbench.report.figures import INSIDE, LABELLED, figures
-from scottbench.report.record import read_record
+from scottbench.store.record import read_record
 
 
 def drawn(folder, monkeypatch, methods: int):

@@ -281,7 +281,7 @@ def test_equal_records_give_equal_bytes_without_torch_or_plug_ins_whatever_the_p
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=250)
     assert (second / "report" / "index.html").read_bytes() == expected
     modules = ran.stdout.split()
-    assert "torch" not in modules and not [name for name in modules if name.startswith(("scottbench_", "scottbench.plugins"))]
+    assert "torch" not in modules and not [name for name in modules if name.startswith(("scottbench_", "scottbench.registry.loader"))]
 
 
 def test_the_page_loads_nothing_and_forbids_loading(tmp_path):

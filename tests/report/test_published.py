@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from scottbench.cli import invoke
-from scottbench.plugins import load_plugins
-from scottbench.schemas import violations
+from scottbench.registry.loader import load_plugins
+from scottbench.store.schemas import violations
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.json"))

@@ -8,8 +8,8 @@ import warnings
 from common import arguments, features, machine
 from scottbench_metrics import register_metrics
 
-from scottbench.inference import uncertainty
-from scottbench.nouns import Cell
+from scottbench.registry.nouns import Cell
+from scottbench.stats.uncertainty import uncertainty
 
 TARGET = 60.0
 """Seconds on two cores for 5,000 images, intervals included."""

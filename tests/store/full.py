@@ -20,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from scottbench.events import read_events
-from scottbench.store import read_json
+from scottbench.store.events import read_events
+from scottbench.store.folder import read_json
 
 COMMAND = [sys.executable, "-P", "-m", "scottbench", "run", "-q"]
 

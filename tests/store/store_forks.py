@@ -18,8 +18,8 @@ SERVER = r"""
 import json, os, resource, signal, sys
 answers = os.fdopen(os.dup(1), "w")
 import diffusers, matplotlib.figure, open_clip, polars, torch, transformers
-import scottbench.cli, scottbench.estimate, scottbench.merge, scottbench.report.figures, scottbench.run, scottbench.score
-import scottbench.train, scottbench.verify
+import scottbench.cli, scottbench.report.figures, scottbench.training.train, scottbench.store.verify
+import scottbench.run.estimate, scottbench.run.merge, scottbench.run.execute, scottbench.run.score
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 torch.set_num_threads(1)
@@ -111,11 +111,11 @@ class Server:
 
 
 TINY = """
-import pathlib, tiny_plugin, scottbench.plugins, scottbench.plan, scottbench.resolve
+import pathlib, tiny_plugin, scottbench.registry.loader, scottbench.plan.plan, scottbench.plan.choices
 found = tiny_plugin.tiny_plugins(pathlib.Path({files!r}))
-scottbench.plugins.load_plugins = lambda: found
-scottbench.plan.CHUNK = 4
-scottbench.resolve.micro_batch = lambda device, shape: 3
+scottbench.registry.loader.load_plugins = lambda: found
+scottbench.plan.plan.CHUNK = 4
+scottbench.plan.choices.micro_batch = lambda device, shape: 3
 import scottbench.report
 build, scottbench.report.build = scottbench.report.build, lambda root: None
 """

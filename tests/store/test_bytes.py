@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from scottbench.events import read_events
-from scottbench.store import read_json
+from scottbench.store.events import read_events
+from scottbench.store.folder import read_json
 
 RUN = ("run", "-p", "tiny", "-q")
 SHUFFLE = """
-import random, scottbench.generate
-mine = scottbench.generate.Work.mine.fget
+import random, scottbench.run.sample
+mine = scottbench.run.sample.Work.mine.fget
 def shuffled(self):
     found = mine(self)
     random.Random(len(found) + len(self.texts)).shuffle(found)
     return found
-scottbench.generate.Work.mine = property(shuffled)
+scottbench.run.sample.Work.mine = property(shuffled)
 """
 
 
@@ -97,7 +97,7 @@ def test_one_chunk_with_two_contents_is_not_merged(server, undisturbed, tmp_path
 
     import numpy as np
 
-    from scottbench.store import RunFolder
+    from scottbench.store.folder import RunFolder
 
     for name in ("a", "b"):
         shutil.copytree(undisturbed, tmp_path / name)

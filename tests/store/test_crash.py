@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from scottbench.events import read_events
-from scottbench.store import read_json
+from scottbench.store.events import read_events
+from scottbench.store.folder import read_json
 
 RUN = ("run", "-p", "tiny", "-q", "-o", "run")
 CHUNKS = 6
 """Two cells of three chunks."""
 COUNTING = """
-import os, scottbench.generate
-original = scottbench.generate.make_images
+import os, scottbench.run.sample
+original = scottbench.run.sample.make_images
 def make_images(work, planned, model, span):
     with open("made", "a") as file:
         file.write(f"{planned.id} {span.start}\\n")
     return original(work, planned, model, span)
-scottbench.generate.make_images = make_images
+scottbench.run.sample.make_images = make_images
 """
 
 
@@ -158,7 +158,7 @@ def test_damaged_parts_are_found_and_only_they_are_made_again(server, undisturbe
 
 def test_a_second_process_is_told_who_holds_the_folder_and_changes_nothing(server, undisturbed, tmp_path):
     root = tmp_path / "run"
-    slow = "import time, scottbench.run\nscottbench.run.measure = lambda *_: time.sleep(600)"
+    slow = "import time, scottbench.run.execute\nscottbench.run.execute.measure = lambda *_: time.sleep(600)"
     first = server.start(*RUN, folder=tmp_path, before=slow)
     wait_for(lambda: len(chunks(root)) >= 1)
     code, out, err = server.call(*RUN, folder=tmp_path)

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from scottbench.errors import Busy
-from scottbench.events import Events, attempts, read_events, spent
-from scottbench.lock import NAME, STALE, is_held, locked
-from scottbench.store import RunFolder
+from scottbench.store.events import Events, attempts, read_events, spent
+from scottbench.store.folder import RunFolder
+from scottbench.store.lock import NAME, STALE, is_held, locked
 
 
 def test_a_held_lock_names_its_holder_and_goes_when_released(tmp_path):

@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from scottbench.identity import differences
-from scottbench.schemas import known, violations
-from scottbench.store import read_json
+from scottbench.store.differences import differences
+from scottbench.store.folder import read_json
+from scottbench.store.schemas import known, violations
 
 HERE = Path(__file__).parent
 RUN = ("run", "-p", "tiny", "-q")
@@ -48,13 +48,15 @@ def test_what_names_no_run_or_two_is_exit_code_2(server, home):
 
 
 CHANGES = {
-    "code of a method": ("import scottbench.cells\nscottbench.cells.code_digest = lambda function: 'f' * 16", "cells.ode__s2__seed0.code"),
+    "code of a method": (
+        "import scottbench.plan.cells\nscottbench.plan.cells.code_digest = lambda function: 'f' * 16",
+        "cells.ode__s2__seed0.code"),
     "version of a method": (
         "import dataclasses\nnouns = found.nouns['method']\n"
         "nouns['ode'] = dataclasses.replace(nouns['ode'], noun=dataclasses.replace(nouns['ode'].noun, version='2'))",
         "cells.ode__s2__seed0.version"),
     "data": ("tiny_plugin.Dots.digest = '0' * 64", "dataset.digest"),
-    "number format": ("import scottbench.resolve\nscottbench.resolve.dtype = lambda preset, device: 'bfloat16'", "dtype"),
+    "number format": ("import scottbench.plan.choices\nscottbench.plan.choices.dtype = lambda preset, device: 'bfloat16'", "dtype"),
 }  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def test_nothing_is_reused_where_something_else_is_meant_now(server, home, chang
         code, out, err = server.call(*line, folder=home, before=before)
         assert (code, out) == (5, "") and place in err and "Nothing of it is reused" in err and err.count("\n") == 1
     # the function behind `score` does not rely on the command's check
-    unchecked = "\nimport scottbench.identity, scottbench.score\nscottbench.identity.check_same = lambda *_: None"
+    unchecked = "\nimport scottbench.store.differences, scottbench.run.score\nscottbench.store.differences.check_same = lambda *_: None"
     assert server.call("score", str(root), "-k", "agreement", folder=home, before=before + unchecked)[0] == 5
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == untouched
 
@@ -107,7 +109,7 @@ def test_several_seeds_are_several_cells(server, tmp_path):
 
 
 def test_other_metrics_are_measured_without_generating(server, home, undisturbed):
-    refuse = "import scottbench.generate\ndef refuse(*_):\n    raise AssertionError\nscottbench.generate.sample = refuse"
+    refuse = "import scottbench.run.sample\ndef refuse(*_):\n    raise AssertionError\nscottbench.run.sample.sample = refuse"
     (root,) = (home / "runs").iterdir()
     shutil.rmtree(root / "features" / "hop__s2__seed0")  # made again from the images
     before = (root / "results.parquet").read_bytes()
@@ -124,7 +126,7 @@ def test_other_metrics_are_measured_without_generating(server, home, undisturbed
 def test_images_made_again_are_the_stored_ones(server, home):
     code, out, err = server.call("verify", head(home), "--resample", "5", folder=home)
     assert code == 0 and out.endswith(": as recorded\n") and err.count("the same bytes") == 5
-    other = "import scottbench.generate\nsample = scottbench.generate.sample\nscottbench.generate.sample = lambda *a: 2 * sample(*a)"
+    other = "import scottbench.run.sample\nsample = scottbench.run.sample.sample\nscottbench.run.sample.sample = lambda *a: 2 * sample(*a)"
     code, _, err = server.call("verify", head(home), "--resample", "2", "-q", folder=home, before=other)
     assert code == 5 and err.count("made again, it differs by") == 2
 

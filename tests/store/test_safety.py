@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from tiny_plugin import METHODS, Dots, tiny_plugins
 
 from scottbench.errors import DamagedAsset, UsageError
-from scottbench.nouns import Method
-from scottbench.plan import RunRequest, make_plan
-from scottbench.run import execute
+from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.registry.nouns import Method
+from scottbench.run.execute import execute
 
 quiet = lambda event: None  # noqa: E731
 

@@ -9,8 +9,8 @@ from tiny_plugin import tiny_plugins
 
 from scottbench.cli import invoke
 from scottbench.errors import UsageError
-from scottbench.plan import RunRequest
-from scottbench.settings import NAMES, misspelt, parse_seeds, read_config, request_of
+from scottbench.plan.plan import RunRequest
+from scottbench.plan.request import NAMES, misspelt, parse_seeds, read_config, request_of
 
 CONFIG = """
 preset = "tiny"
@@ -29,7 +29,7 @@ hop = "./student"
 def show(files, tmp_path, monkeypatch, capsys):
     """show(*arguments) -> {setting: (value, origin)}."""
     plugins = tiny_plugins(files)
-    monkeypatch.setattr("scottbench.plugins.load_plugins", lambda: plugins)
+    monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: plugins)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bench.toml").write_text(CONFIG)
 

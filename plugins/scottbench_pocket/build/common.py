@@ -141,7 +141,7 @@ def parser(description: str, minutes: float) -> argparse.ArgumentParser:
 def start(arguments: argparse.Namespace) -> None:
     """Threads, seed and the work folder."""
     torch.set_num_threads(arguments.threads)
-    from scottbench.environment import flush_denormals
+    from scottbench.store.environment import flush_denormals
 
     flush_denormals()
     torch.manual_seed(arguments.seed)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from scottbench.hookspecs import hookimpl
-from scottbench.nouns import Method, lazy
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.nouns import Method, lazy
 
 
 @dataclass(frozen=True)

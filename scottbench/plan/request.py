@@ -1,0 +1,147 @@
+"""Where a value of a run comes from: flag > SCOTTBENCH_* variable > config file > preset > default, and how it is kept.
+
+The order between the first three and the defaults is click's; here are the names, the config file, and the record that a run folder
+keeps of what was asked for, from which `scottbench resume` asks for the same again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scottbench.errors import UsageError
+from scottbench.text import closest, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from scottbench.plan.plan import RunRequest
+    from scottbench.registry.presets import Preset
+
+PREFIX = "SCOTTBENCH_"
+NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", "options", "device", "students", "model", "batch_size")
+"""Settings that a variable and a config file may give; flags have the same names with dashes."""
+LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model"}
+OF_PRESET = ("methods", "steps", "metrics", "device", "model", "guidance", "students")
+NOT_KEPT = ("command", "origins")
+
+
+def variable(name: str) -> str:
+    """ "batch_size" -> "SCOTTBENCH_BATCH_SIZE"."""
+    return PREFIX + name.upper()
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """One warning for each SCOTTBENCH_* variable that looks like a setting and is none; plug-ins have variables of their own."""
+    known, lines = [variable(name) for name in NAMES], []
+    for name in sorted(environment):
+        # the shared prefix would make every name look like every other
+        meant = closest(name.removeprefix(PREFIX), NAMES) if name.startswith(PREFIX) and name not in known else None
+        if meant is not None:
+            lines.append(f"warning: {one_line(name)} is no setting. Did you mean {variable(meant)}?")
+    return lines
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config file as values of flags: {name: text, or list of texts}. Relative folders in it are relative to the file.
+
+    Raises UsageError: unreadable, an unknown key (with a suggestion), a value of a wrong kind.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"config file {path} cannot be read: {one_line(error)}") from None
+    found = {}
+    for key, value in table.items():
+        if key not in NAMES:
+            raise UsageError(f"config file {path}: unknown key '{one_line(key)}'.{did_you_mean(key, NAMES)} Keys: {', '.join(NAMES)}")
+        found[key] = _values(path, key, value)
+    return found
+
+
+def _values(path: Path, key: str, value: Any) -> Any:
+    if key in TABLES:
+        if not isinstance(value, dict) or any(isinstance(item, (dict, list)) for item in value.values()):
+            raise UsageError(f"config file {path}: '{key}' must be a table of values: [{key}]")
+        return [f"{name}={_beside(path, str(item)) if key in PATHS else item}" for name, item in value.items()]
+    if key in LISTS and isinstance(value, list):
+        value = ",".join(map(str, value))
+    if isinstance(value, (dict, list, bool)) or value == "":
+        raise UsageError(f"config file {path}: '{key}' must be {'a list' if key in LISTS else 'one value'}, found {one_line(repr(value))}")
+    text = _beside(path, value) if key in PATHS and isinstance(value, str) else str(value)
+    return [text] if key in LISTS - {"seeds"} else text
+
+
+def _beside(path: Path, text: str) -> str:
+    """A relative path of the file, seen from where we are; a name stays a name."""
+    return str(path.parent / text) if text.startswith(".") or (os.sep in text and not text.startswith((os.sep, "~"))) else text
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "0..2" -> [0, 1, 2]; "0,1,7" -> [0, 1, 7]; "3" -> [3]. Raises UsageError: not whole numbers of at least 0, falling, twice."""
+    seeds: list[int] = []
+    for piece in text.split(","):
+        first, dots, last = piece.strip().partition("..")
+        try:
+            ends = int(first), int(last) if dots else int(first)
+        except ValueError:
+            ends = (-1, -1)
+        if not 0 <= ends[0] <= ends[1] < 2**63:
+            raise UsageError(f"--seeds must be whole numbers of at least 0 such as 0, 0,1,2 or 0..2, found '{one_line(text)}'")
+        if ends[1] - ends[0] >= 1000:
+            raise UsageError(f"--seeds {one_line(text)}: more than 1000 seeds")
+        seeds += range(ends[0], ends[1] + 1)
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {one_line(text)} names a seed twice; name each once")
+    return seeds
+
+
+def recorded(request: RunRequest, preset: Preset) -> dict[str, dict]:
+    """{name: {"value", "origin"}} of everything that was asked for or filled in, for plan.lock.json and `scottbench config show`."""
+    found = {}
+    for item in dataclasses.fields(request):
+        if item.name in NOT_KEPT:
+            continue
+        value = getattr(request, item.name)
+        default = item.default_factory() if item.default is dataclasses.MISSING and callable(item.default_factory) else item.default
+        if item.name in request.origins:
+            origin = request.origins[item.name]
+        elif value != default:
+            origin = "call"
+        elif item.name in OF_PRESET and getattr(preset, item.name):
+            value, origin = getattr(preset, item.name), f"preset {preset.name}"
+        else:
+            origin = "default"
+        found[item.name] = {"value": value, "origin": origin}
+    return found
+
+
+def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command: str) -> RunRequest:
+    """What a run folder was asked for, as a request; values of the preset and defaults are looked up again. changes: other values, by name.
+
+    Raises UsageError for settings that are of another version.
+    """
+    from scottbench.plan.plan import RunRequest
+
+    known = {item.name for item in dataclasses.fields(RunRequest)} - set(NOT_KEPT)
+    given = {name: entry for name, entry in settings.items() if name == "preset" or not _filled_in(entry.get("origin", ""))}
+    if not given.keys() <= known or "preset" not in given:
+        raise UsageError("the run folder does not say what was asked for: another version wrote it. Make a new run.")
+    origins = {name: entry["origin"] for name, entry in given.items() if entry["origin"] != "call"}
+    values = {name: entry["value"] for name, entry in given.items()}
+    if "students" in changes:  # those that have not moved stay where they were
+        changes = {**changes, "students": {**values.get("students", {}), **changes["students"]}}
+    return RunRequest(**{**values, **changes}, origins=origins, command=command)
+
+
+def _filled_in(origin: str) -> bool:
+    return origin == "default" or origin.startswith("preset ")
+
+
+def origins(sources: Iterable[tuple[str, str]], config: str | None) -> dict[str, str]:
+    """{name: origin in words} from (name, click's source): "flag", "SCOTTBENCH_STEPS", "file bench.toml"."""
+    words = {"COMMANDLINE": lambda name: "flag", "ENVIRONMENT": variable, "DEFAULT_MAP": lambda name: f"file {Path(str(config)).name}"}
+    return {name: words[source](name) for name, source in sources if source in words}

@@ -1,0 +1,48 @@
+"""The seven hooks of a plug-in. One form: each returns a list. Registering is cheap: no torch, no files opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pluggy
+
+from scottbench.registry.nouns import Dataset, Method, Metric, Model, Trainer
+
+PROJECT = "scottbench"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_models() -> list[Model]:
+    """Text-to-image models that can be teacher: diffusers pipeline folders, opened by `Model.open`."""
+
+
+@hookspec
+def register_datasets() -> list[Dataset]:
+    """Named (image, prompt, id) sets with a fixed evaluation split."""
+
+
+@hookspec
+def register_methods() -> list[Method]:
+    """Few-step recipes (samplers), named as the user types them after `--methods`."""
+
+
+@hookspec
+def register_trainers() -> list[Trainer]:
+    """Recipes that make a student, named as the user types them after `scottbench train`."""
+
+
+@hookspec
+def register_metrics() -> list[Metric]:
+    """Numbers made of features, named as the user types them after `--metrics`."""
+
+
+@hookspec
+def register_presets() -> list[Path]:
+    """Paths of TOML files, each a named bundle of model, dataset, metrics, students and protocol."""
+
+
+@hookspec
+def register_claims() -> list[Path]:
+    """Paths of TOML files, each one statement of a paper that `scottbench claims` holds against a run."""

@@ -1,0 +1,250 @@
+"""Find, load and check plug-ins; give the noun called x, with a suggestion where there is none.
+
+Plug-ins are entry points of the group "scottbench", bundled and third-party ones alike. One that cannot be imported or breaks a rule is
+marked BROKEN with its first useful line and the others go on working: pluggy's own loader would let one stop every command, and would
+skip the second of two plug-ins of one name without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from scottbench.errors import ScottbenchError, UsageError
+from scottbench.registry import hookspecs
+from scottbench.registry.claims import read_claim
+from scottbench.registry.nouns import KINDS, lazy
+from scottbench.registry.presets import Preset, read_preset
+from scottbench.text import closest, did_you_mean, is_name, one_line
+
+GROUP = "scottbench"
+FILES = {"preset": read_preset, "claim": read_claim}  # kinds that are registered as paths of TOML files
+HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, *FILES)}  # hook name -> kind of noun
+HOW_TO_USE = {
+    "method": "use --methods {}", "metric": "use --metrics {}",
+    "model": "use --model {}",
+    "preset": "use --preset {}",
+    "trainer": "use: scottbench train {}",
+    "dataset": "see: scottbench show dataset {}",
+    "claim": "see: scottbench show claim {}",
+}
+
+
+class PluginError(ScottbenchError):
+    """What is wrong with one plug-in; becomes its BROKEN line."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A noun and where it comes from."""
+
+    noun: Any
+    """A Model, Dataset, Method, Trainer, Metric, Preset or Claim."""
+    kind: str
+    plugin: str
+    distribution: str
+    version: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point and how loading it went."""
+
+    name: str
+    target: str
+    """The entry point's module."""
+    distribution: str
+    version: str
+    status: str = "ok"
+    """"ok", or "BROKEN: " and the first useful line."""
+    names: tuple[tuple[str, str], ...] = ()
+    """(kind, name) of what it registers; of a BROKEN plug-in, of what it got as far as registering."""
+
+    @property
+    def broken(self) -> bool:
+        return self.status != "ok"
+
+
+@dataclass
+class Plugins:
+    """Everything a user can name on the command line."""
+
+    nouns: dict[str, dict[str, Registered]] = field(default_factory=lambda: {kind: {} for kind in HOOKS.values()})
+    """Kind ("method", "preset", "claim", ...) -> name -> Registered."""
+    plugins: list[Plugin] = field(default_factory=list)
+
+    @property
+    def presets(self) -> dict[str, Preset]:
+        return {name: registered.noun for name, registered in self.nouns["preset"].items()}
+
+    @property
+    def broken(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.broken]
+
+    def find(self, kind: str, name: str) -> Registered:
+        """The noun of that kind and name. Raises UsageError with what was probably meant, looking across all kinds."""
+        found = self.nouns[kind].get(name)
+        if found is not None:
+            return found
+        raise UsageError(f"unknown {kind} '{one_line(name)}'.{self._hint(kind, name)} See: scottbench list {kind}s")
+
+    def _hint(self, kind: str, name: str) -> str:
+        for plugin in self.broken:
+            if (kind, name) in plugin.names or name == plugin.name:
+                return f" Plug-in '{plugin.name}' of {plugin.distribution} {plugin.version}, which should bring it, is {plugin.status}."
+        others: dict[str, str] = {}
+        for other_kind, names in self.nouns.items():
+            for other in names if other_kind != kind else ():
+                others.setdefault(other, other_kind)
+        elsewhere = name if name in others else None
+        hint = did_you_mean(name, self.nouns[kind]) if elsewhere is None else ""
+        if elsewhere is None and not hint:
+            elsewhere = closest(name, others)
+        if elsewhere is not None:
+            hint += f" ('{elsewhere}' is a {others[elsewhere]}: {HOW_TO_USE[others[elsewhere]].format(elsewhere)})"
+        if not hint and self.broken:
+            hint = f" It may belong to a BROKEN plug-in ({', '.join(plugin.name for plugin in self.broken)}): scottbench list plugins."
+        return hint
+
+
+def load_plugins(entry_points: Iterable[Any] | None = None) -> Plugins:
+    """Load every plug-in; `entry_points` (default: the installed ones) are importlib.metadata.EntryPoint-like objects.
+
+    On a clash the first keeps the name and the second is BROKEN, in an order that does not depend on the installation:
+    this distribution's own plug-ins first, then by distribution and entry-point name.
+    """
+    if entry_points is None:
+        entry_points = importlib.metadata.entry_points(group=GROUP)
+    plugins = Plugins()
+    for entry_point in sorted(entry_points, key=_order):
+        plugins.plugins.append(_load(entry_point, plugins))
+    return plugins
+
+
+def _order(entry_point: Any) -> tuple:
+    distribution, _ = _origin(entry_point)
+    return distribution.lower() != GROUP, distribution.lower(), entry_point.name
+
+
+def _origin(entry_point: Any) -> tuple[str, str]:
+    """(distribution name, version) that an entry point comes from."""
+    distribution = getattr(entry_point, "dist", None)
+    return ("(no distribution)", "?") if distribution is None else (distribution.name, distribution.version)
+
+
+def _load(entry_point: Any, plugins: Plugins) -> Plugin:
+    """Import one plug-in, check it, and add its nouns to `plugins`: all of them or, if anything is wrong, none."""
+    distribution, version = _origin(entry_point)
+    plugin = Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version)
+    collected: list[Registered] = []
+    try:
+        _check_plugin_name(plugin, plugins)
+        # what a plug-in prints must not end up between our tables or in the --json document
+        with contextlib.redirect_stdout(sys.stderr):
+            module = entry_point.load()
+            _collect(module, plugin, collected)
+        _check_clashes(collected, plugins)
+    except ScottbenchError as error:
+        plugin = dataclasses.replace(plugin, status=f"BROKEN: {one_line(error)}")
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything; the others must go on working
+        plugin = dataclasses.replace(plugin, status=f"BROKEN: {_first_useful_line(error)}")
+    else:
+        for registered in collected:
+            plugins.nouns[registered.kind][registered.noun.name] = registered
+    return dataclasses.replace(plugin, names=tuple((registered.kind, registered.noun.name) for registered in collected))
+
+
+def _check_plugin_name(plugin: Plugin, plugins: Plugins) -> None:
+    for other in plugins.plugins:
+        if other.name == plugin.name:
+            raise PluginError(f"two plug-ins are called '{plugin.name}': {other.distribution} {other.version} ({other.target}) and "
+                              f"{plugin.distribution} {plugin.version} ({plugin.target}). Uninstall one of them")
+
+
+def _check_clashes(collected: list[Registered], plugins: Plugins) -> None:
+    for position, registered in enumerate(collected):
+        kind, name = registered.kind, registered.noun.name
+        if any((other.kind, other.noun.name) == (kind, name) for other in collected[:position]):
+            raise PluginError(f"it registers {kind} '{name}' twice")
+        other = plugins.nouns[kind].get(name)
+        if other is not None:
+            raise PluginError(f"{kind} '{name}' is registered by {other.distribution} {other.version} (plug-in '{other.plugin}') and by "
+                              f"{registered.distribution} {registered.version} (plug-in '{registered.plugin}'). Uninstall one of them")
+
+
+def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) -> None:
+    """Call the plug-in's hooks and append its nouns to `collected`. Raises PluginError where a rule is broken."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name=plugin.name)
+    callers = manager.get_hookcallers(module) or []
+    for caller in callers:
+        if not caller.has_spec():
+            raise PluginError(f"unknown hook '{caller.name}'.{did_you_mean(caller.name, HOOKS)} Hooks: {', '.join(HOOKS)}")
+    manager.check_pending()
+    unmarked = [name for name in HOOKS if callable(getattr(module, name, None)) and name not in {caller.name for caller in callers}]
+    if unmarked:
+        raise PluginError(f"'{unmarked[0]}' lacks the @hookimpl mark (from scottbench.registry.hookspecs import hookimpl)")
+    if not callers:
+        raise PluginError(f"it implements no hook. Hooks: {', '.join(HOOKS)}")
+    for caller in callers:
+        kind = HOOKS[caller.name]
+        for implementation in caller.get_hookimpls():  # not caller(): pluggy would drop a forgotten return
+            for given in _checked_list(caller.name, implementation.function()):
+                noun = FILES[kind](given) if kind in FILES else _checked(kind, given)
+                where = str(given) if kind in FILES else _file_of(noun, module)
+                collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, where))
+
+
+def _checked_list(hook: str, result: object) -> list:
+    if not isinstance(result, (list, tuple)):
+        raise PluginError(f"'{hook}' must return a list, got {type(result).__name__}")
+    return list(result)
+
+
+def _checked(kind: str, noun: Any) -> Any:
+    """`noun` if it is a well-formed instance of its kind."""
+    if not isinstance(noun, KINDS[kind]):
+        raise PluginError(f"'register_{kind}s' must return {KINDS[kind].__name__} instances, got {type(noun).__name__}")
+    if not is_name(noun.name):
+        raise PluginError(f"{kind} name {one_line(repr(noun.name))} may have letters, digits, '_', '.' and '-' only")
+    options = getattr(noun, "options", None)
+    if options is not None and not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+        raise PluginError(f"options of {kind} '{noun.name}' must be a dataclass")
+    return noun
+
+
+def _file_of(noun: Any, module: ModuleType) -> str:
+    """The file that holds what a noun does. A lazy function's module is looked up, not imported."""
+    for item in dataclasses.fields(noun):
+        value = getattr(noun, item.name)
+        if isinstance(value, lazy):
+            spec = importlib.util.find_spec(value.target.partition(":")[0])
+            if spec is None:
+                raise PluginError(f"'{noun.name}' points at {value.target}, but there is no such module")
+            return str(spec.origin)
+        if inspect.isfunction(value):
+            return value.__code__.co_filename
+    return str(getattr(module, "__file__", "?"))
+
+
+def _first_useful_line(error: BaseException) -> str:
+    """ "ImportError: no module x (package/file.py:3)": type, first line of the message, and the plug-in's own line."""
+    message = f"{type(error).__name__}: {one_line(error)}".rstrip(": ")
+    ours = {"importlib", "pluggy"}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    frames = [frame for frame in frames if frame.filename != __file__ and not ours & set(Path(frame.filename).parts)]
+    return f"{message} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else message

@@ -1,0 +1,86 @@
+"""The report's tables of paired differences and of claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from scottbench.report.numbers import bracket, decimals, p_text, signed
+from scottbench.report.tables import Column, Entry, Table
+from scottbench.store.record import Metric, Record, text
+
+ROWS = 48
+"""A longer table of pairs is cut; the others are in pairs.parquet."""
+
+
+def pairs_table(record: Record) -> Table | None:
+    """Paired differences A - B with Holm's correction, one row a pair and one column a metric; None where the run has none."""
+    known = {metric.name: metric for metric in record.metrics}
+    pairs = [row for row in record.pairs if row["metric"] in known]
+    if not pairs:
+        return None
+    couples: dict[str, dict[str, dict]] = {}
+    for row in pairs:
+        couples.setdefault(f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}", {})[row["metric"]] = row
+    used = [metric for metric in record.metrics if any(metric.name in found for found in couples.values())]
+    columns = [Column("A - B"), *(Column(f"{metric.label} {metric.arrow}", metric.extractor, True) for metric in used)]
+    shown = list(couples.items())[:ROWS]
+    rows = [[Entry(names), *(_difference(metric, found.get(metric.name)) for metric in used)] for names, found in shown]
+    sizes = ", ".join(f"{n:,}" for n in sorted({row["n"] for row in pairs}))
+    tests = "one test" if len(pairs) == 1 else f"{len(pairs)} tests"
+    more = "" if len(shown) == len(couples) else f" The other {len(couples) - len(shown)} pairs are in pairs.parquet."
+    caption = (
+        f"Paired differences over the same N = {sizes} prompts, starting noise and reference images: method against method at one number "
+        f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, Holm's correction over {tests}; "
+        f"bold where it is at most 0.05, which a verdict needs. Images to decide: per cell, for a chance of 0.8, if the difference is as "
+        f"measured.{more}"
+    )
+    return Table(caption, columns, rows)
+
+
+def _difference(metric: Metric, row: dict | None) -> Entry:
+    """A - B, and below it interval, p and verdict."""
+    if row is None:
+        return Entry("-")
+    digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric.digits + 1)
+    verdict, _, detail = str(row["verdict"]).removesuffix(" would decide").partition(": ")
+    lines = (bracket(row["ci_low"], row["ci_high"], digits), p_text(row["p_holm"]), verdict, *([detail] if detail else []))
+    return Entry(signed(row["difference"], digits), row["p_holm"] <= 0.05, small=lines)
+
+
+def claims_table(record: Record) -> Table | None:
+    """What papers say beside what was measured; None where no plug-in brought a claim."""
+    if not record.claims:
+        return None
+    rows = [[Entry(text(claim, "name"), small=(_where(claim),)), Entry(text(claim, "statement"), small=_quoted(claim)),
+             Entry(text(claim, "verdict"), bold=claim.get("verdict") != UNTESTED, small=_evidence(claim))] for claim in record.claims]
+    counts = Counter(text(claim, "verdict") for claim in record.claims)
+    sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
+    caption = (
+        f"Claims of papers, held against this run at N = {sizes}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}. "
+        "A direction holds where the paired 95 % interval excludes no difference; it is reproduced where the quoted size is reached too, "
+        "which only the paper's own setting and N can show. Quoted numbers are the papers' and are ranked with none of ours."
+    )
+    return Table(caption, [Column("Claim"), Column("Statement"), Column("Verdict")], rows)
+
+
+UNTESTED = "not testable here"
+
+
+def _where(claim: dict) -> str:
+    return ", ".join(part for part in (text(claim, "paper"), text(claim, "version"), text(claim, "locator")) if part)
+
+
+def _quoted(claim: dict) -> tuple[str, ...]:
+    lines = []
+    for quoted in claim.get("quoted", []):
+        lines.append(
+            f"Quoted: {quoted['metric']} {quoted['better']:g} against {quoted['worse']:g} ({quoted['better_cell']}, "
+            f"{quoted['worse_cell']}; {quoted['dataset']}, N = {quoted['n']:,}; {quoted['source']}; confidence {quoted['confidence']})."
+        )
+    return tuple(lines)
+
+
+def _evidence(claim: dict) -> tuple[str, ...]:
+    lines = [f"{entry['text']}: {entry['verdict']}." for entry in claim.get("evidence", [])]
+    reason = text(claim, "reason")
+    return (*lines, f"{reason[0].upper()}{reason[1:]}.") if reason else tuple(lines)

@@ -1,0 +1,1 @@
+"""One plan in execution: sample, measure, record."""

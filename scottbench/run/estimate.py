@@ -1,0 +1,79 @@
+"""What a plan will cost, before it runs: time and disk from a probe of three images for every method and step count."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from scottbench.plan.plan import Plan
+from scottbench.run import sample as generate
+from scottbench.run.chunks import Inventory, inventory
+from scottbench.run.clock import Clock
+from scottbench.run.sample import Work
+from scottbench.run.worker import open_extractors, open_weights
+from scottbench.store.assets import offline
+from scottbench.store.folder import RunFolder
+
+PROBE = 3
+"""Images of a probe."""
+
+
+@dataclass
+class CellCost:
+    id: str
+    nfe: int
+    seconds_per_image: float
+    """Text, denoising, decoding, features and storing."""
+    bytes_per_image: float
+
+
+@dataclass
+class Estimate:
+    cells: list[CellCost]
+    seconds: float
+    """For everything that is left to do, metrics and report aside."""
+    bytes: int
+    """Likewise."""
+    done: Inventory
+
+
+def estimate(plan: Plan, folder: Path | None) -> Estimate:
+    """Make three images of every method and step count, twice where it is the first, and scale. folder: a run of the same plan to go on
+    with, None for a new one. Nothing is left on disk."""
+    count = min(PROBE, plan.n)
+    probe = dataclasses.replace(plan, n=count, chunk=count, micro_batch=None)
+    costs: dict[tuple, CellCost] = {}
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as watched, offline():
+        work = Work(probe, RunFolder(Path(place)), Clock(plan.device), {}, count, lambda event: None, lambda event, **facts: None)
+        open_extractors(work, watched)
+        reference = _timed(work, lambda: generate.reference(work)) / count
+        work.uncond, students = plan.model.encode_prompts([""]), {}
+        for cell in plan.cells:
+            key = (cell.method.label, cell.steps)
+            if key not in costs:
+                costs[key] = _probe(work, cell, open_weights(work, cell, students), warm=bool(costs))
+    cells = [dataclasses.replace(costs[cell.method.label, cell.steps], id=cell.id) for cell in plan.cells]
+    done = inventory(RunFolder(Path(place) if folder is None else folder), plan)
+    left = 1 - done.whole / done.chunks
+    seconds = plan.n * (reference + sum(cell.seconds_per_image for cell in cells))
+    size = plan.n * sum(cell.bytes_per_image for cell in cells)
+    return Estimate(cells, left * seconds, round(left * size), done)
+
+
+def _probe(work: Work, cell, model, warm: bool) -> CellCost:
+    span = range(work.plan.n)
+    if not warm:
+        generate.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
+    seconds = _timed(work, lambda: generate.cell(work, cell, model))
+    files = [path for kind in ("images", "features") for path in (work.folder.root / kind / cell.id).rglob("*") if path.is_file()]
+    facts = work.folder.facts(("images", cell.id), span)
+    return CellCost(cell.id, facts["nfe"], seconds / len(span), sum(path.stat().st_size for path in files) / len(span))
+
+
+def _timed(work: Work, do) -> float:
+    before = work.clock.now()
+    do()
+    return work.clock.now() - before

@@ -1,0 +1,210 @@
+"""plan -> images and features -> metrics -> record -> report. A cell that fails costs no other cell its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scottbench.errors import Incomplete, ScottbenchError, UsageError
+from scottbench.plan.plan import CHUNK, Plan
+from scottbench.run import manifest as record
+from scottbench.run.chunks import inventory
+from scottbench.run.clock import Clock
+from scottbench.run.measure import measure
+from scottbench.run.processes import Share, Workers
+from scottbench.run.sample import Work
+from scottbench.run.worker import run_cells
+from scottbench.store.assets import offline
+from scottbench.store.environment import environment
+from scottbench.store.events import Events, attempts, read_events
+from scottbench.store.folder import MANIFEST, RunFolder, read_json
+from scottbench.store.lock import locked
+from scottbench.text import one_line
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
+
+ENVIRONMENTS = "env.json"
+ENVIRONMENT_SCHEMA = "scottbench.env/1"
+
+
+def execute(
+    plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | None, progress: Callable[[dict], None], share: Share | None = None
+) -> Path:
+    """Run a plan, or go on with it, and return its run folder.
+
+    out: the run folder; None = runs/<UTC>-<preset>-<plan8>. batch_size: images at once, at most a chunk; None = `auto_batch`. share: the
+    chunks of a shard; a shard that leaves some to others ends without results. Raises UsageError or IntegrityError (folder), Busy (folder
+    in use), Incomplete (disk full), and, after all that could be done was stored, ScottbenchError if a cell or a metric failed.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size {batch_size}: must be auto or a whole number of at least 1.")
+    clock = Clock(plan.device)
+    clock.started -= plan.seconds
+    size = auto_batch(plan.model.latent_shape) if batch_size is None else min(batch_size, plan.chunk)
+    workers, part = Workers(plan.device), Share() if share is None else share
+    with contextlib.ExitStack() as stack:
+        root = Path(workers.agree(lambda: str(_claim(stack, plan, default_folder(plan) if out is None else Path(out)))))
+        folder = RunFolder(root)
+        earlier = {"attempts": attempts(read_events(root)), **_created(folder)}
+        stored: dict[str, float] = {}
+        reading = lambda: {"wall": round(clock.wall, 3), "forward": dict(clock.forward), **stored}  # noqa: E731
+        events = Events(root, earlier["attempts"] + 1, workers.rank, reading)
+        work = Work(plan, folder, clock, {}, size, progress, events.note, part.divided(workers.rank, workers.count), earlier, stored=stored)
+        found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
+        if workers.main:
+            _main(work, plugins, workers, found, None if part.count == 1 else str(part))
+        else:
+            _help(work, workers)
+    return root
+
+
+def _claim(stack: contextlib.ExitStack, plan: Plan, root: Path) -> Path:
+    """The run folder, made if need be, and held until the stack closes."""
+    folder = RunFolder.open(root, plan.hash, plan.record, plan.settings)
+    stack.enter_context(locked(root))
+    found = folder.locked_plan()
+    if found is None or found["plan_hash"] != plan.hash:
+        raise UsageError(f"{root} was taken by a run of another plan just now. Name another folder with --out, or none.")
+    return root
+
+
+def _created(folder: RunFolder) -> dict:
+    manifest = folder.manifest()
+    return {"created": manifest["created"]} if manifest is not None and "created" in manifest else {}
+
+
+def _distributions(plan: Plan, plugins: Plugins) -> list[str]:
+    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells]
+    used += [plugins.find("metric", metric.noun.name) for metric in plan.metrics] + [plugins.find("preset", plan.preset.name)]
+    return [registered.distribution for registered in used]
+
+
+def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], shard: str | None) -> None:
+    """The main process: its share, then all the rest. shard: what the manifest calls it, None for a whole run."""
+    work.note("start", workers=workers.count, shard=shard, command=work.plan.command)
+    environments = _note_environments(work, found)
+    state = {**record.start(work.plan, work, environments), "shard": shard}
+    if work.earlier["attempts"]:
+        there = inventory(work.folder, work.plan)
+        work.note("resume", whole=there.whole, chunks=there.chunks)
+        for name in there.damaged:
+            work.note("warning", text=f"chunk {name} is damaged and is made again")
+    try:
+        save(work, state, "running")
+        with offline():
+            outcomes = workers.gather(_make(work, lambda: save(work, state, "running")))
+            reasons = {}
+            for failed, stop in outcomes:
+                reasons |= failed
+                if stop is not None:
+                    raise stop
+            if work.share.count > workers.count and (missing := inventory(work.folder, work.plan).missing):
+                _finish_shard(work, state, reasons, len(missing))
+                return
+            for cell in work.plan.cells:
+                record.finish_cell(state, work, cell, reasons.get(cell.id))
+            work.note("measure")
+            work.texts.clear()  # metrics need the memory, and no text any more
+            measure(work, state)
+    except BaseException as error:
+        # the first failure is the one to report
+        with contextlib.suppress(ScottbenchError, OSError):
+            work.note("stop", error=one_line(error) or type(error).__name__)
+            save(work, state, _status(error))
+        raise
+    _finish(work, state, plugins)
+
+
+def _make(work: Work, saved: Callable[[], None]) -> tuple[dict[str, str], ScottbenchError | None]:
+    """`run_cells`, and what stopped it: the other processes wait for this one, and must not wait for ever."""
+    try:
+        return run_cells(work, saved), None
+    except ScottbenchError as error:
+        return {}, error
+
+
+def _help(work: Work, workers: Workers) -> None:
+    """Another process: its share. What it has made is in the folder; what went wrong is the main process's to tell."""
+    with offline():
+        outcome = _make(work, lambda: None)
+    with contextlib.suppress(ScottbenchError):
+        work.note("stop", **({} if outcome[1] is None else {"error": str(outcome[1])}))
+    for _, stop in workers.gather(outcome):
+        if stop is not None:
+            workers.fail(stop.exit_code)
+
+
+def _finish_shard(work: Work, state: dict, reasons: dict[str, str], missing: int) -> None:
+    """The last manifest of a shard that leaves chunks to others; raises ScottbenchError where cells failed."""
+    for entry in state["cells"]:
+        entry["error"] = reasons.get(entry["id"])
+    failures = record.failures(state)
+    work.note("stop", missing=missing, failures=len(failures))
+    save(work, state, "incomplete")
+    if failures:
+        raise ScottbenchError("\n".join([f"{len(failures)} cell(s) of the shard failed:", *(f"  {line}" for line in failures)]))
+
+
+def _finish(work: Work, state: dict, plugins: Plugins) -> None:
+    """The last manifest and the report; raises ScottbenchError where parts failed."""
+    failures, root = record.failures(state), work.folder.root
+    state["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
+    work.note("stop", failures=len(failures))
+    save(work, state, "failed" if failures else "complete")
+    work.tell({"stage": "report", "cell": None, "done": 0, "total": 1})
+    write_claims(work.folder, plugins)
+    from scottbench.report import build
+
+    build(root)
+    work.tell({"stage": "report", "cell": None, "done": 1, "total": 1})
+    if failures:
+        lines = "\n".join(f"  {line}" for line in failures)
+        raise ScottbenchError(f"{len(failures)} part(s) of the run failed; the others are in {root}:\n{lines}")
+
+
+def save(work: Work, state: dict, status: str) -> None:
+    """Replace the manifest."""
+    record.update(state, work, status)
+    work.folder.put_json(MANIFEST, state)
+
+
+def _status(error: BaseException) -> str:
+    if isinstance(error, Incomplete):
+        return "incomplete"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+def _note_environments(work: Work, found: list[dict]) -> list[dict]:
+    """Add this attempt's environments to env.json, the main process's last; returns all of them."""
+    known = (read_json(work.folder.root / ENVIRONMENTS) or {}).get("attempts", [])
+    attempt = work.earlier["attempts"] + 1
+    new = [{"attempt": attempt, "worker": rank, "environment": entry} for rank, entry in enumerate(found)]
+    environments = [*known, *reversed(new)]
+    work.folder.put_json(ENVIRONMENTS, {"schema": ENVIRONMENT_SCHEMA, "attempts": environments})
+    return environments
+
+
+def write_claims(folder: RunFolder, plugins: Plugins) -> None:
+    """claims.json: every claim that the plug-ins bring, held against the finished run; the report shows them."""
+    from scottbench.stats.measured import read_evidence
+    from scottbench.stats.verdicts import judge
+
+    claims = [registered.noun for registered in plugins.nouns["claim"].values()]
+    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(folder.root))})
+
+
+def auto_batch(latent_shape: tuple[int, int, int]) -> int:
+    """Images at once where nobody says: a chunk of small latents, (C,h,w) up to 16x16; 8 of larger ones, since 64 guided images of
+    512x512 are more than a usual GPU holds."""
+    return CHUNK if latent_shape[1] * latent_shape[2] <= 16 * 16 else 8
+
+
+def default_folder(plan: Plan) -> Path:
+    """runs/<UTC>-<preset>-<plan8> below the current folder."""
+    now = datetime.datetime.now(datetime.UTC)
+    return Path("runs") / f"{now:%Y%m%dT%H%M%SZ}-{plan.preset.name}-{plan.hash[:8]}"

@@ -1,0 +1,94 @@
+"""Whose chunks are whose: shards on any machines, and the processes that `torchrun` or `accelerate launch` started.
+
+Both divide the same list: process r of w that works on shard i of k makes every (k w)-th chunk. Nothing is sent between processes but
+who failed and how long it took; chunks meet in the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from scottbench.errors import ScottbenchError, UsageError
+from scottbench.text import one_line
+
+PATIENCE = timedelta(days=30)
+"""How long a worker waits for the others; the libraries' half an hour is less than one may have to do more than another."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Every `count`-th chunk, from number `index` on; the default is all of them."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, chunks: Sequence[range]) -> list[range]:
+        return list(chunks[self.index :: self.count])
+
+    def divided(self, rank: int, processes: int) -> Share:
+        """The part of process `rank` of `processes` that work on this share together."""
+        return Share(self.index + self.count * rank, self.count * processes)
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
+
+def parse_share(text: str) -> Share:
+    """ "1/3" -> the first of three. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard must have the form I/K with 1 <= I <= K, found '{one_line(text)}'")
+    return Share(int(match[1]) - 1, int(match[2]))
+
+
+class Workers:
+    """The processes of one run. Alone, unless a launcher has set RANK and WORLD_SIZE."""
+
+    def __init__(self, device: str):
+        self.rank, self.count = 0, 1
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+            self.rank, self.count = state.process_index, state.num_processes
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """One value of every process, by rank; waits for all of them."""
+        if self.count == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        return gather_object([value])
+
+    def agree(self, make: Callable[[], Any]) -> Any:
+        """What the main process makes, in every process; its ScottbenchError too, which only the main process should show."""
+        outcome: list[Any] = [None, None]
+        if self.main:
+            try:
+                outcome = [make(), None]
+            except ScottbenchError as error:
+                outcome = [None, error]
+        if self.count > 1:
+            from accelerate.utils import broadcast_object_list
+
+            sent = [outcome[0], None if outcome[1] is None else outcome[1].exit_code]
+            broadcast_object_list(sent)
+            outcome = outcome if self.main else sent
+        if outcome[1] is not None:
+            self.fail(outcome[1])
+        return outcome[0]
+
+    def fail(self, error: ScottbenchError | int) -> None:
+        """Raise the error in the main process; end the others with its exit code and without a word."""
+        if isinstance(error, ScottbenchError):
+            raise error
+        raise SystemExit(error)

@@ -1,0 +1,77 @@
+"""Other metrics of a finished run, from its stored features and images; nothing is generated.
+
+They go to scores/<name>/ in the run folder: its own results.parquet stays what its plan says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from scottbench.errors import Incomplete
+from scottbench.plan.plan import Plan
+from scottbench.run import manifest as record
+from scottbench.run import sample as generate
+from scottbench.run.clock import Clock
+from scottbench.run.measure import measure
+from scottbench.run.sample import Work
+from scottbench.run.worker import open_extractors
+from scottbench.store.assets import offline
+from scottbench.store.differences import GENERATION, check_same
+from scottbench.store.environment import environment, flush_denormals
+from scottbench.store.events import attempts, read_events
+from scottbench.store.folder import MANIFEST, RunFolder, canonical
+from scottbench.store.lock import locked
+
+
+class ScoreFolder(RunFolder):
+    """A run folder to which features are added, and whose records go to a folder of their own within it."""
+
+    def __init__(self, root: Path, name: str):
+        super().__init__(root)
+        self.name = name
+
+    def put(self, name: str, data: bytes) -> Path:
+        return super().put(name if name.startswith("features/") else f"scores/{self.name}/{name}", data)
+
+
+def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
+    """Measure `plan`, the run's own plan with other metrics, on the run's images; returns the folder of the new records.
+
+    Raises IntegrityError where anything that the images or the stored features depend on is not what the run was made of, Incomplete
+    where images are missing, Busy while another process holds the run.
+    """
+    clock, own = Clock(plan.device), RunFolder(root)
+    locked_plan = own.locked_plan()["plan"]
+    check_same(root, locked_plan, plan.record, GENERATION)
+    shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
+    for role in shared:
+        check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
+    name = hashlib.sha256(canonical({"metrics": plan.record["metrics"]})).hexdigest()[:12]
+    folder = ScoreFolder(root, name)
+    with locked(root), contextlib.ExitStack() as watched, offline():
+        _refuse_unfinished(own, plan)
+        flush_denormals()
+        work = Work(plan, folder, clock, {}, plan.chunk, tell, lambda event, **facts: None,
+                    earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
+        state = record.start(plan, work, [{"environment": environment(plan.device)}])
+        open_extractors(work, watched)
+        generate.reference(work)
+        generate.prompts(work)
+        for cell in plan.cells:
+            generate.features(work, cell)
+            record.finish_cell(state, work, cell, None)
+        measure(work, state)
+        record.update(state, work, "failed" if record.failures(state) else "complete")
+        folder.put_json(MANIFEST, {**state, "scored": str(own.locked_plan()["plan_hash"])})
+    return root / "scores" / name
+
+
+def _refuse_unfinished(folder: RunFolder, plan: Plan) -> None:
+    chunks = [(cell.id, span) for cell in plan.cells for span in generate.all_spans(plan)]
+    missing = [
+        owner for owner, span in chunks if folder.state(("images", owner), span, list(plan.items.ids[span.start : span.stop])) != "whole"]
+    if missing:
+        raise Incomplete(f"{folder.root} lacks {len(missing)} chunks of images. Finish it first: scottbench resume {folder.root}")

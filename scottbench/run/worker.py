@@ -1,0 +1,78 @@
+"""The share of one process: reference, prompts, then cell after cell. A cell that fails costs no other cell its images."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scottbench.errors import Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError
+from scottbench.models.extractors import open_extractor
+from scottbench.plan.plan import PlannedCell
+from scottbench.run import sample as generate
+from scottbench.run.sample import Work
+from scottbench.store.environment import flush_denormals
+from scottbench.text import one_line, printable
+
+if TYPE_CHECKING:
+    from scottbench.models.diffusion_model import DiffusionModel
+
+
+def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
+    """Reference, prompts, then cell after cell, of this process's share; {cell: why it failed}. Each set of weights is opened once."""
+    flush_denormals()
+    students: dict[Path, DiffusionModel] = {}
+    reasons = {}
+    with contextlib.ExitStack() as watched:
+        open_extractors(work, watched)
+        watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
+        watched.enter_context(work.clock.watching(work.plan.model.vae, "decode", "decoder"))
+        generate.reference(work)
+        generate.prompts(work)
+        for position, cell in enumerate(work.plan.cells):
+            reason = attempt(work, cell, students)
+            if reason is not None:
+                reasons[cell.id] = reason
+            later = {other.method.student for other in work.plan.cells[position + 1 :]}
+            for folder in students.keys() - later:
+                del students[folder]
+            work.note("cell", part=cell.id, **({} if reason is None else {"error": reason}))
+            saved()
+    return reasons
+
+
+def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
+    """Open the plan's extractors; their passes are clocked until the stack closes."""
+    for role, source in work.plan.sources.items():
+        work.extractors[role] = extractor = open_extractor(source, work.plan.device)
+        watched.enter_context(work.clock.watching(extractor, "image_tower", "extractor"))
+        if extractor.text_tower is not None:
+            watched.enter_context(work.clock.watching(extractor, "text_tower", "extractor"))
+
+
+def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> DiffusionModel:
+    """The model that a cell samples from: the teacher, or its student, opened at its first cell."""
+    folder = cell.method.student
+    if folder is None:
+        return work.plan.model
+    if folder not in students:
+        students[folder] = work.plan.model.with_student(folder, cell.method.noun.trainer)
+    return students[folder]
+
+
+def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> str | None:
+    """Make a cell; None, or in one line why it failed. What stops the whole run is raised. A traceback goes to errors/."""
+    try:
+        model = open_weights(work, cell, students)
+        with work.clock.watching(model.unet, "forward", "U-Net"):
+            generate.cell(work, cell, model)
+    except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
+        raise
+    except ScottbenchError as error:
+        return str(error)
+    except Exception as error:  # a plug-in may raise anything; the other cells must go on
+        work.folder.put(f"errors/{cell.id}.txt", printable(traceback.format_exc()).encode())
+        return f"{type(error).__name__}: {one_line(error)} (traceback in errors/{cell.id}.txt)"
+    return None

@@ -1,0 +1,168 @@
+"""What runs recorded, as evidence: values with the influence of every prompt, by cell and metric; read from records alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scottbench.errors import Mismatch, UsageError
+from scottbench.stats.intervals import HALVES
+from scottbench.text import closest, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ITEMS = "items.parquet"
+NEEDED = {"method", "steps", "seed", "metric", "id", "influence"}
+_STEPS = re.compile(r"(?P<method>.+)[:@](?P<steps>\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One metric of one cell, or of several seeds of it: averaged, or measured together by a metric of scope "seeds"."""
+
+    method: str
+    """Label of the method."""
+    steps: int
+    seeds: tuple[int, ...]
+    metric: str
+    """Label of the metric."""
+    higher_is_better: bool
+    n: int
+    """Prompts."""
+    fingerprint: str
+    value: float
+    influence: np.ndarray
+    """(n,) float64: the influence of each prompt on the value."""
+    df: int
+    """Degrees of freedom of its standard error."""
+    ids: tuple[str, ...]
+    """Item id of each prompt."""
+    digits: int = 3
+    """Decimals in tables."""
+    id: str = ""
+    """Of its (first) cell, a folder name of the run; of several seeds measured together what the manifest calls them."""
+    title: str = ""
+    """The metric with its extractor, "FID (pocket features)"."""
+    preset: str = ""
+    weights: str = ""
+    """Digest of the weights that it samples from."""
+    student: dict | None = None
+    """student.json, where it samples from a student."""
+
+    @property
+    def cell(self) -> str:
+        """ "name@steps", as `scottbench compare` takes it."""
+        return f"{self.method}@{self.steps}"
+
+
+def degrees_of_freedom(ci_method: str, n: int) -> int:
+    """Of the standard error behind an interval, by the name that results.parquet has for its method."""
+    return min(HALVES, n) - 1 if ci_method == "half-sampling" else n - 1
+
+
+def read_evidence(folder: Path) -> list[Measured]:
+    """Every metric with an interval of every cell of a run folder, in its order. Raises UsageError: no run, damaged, unfinished, or
+    made before intervals were recorded."""
+    import polars as pl
+
+    from scottbench.store.record import read_record
+
+    record = read_record(folder)
+    path = Path(folder) / ITEMS
+    if not path.is_file():
+        raise UsageError(f"{folder} has no {ITEMS}: it was made before intervals were recorded, or did not finish. Go on with it: "
+                         f"scottbench resume {folder}")
+    try:
+        items = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
+    if NEEDED - set(items.columns):
+        raise UsageError(f"{path} lacks column '{min(NEEDED - set(items.columns))}': another version wrote it. Make the run again.")
+    cells = {(cell.method, cell.steps, cell.facts["seed"]): cell for cell in (*record.cells, *record.over_seeds)}
+    metrics = {metric.name: metric for metric in record.metrics}
+    found = []
+    for (method, steps, seed, name), rows in items.group_by(["method", "steps", "seed", "metric"], maintain_order=True):
+        cell = cells.get((method, steps, seed))
+        interval = None if cell is None else cell.intervals.get(name)
+        if interval is None or name not in metrics or rows["influence"].null_count():
+            continue
+        n, fingerprint = cell.fingerprints[name]
+        if rows.height != n:
+            raise UsageError(f"{path} has {rows.height} items of {name} of {cell.facts['id']}, not {n}: it is damaged. Make the run again.")
+        found.append(Measured(
+            method, steps, cell.seeds, name, metrics[name].higher_is_better, n, fingerprint, cell.values[name],
+            rows["influence"].to_numpy(), degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits,
+            str(cell.facts["id"]), metrics[name].title, str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")),
+            cell.facts.get("student")))
+    return found
+
+
+def average(measured: Sequence[Measured]) -> Measured:
+    """Several seeds of one cell as one: the mean of the values and, prompt by prompt, of the influences (the prompts are the same)."""
+    first = measured[0]
+    if len(measured) == 1:
+        return first
+    for other in measured[1:]:
+        comparable(first, other)
+    return replace(
+        first,
+        seeds=tuple(seed for one in measured for seed in one.seeds),
+        value=sum(one.value for one in measured) / len(measured),
+        influence=sum(one.influence for one in measured) / len(measured),
+        df=min(one.df for one in measured),
+    )
+
+
+def on_shared_seeds(a: Sequence[Measured], b: Sequence[Measured]) -> tuple[Measured, Measured]:
+    """Two cells of one metric, each averaged over the seeds that both have; over its own seeds where they share none, or where seeds
+    were measured together and cannot be taken apart."""
+    shared = {seed for one in a for seed in one.seeds} & {seed for one in b for seed in one.seeds}
+    kept = [[one for one in side if set(one.seeds) <= shared] for side in (a, b)]
+    if all(kept):
+        a, b = kept
+    return average(a), average(b)
+
+
+def comparable(a: Measured, b: Measured) -> None:
+    """Raises Mismatch where two values must not be compared: another N, another fingerprint, other prompts."""
+    if a.n != b.n:
+        raise Mismatch(f"{a.metric} of {a.cell} is of N = {a.n:,}, of {b.cell} of N = {b.n:,}: values of different N are never compared. "
+                       "Make both with the same --limit.")
+    if a.fingerprint != b.fingerprint:
+        raise Mismatch(f"{a.metric} of {a.cell} and of {b.cell} have different fingerprints:\n  {a.fingerprint}\n  {b.fingerprint}\n"
+                       "Measure both with one version, preset and extractor.")
+    if a.ids != b.ids:
+        raise Mismatch(f"{a.metric} of {a.cell} and of {b.cell} are of different prompts, so that nothing is paired.")
+
+
+# --- names of cells --------------------------------------------------------------------------------------------------
+
+
+def find_cell(measured: Iterable[Measured], name: str) -> list[Measured]:
+    """All metrics and seeds of the cell called "name@2", "name:2", "name" (where it has one number of steps) or by its id.
+
+    Raises UsageError with a suggestion and what there is.
+    """
+    measured = list(measured)
+    exact = [one for one in measured if one.id == name]
+    if exact:
+        return exact
+    match = _STEPS.fullmatch(name)
+    if match is not None:
+        found = [one for one in measured if (one.method, one.steps) == (match["method"], int(match["steps"]))]
+        if found:
+            return found
+    found = [one for one in measured if one.method == name]
+    if len({one.steps for one in found}) == 1:
+        return found
+    names = list(dict.fromkeys(one.cell for one in measured))
+    if found:
+        raise UsageError(f"'{one_line(name)}' was run at {', '.join(sorted({str(one.steps) for one in found}, key=int))} steps. "
+                         f"Name one: {', '.join(cell for cell in names if cell.startswith(name + '@'))}")
+    guess = closest(name.replace(":", "@"), names)
+    hint = "" if guess is None else f" Did you mean '{guess}'?"
+    raise UsageError(f"no cell '{one_line(name)}' with intervals in this run.{hint} Cells: {', '.join(names) if names else 'none'}")

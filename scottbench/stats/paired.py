@@ -1,0 +1,121 @@
+"""Paired differences of two cells over the same prompts: tests, Holm's correction, power. Pure functions of numbers and arrays.
+
+Two cells share prompts, reference images and starting noise, so much of what moves one value moves the other. The difference of
+their influences, prompt by prompt, drops what they share: the bias of a metric at this n, too, cancels to first order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scottbench.stats.intervals import LEVEL, NoInterval, _sd, t_quantile, t_tail
+
+if TYPE_CHECKING:
+    import numpy as np
+
+POWER = 0.8
+"""Probability of deciding that `images_to_decide` plans for."""
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """value A - value B at one n, or the ratio A / B."""
+
+    difference: float
+    """A - B in the metric's unit; of a ratio, A / B."""
+    low: float
+    high: float
+    standard_error: float
+    """Of the difference; of a ratio, of its logarithm."""
+    p: float
+    """Two-sided: the difference is 0 (the ratio 1)."""
+    n: int
+    """Prompts that both share."""
+
+
+def paired_difference(
+    value_a: float, value_b: float, influence_a: np.ndarray, influence_b: np.ndarray, df: int | None = None, level: float = LEVEL
+) -> PairedDifference:
+    """A - B with a t interval and a two-sided t test.
+
+    influence_a, influence_b: (n,) float64 of the same prompts in the same order (`scottbench.stats.intervals.by_prompt`).
+    df: None = n - 1. Two cells that agree on every prompt have p = 1; a difference without any spread has p = 0. Raises NoInterval.
+    """
+    difference = value_a - value_b
+    error = _paired_error(influence_a, influence_b)
+    n = len(influence_a)
+    half = t_quantile((1 + level) / 2, n - 1 if df is None else df) * error
+    return PairedDifference(difference, difference - half, difference + half, error, _p(difference, error, n, df), n)
+
+
+def paired_ratio(
+    value_a: float, value_b: float, influence_a: np.ndarray, influence_b: np.ndarray, df: int | None = None, level: float = LEVEL
+) -> PairedDifference:
+    """A / B of two positive values, with an interval by the delta method on log A - log B. Raises NoInterval for a value <= 0."""
+    if not (value_a > 0 and value_b > 0):
+        raise NoInterval(f"a ratio needs two values above 0, found {value_a:g} and {value_b:g}")
+    import numpy as np
+
+    error = _paired_error(np.asarray(influence_a) / value_a, np.asarray(influence_b) / value_b)
+    n, log_ratio = len(influence_a), math.log(value_a / value_b)
+    half = t_quantile((1 + level) / 2, n - 1 if df is None else df) * error
+    ends = (math.exp(log_ratio - half), math.exp(log_ratio + half))
+    return PairedDifference(value_a / value_b, *ends, error, _p(log_ratio, error, n, df), n)
+
+
+def _paired_error(influence_a: np.ndarray, influence_b: np.ndarray) -> float:
+    import numpy as np
+
+    a, b = np.asarray(influence_a, dtype=np.float64), np.asarray(influence_b, dtype=np.float64)
+    if a.shape != b.shape:
+        raise NoInterval(f"{a.shape} and {b.shape} influences are not of the same prompts")
+    return _sd(a - b) / math.sqrt(len(a))
+
+
+def _p(effect: float, error: float, n: int, df: int | None) -> float:
+    if error == 0:
+        return 1.0 if effect == 0 else 0.0
+    return t_tail(effect / error, n - 1 if df is None else df)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values adjusted for all the tests of one table (Holm 1979): reject where adjusted <= alpha, whatever the dependence."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted, running = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def power(effect: float, standard_error: float, alpha: float = 1 - LEVEL) -> float:
+    """Probability that a two-sided test at `alpha` finds a true difference `effect` with its sign, 0..1 (normal approximation)."""
+    if standard_error == 0:
+        return 1.0 if effect != 0 else alpha
+    from scipy.special import ndtr
+
+    return float(ndtr(abs(effect) / standard_error - t_quantile(1 - alpha / 2, math.inf)))
+
+
+def images_to_decide(
+    difference: float, standard_error: float, n: int, alpha: float = 1 - LEVEL, chance: float = POWER
+) -> int | None:
+    """Images per cell at which a true difference of this size would be found with probability `chance`, from its error at n.
+
+    The error shrinks with 1 / sqrt(images). None where the difference is 0: no number would do.
+    """
+    if difference == 0:
+        return None
+    quantiles = t_quantile(1 - alpha / 2, math.inf) + t_quantile(chance, math.inf)
+    return max(2, math.ceil(n * (quantiles * standard_error / difference) ** 2))
+
+
+def rounded(images: int) -> str:
+    """ "about 2,900": two digits are all that such a number is worth; above ten million only that."""
+    if images > 10_000_000:
+        return "more than 10,000,000"
+    places = max(0, len(str(images)) - 2)
+    return f"about {round(images, -places):,}"

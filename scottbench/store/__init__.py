@@ -1,0 +1,1 @@
+"""Everything on disk: files, the run folder, its records and their schemas."""

@@ -1,0 +1,92 @@
+"""What a run was made with, by an allow-list: no variable, path, host or user name is ever recorded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
+"""The environment variables that are recorded: all of them change arithmetic, none of them holds a secret."""
+PACKAGES = ("scottbench", "torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy", "polars", "pillow")
+
+
+def environment(device: str, distributions: Iterable[str] = ()) -> dict:
+    """JSON-able record: python, platform, processor, torch threads, package versions, git state of a checkout, device."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": processor(),
+        "threads": torch.get_num_threads(),
+        "packages": versions(dict.fromkeys((*PACKAGES, *distributions))),
+        "git": git_state(Path(__file__).resolve().parents[2]),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "flags": {
+            "cuda": torch.version.cuda,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        },
+    }
+
+
+def arithmetic(environment: dict) -> tuple:
+    """What must be equal for two environments to give equal bytes at level exact."""
+    return (*(environment.get(key) for key in ("cpu", "threads", "device")), (environment.get("packages") or {}).get("torch"))
+
+
+def flush_denormals() -> None:
+    """Subnormal numbers, frequent in activations on white, become 0: they cost a CPU many times a normal product.
+
+    Call it before the first parallel operation: threads that exist already keep their own mode, and would round otherwise.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed version of each distribution; those that are not installed are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """The processor's model name, or its architecture where the system does not tell."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git_state(folder: Path) -> dict | None:
+    """{"commit": hex, "dirty": bool} of the checkout that the package runs from; None for an installed package."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

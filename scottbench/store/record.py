@@ -1,0 +1,236 @@
+"""A run folder's records, read, checked and joined by cell. Everything in a report comes from here or from images/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scottbench.errors import UsageError
+from scottbench.report.numbers import count
+from scottbench.store.report_files import read_claims, read_manifest, read_rows
+from scottbench.store.timings import per_image
+from scottbench.text import one_line
+
+RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
+PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
+TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the results."""
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool
+    digits: int
+    fingerprint: str
+    extractor: str
+    """Label of the network behind its features; "" if the run names none."""
+    summary: str
+    scope: str = "cell"
+    """"cell", or "seeds": of all seeds of a method at a number of steps together."""
+
+    @property
+    def title(self) -> str:
+        """The name with its extractor: "FID (pocket features)". A number never stands under the bare name of another's."""
+        return f"{self.label} ({self.extractor})" if self.extractor else self.label
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+    def show(self, value: float) -> str:
+        return f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of a value: prompts and sampling noise."""
+
+    low: float
+    high: float
+    method: str
+    """Where its standard error comes from: "influence" or "half-sampling"."""
+
+
+@dataclass
+class Cell:
+    """One method at one number of steps and one seed, or (`Record.over_seeds`) all its seeds together."""
+
+    facts: dict
+    """Its entry in manifest.json; of several seeds together with "seed" None and "error" None."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Metric -> value, for metrics that could be computed."""
+    fingerprints: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Metric -> (n, fingerprint)."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """Metric -> interval, where the run recorded one."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage -> seconds per image."""
+    sampling: tuple[float, tuple[float, float] | None] | None = None
+    """Seconds per image of text encoder, U-Net and decoder, which a user of the method would pay for, and their interval."""
+
+    @property
+    def method(self) -> str:
+        return str(self.facts["method"])
+
+    @property
+    def steps(self) -> int:
+        return self.facts["steps"]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.facts["seeds"]) if "seeds" in self.facts else (self.facts["seed"],)
+
+    @property
+    def n(self) -> int:
+        """Images measured: the results' N, or the manifest's where nothing could be measured."""
+        return next(iter(self.fingerprints.values()), (self.facts["n"], ""))[0]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} at {count(self.steps, 'step')}"
+
+    @property
+    def milliseconds(self) -> float | None:
+        """Sampling time per image; None where nothing was timed."""
+        return None if self.sampling is None else 1000 * self.sampling[0]
+
+    def reason(self, metric: str) -> str:
+        """Why a metric has no value here, as far as the run recorded it."""
+        if self.facts.get("error") is not None:
+            return one_line(self.facts["error"])
+        return one_line(section(self.facts, "failures").get(metric, "the reason was not recorded"))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run, as its folder tells it."""
+
+    folder: Path
+    manifest: dict
+    metrics: list[Metric]
+    """All of them, in plan order."""
+    cells: list[Cell]
+    over_seeds: list[Cell] = field(default_factory=list)
+    """Of several seeds, one entry per method and number of steps: values of the metrics of scope "seeds", and means over the seeds of the
+    others (which runs of earlier versions lack); none in a run of one seed."""
+    pairs: list[dict] = field(default_factory=list)
+    """Rows of pairs.parquet; none in a run of an earlier version."""
+    claims: list[dict] = field(default_factory=list)
+    """Judged claims, as claims.json has them; likewise."""
+
+    @property
+    def plan(self) -> dict:
+        return section(self.manifest, "plan")
+
+    def of_scope(self, scope: str) -> tuple[list[Metric], list[Cell]]:
+        """The metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
+        cells = self.cells if scope == "cell" else self.over_seeds
+        metrics = [metric for metric in self.metrics if (metric.scope == "seeds") == (scope == "seeds")]
+        if scope == "mean" and not any(metric.name in cell.fingerprints for cell in cells for metric in metrics):
+            return [], []
+        return metrics, cells
+
+    def leading(self) -> tuple[list[Metric], list[Cell]]:
+        """The metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else single
+        cells, else several seeds together."""
+        for scope in ("mean", "cell", "seeds"):
+            metrics, cells = self.of_scope(scope)
+            if metrics:
+                break
+        return metrics, groups(cells if cells else self.cells)[0]
+
+    def first_seed(self) -> list[Cell]:
+        """The cells of the plan's first seed, for what all seeds share."""
+        return [cell for cell in self.cells if cell.facts["seed"] == self.cells[0].facts["seed"]]
+
+
+def groups(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        home = next((group for group in found if all(_comparable(cell, other) for other in group)), None)
+        if home is None:
+            found.append([cell])
+        else:
+            home.append(cell)
+    return found
+
+
+def _comparable(a: Cell, b: Cell) -> bool:
+    return a.n == b.n and all(a.fingerprints[metric] == b.fingerprints[metric] for metric in a.fingerprints.keys() & b.fingerprints.keys())
+
+
+def read_record(folder: Path) -> Record:
+    """Read a run folder. Raises UsageError, one line, where it is no run folder, of another schema, damaged or unfinished."""
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    cells: dict[tuple, Cell] = {}
+    together: dict[tuple, Cell] = {}
+    try:
+        for facts in manifest["cells"]:
+            cells[facts["method"], facts["steps"], facts["seed"]] = Cell({"id": facts["id"], "n": int(facts["n"]), **facts})
+        for facts in manifest.get("over_seeds", []):
+            together[facts["method"], facts["steps"]] = _together(facts, manifest["cells"])
+        metrics = [_metric(entry) for entry in manifest["metrics"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
+    for row in read_rows(folder / "results.parquet", RESULT_COLUMNS):
+        place = (row["method"], row["steps"])
+        cell = together.get(place) if row["seed"] is None else cells.get((*place, row["seed"]))
+        if cell is None:
+            raise UsageError(
+                f"{folder}: results.parquet has a cell that manifest.json lacks ({one_line(row['method'])}, {row['steps']} steps). "
+                "Its files are of two runs; make the run again: scottbench run"
+            )
+        cell.fingerprints[row["metric"]] = (row["n"], row["fingerprint"])
+        if row["value"] is not None and row["value"] == row["value"]:
+            cell.values[row["metric"]] = row["value"]
+            if row.get("ci_low") is not None and row.get("ci_high") is not None:
+                cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
+    timings = read_rows(folder / "timings.parquet", TIMING_COLUMNS)
+    sampling = per_image(timings)
+    for row in timings:
+        place = (row["method"], row["steps"], row["seed"])
+        if place in cells and row["seconds_per_image"] is not None:
+            cells[place].seconds[row["stage"]] = row["seconds_per_image"]
+            cells[place].sampling = sampling.get(place)
+    pairs = read_rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
+    return Record(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
+
+
+def _together(facts: dict, cells: list[dict]) -> Cell:
+    """Several seeds as one entry: what its metrics are is in `facts`, what it was sampled with in its first cell."""
+    first = next((cell for cell in cells if cell["id"] in facts["cells"]), {})
+    kept = {key: first.get(key) for key in ("weights_digest", "student", "guidance_scale")}
+    own = {"id": facts["id"], "n": int(facts["n"]), "seed": None, "seeds": [int(seed) for seed in facts["seeds"]], "error": None}
+    return Cell({**kept, **facts, **own})
+
+
+def _metric(entry: dict) -> Metric:
+    return Metric(
+        name=entry["name"],
+        label=text(entry, "label", entry["name"]),
+        unit=text(entry, "unit"),
+        higher_is_better=bool(entry["higher_is_better"]),
+        digits=int(entry["digits"]),
+        fingerprint=entry["fingerprint"],
+        extractor=text(entry, "extractor_label"),
+        summary=text(entry, "summary"),
+        scope=text(entry, "scope", "cell"),
+    )
+
+
+def text(entry: dict, key: str, default: str = "") -> str:
+    """entry[key] as text; the default where it is absent, null or empty."""
+    value = entry.get(key)
+    return default if value is None or value == "" else str(value)
+
+
+def section(entry: dict, key: str) -> dict:
+    """entry[key], a table; {} where it is absent or null."""
+    value = entry.get(key)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,1 @@
+"""Distil a student: the loop, its data, validation, checkpoints and export."""

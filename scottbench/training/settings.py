@@ -1,0 +1,109 @@
+"""How a training runs: its budget, and what is the same for every trainer. Losses and networks are the trainer's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scottbench.errors import UsageError
+from scottbench.registry.options import make_options
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keys of a preset's [train] table; the command line's flags stand above it."""
+
+    batch_size: int = 32
+    """Items of one update, over all processes and micro-batches."""
+    accumulate: int = 1
+    """Micro-batches that a process makes one after another for one update; their gradients are averaged, role by role."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the forward passes (weights and optimizers stay float32). auto: float32 on a CPU, half precision on a GPU."""
+    gradient_checkpointing: bool = False
+    """Forget the student's activations and compute them again in the backward pass: less memory, a third more time."""
+    shard: bool = False
+    """Of several processes: split student and EMA over them (torch's FSDP2). For models that are too large to train on one
+    device; a LoRA student, of which little is trained, and the discriminator are not split."""
+    evaluate_every: int = 0
+    """Updates between two points of the metric curve; 0 for none."""
+    evaluate_steps: int | None = None
+    """Sampling steps of the curve; none: the preset's first."""
+    patience: int | None = None
+    """Stop after so many points of the curve without a better value of its first metric; none: never."""
+    export: Literal["last", "best"] = "last"
+    """Which student the folder holds: that of the last update, or of the curve's best point."""
+    weights: Literal["ema", "student", "both"] = "ema"
+    """theta-minus, theta itself, or both: then theta is in the folder's `student/`."""
+    seed: int = 0
+    """Of data order, time steps, noise, guidance and LoRA's random start."""
+
+    def __post_init__(self):
+        if self.batch_size < 1 or self.accumulate < 1:
+            raise ValueError("need batch_size >= 1 and accumulate >= 1")
+        if self.evaluate_every < 0 or (self.patience is not None and self.patience < 1):
+            raise ValueError("need evaluate_every >= 0 and patience >= 1")
+        if not self.evaluate_every and (self.patience is not None or self.export == "best"):
+            raise ValueError("patience and export best need a metric curve: --evaluate-every K")
+
+    def shard_size(self, processes: int) -> int:
+        """Items of one micro-batch. Raises UsageError if the batch cannot be cut so."""
+        size, rest = divmod(self.batch_size, self.accumulate * processes)
+        if rest or not size:
+            raise UsageError(
+                f"a batch of {self.batch_size} cannot be cut into {self.accumulate * processes} equal parts "
+                f"({self.accumulate} micro-batches on {processes} processes). Choose another --batch-size or --accumulate."
+            )
+        return size
+
+    def mixed_precision(self, device: str) -> str:
+        """accelerate's word for it. Never below float32 on a CPU, where half precision is slower and in part missing."""
+        import torch
+
+        if device.startswith("cpu"):
+            if self.precision not in ("auto", "float32"):
+                raise UsageError(f"--precision {self.precision}: a CPU trains in float32 only. Leave it out, or use --device cuda.")
+            return "no"
+        chosen = self.precision
+        if chosen == "auto":
+            chosen = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[chosen]
+
+
+def make_settings(table: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
+    """A preset's [train] table with the flags that were given (not None) above it. Raises UsageError."""
+    known = {item.name for item in dataclasses.fields(Settings)}
+    values = {key: value for key, value in table.items() if key in known} | {k: v for k, v in flags.items() if v is not None}
+    return make_options(Settings, values, "training")
+
+
+@dataclass
+class Budget:
+    """Stops after `minutes` of training (resumed time counted in) or `max_steps`, whichever is first."""
+
+    minutes: float | None
+    max_steps: int | None
+
+    def fraction(self, seconds: float, step: int) -> float:
+        """0 at the start, 1 when spent."""
+        by_time = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
+        by_step = 0.0 if self.max_steps is None else step / self.max_steps
+        return max(by_time, by_step)
+
+
+def learning_rate_scale(fraction: float, step: int, warmup: int = 20, decay_from: float = 0.4) -> float:
+    """Linear warm-up over `warmup` steps, constant, then a cosine to zero over the last part of the budget."""
+    rise = min(1.0, (step + 1) / warmup)
+    if fraction <= decay_from:
+        return rise
+    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - decay_from) / (1 - decay_from))))
+
+
+def shard_seed(seed: int, step: int, shard: int) -> int:
+    """63-bit seed of one micro-batch's draws. `shard` numbers the micro-batches of all processes, so that two processes draw
+    what one process with two micro-batches draws, and a resumed training what an uninterrupted one does."""
+    digest = hashlib.sha256(f"train/{seed}/{step}/{shard}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,119 @@
+"""A metric curve over a training: a few fixed held-out items, sampled and measured as `scottbench run` would.
+
+The items are of the training split and never trained on: choosing a student by the evaluation split would flatter it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scottbench.errors import ScottbenchWarning, UsageError
+from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.extractors import open_extractor
+from scottbench.models.noise import ItemNoise
+from scottbench.models.student import plain_unet
+from scottbench.plan import choices as resolve
+from scottbench.plan import steps as step_counts
+from scottbench.plan.plan import RunRequest, inputs
+from scottbench.registry.nouns import Cell, Method
+from scottbench.registry.options import make_options
+from scottbench.registry.presets import Preset
+from scottbench.training.data import Data
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
+    from scottbench.registry.nouns import Items
+    from scottbench.training.loop import Loop
+
+BATCH = 64
+
+
+class Curve:
+    """`curve()` -> {label: value} of the weights that will be exported, as they are now; `label` names the metric that decides.
+
+    With weights "both", theta's values stand beside theta-minus's as "student/label".
+    """
+
+    def __init__(self, plugins: Plugins, preset: Preset, trainer: str, model: DiffusionModel, data: Data, items: Items, loop: Loop):
+        self.model, self.data, self.items = model, data, items
+        self.distillation, self.weights = loop.distillation, loop.settings.weights
+        self.opened: dict[str, DiffusionModel] = {}
+        self.index = data.held_out.tolist()
+        self.method = find_method(plugins, trainer)
+        self.guidance = self.find_guidance(preset, self.distillation.student_config())
+        self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
+        self.options = make_options(self.method.options, {}, f"method '{self.method.name}'")
+        step_counts.checked_timesteps(self.method, self.options, model.schedule, self.steps, "--evaluate-steps")
+        for line in step_counts.unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
+            warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)
+        named = preset.train.get("metrics", preset.metrics[:1])
+        self.metrics = resolve.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
+        over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
+        if over_seeds:
+            raise UsageError(f"metric '{over_seeds[0]}' compares several seeds of a method; a training is watched at one. Leave out "
+                             f"--evaluate-every, or name other metrics under [train] of preset '{preset.name}'.")
+        self.label, registered, _ = self.metrics[0]
+        self.higher_is_better = registered.noun.higher_is_better
+        self.roles = resolve.roles(preset, self.metrics)
+        sources = {role: inputs.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
+        self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
+        images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
+        self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})
+        self.text = self.by_role({r: e.text_features(prompts) for r, e in self.extractors.items() if e.text_tower is not None})
+
+    def find_guidance(self, preset: Preset, facts: dict) -> float:
+        """What `scottbench run` would take. Raises UsageError, before the first step, where the student to be will not know it."""
+        guidance = 1.0 if facts.get("guidance") == "baked" else preset.guidance.get(self.method.name, self.method.guidance)
+        if not resolve.in_range(guidance, facts):
+            raise UsageError(
+                f"the metric curve samples method '{self.method.name}' at guidance scale {guidance:g}, outside the range to be trained: "
+                f"{1 + facts['w_min']:g} to {1 + facts['w_max']:g}. Widen w_min to w_max (-O), or leave out the curve: --evaluate-every 0.")
+        return guidance
+
+    def by_role(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {role: features[target] for role, target in self.roles.items() if target in features}
+
+    def better(self, value: float, than: float) -> bool:
+        return value > than if self.higher_is_better else value < than
+
+    def __call__(self) -> dict[str, float]:
+        ema, student = self.distillation.ema, self.distillation.networks["student"]
+        values = self.measure("ema", student if ema is None or self.weights == "student" else ema)
+        if self.weights == "both" and ema is not None:
+            values |= {f"student/{label}": value for label, value in self.measure("student", student).items()}
+        return values
+
+    def measure(self, which: str, network: torch.nn.Module) -> dict[str, float]:
+        """Metrics of one set of weights at fixed noise (seed 0). Its evaluations are no part of the training's."""
+        facts, counted, unet = self.distillation.student_config(), self.model.evaluations, plain_unet(network)
+        if which not in self.opened or self.opened[which].unet is not unet:
+            self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
+        images = self.sample(self.opened[which])
+        self.model.evaluations = counted
+        features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
+        cell = Cell(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
+        return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
+
+    @torch.inference_mode()
+    def sample(self, student: DiffusionModel) -> np.ndarray:
+        """(n,H,W,3) uint8 images of the held-out prompts."""
+        parts = []
+        for start in range(0, len(self.index), BATCH):
+            rows = self.index[start : start + BATCH]
+            text = torch.from_numpy(self.data.text[rows]).to(student.device)
+            noise = ItemNoise(0, [self.items.ids[i] for i in rows], student.latent_shape, student.device)
+            sampling = student.sampling(text, self.data.uncond.to(student.device), self.guidance, noise, self.steps, self.options)
+            parts.append(student.decode(self.method.sample(sampling)))
+        return np.concatenate(parts)
+
+
+def find_method(plugins: Plugins, trainer: str) -> Method:
+    """The first method that samples a student of this trainer. Raises UsageError if there is none."""
+    for registered in plugins.nouns["method"].values():
+        if registered.noun.trainer == trainer:
+            return registered.noun
+    raise UsageError(f"no method samples a student of trainer '{trainer}', so it has no metric curve. Leave out --evaluate-every.")

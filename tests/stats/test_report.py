@@ -1,0 +1,199 @@
+"""The report of a run with intervals, pairs and claims: what is printed, what a run without them shows, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from fake_run import edit_manifest, fake_run
+from made_run import N, influence, made_run, two_methods
+from page import Page
+
+from scottbench.cli import invoke
+from scottbench.cli.results import print_results, read_results
+from scottbench.errors import UsageError
+from scottbench.registry.claims import read_claim
+from scottbench.registry.loader import load_plugins
+from scottbench.report import build
+from scottbench.report.numbers import bracket, decimals, p_text, signed
+from scottbench.stats.measured import read_evidence
+from scottbench.stats.verdicts import judge
+
+
+def judged(run):
+    """claims.json beside the other records, as a run writes it."""
+    claims = [found.noun for found in load_plugins().nouns["claim"].values()]
+    (run / "claims.json").write_text(json.dumps({"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(run))}))
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return judged(two_methods(tmp_path_factory.mktemp("made") / "run"))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(build(run))
+
+
+def caption(page: Page, name: str) -> str:
+    return next(text for text in page.captions if text.startswith(name))
+
+
+def test_decimals_are_those_that_the_narrowest_interval_bears():
+    assert decimals([1.4, 2.0], 3) == 1 and decimals([14.0], 3) == 0 and decimals([0.0021], 3) == 3 and decimals([0.0021], 5) == 4
+    assert decimals([], 3) == 3 and decimals([0.0], 3) == 3
+    assert bracket(76.94, 79.66, 1) == "[76.9, 79.7]"
+    assert [signed(value, 1) for value in (1.24, -0.26, -0.04)] == ["+1.2", "-0.3", "0.0"]
+    assert [p_text(p) for p in (0.0004, 0.0123, 1.0)] == ["p < 0.001", "p = 0.012", "p = 1.00"]
+
+
+def test_values_stand_with_their_intervals_in_the_main_table(page):
+    table = page.table("Table 1")
+    assert table.body[0][:4] == ["scott", "2", "2", "70.0 [68.0, 72.0]"]
+    assert table.body[1][3] == "71.5 [69.5, 73.5]"
+    assert "In brackets: 95 % intervals of the value at this N" in page.captions[0]
+    assert "(FID, CLIP score: from the influence of each prompt)" in page.captions[0]
+
+
+def test_paired_differences_follow_with_holm_and_images_to_decide(page):
+    table = page.table("Table 2")
+    assert table.header == ["A - B", "FID ↓ (pocket features)", "CLIP score ↑ (pocket features)"]
+    ((names, fid, clip),) = table.body
+    assert names == "scott@2 - cd@2" and fid.startswith("-1.50 [") and fid.endswith("] p < 0.001 scott@2 better")
+    assert " inconclusive about " in clip and clip.endswith(" images") and "Holm's correction over 2 tests" in page.captions[1]
+    assert "N = 400" in page.captions[1]
+
+
+def test_claims_are_there_with_source_evidence_and_verdict(page):
+    table = page.table("Table 3")
+    rows = {row[0].split()[0]: row for row in table.body}
+    assert len(rows) == 9 and "1 direction holds, 8 not testable here" in caption(page, "Table 3")
+    assert "arXiv 2403.01505, v4" in rows["beats-cd"][0] and "Quoted: fid 21.9 against 30.4" in rows["beats-cd"][1]
+    assert rows["beats-cd"][2].startswith("direction holds") and "FID (pocket features) of scott@2 against cd@2" in rows["beats-cd"][2]
+    assert "No fid with an interval of instaflow@1 in this run." in rows["headline-instaflow"][2]
+
+
+def test_figures_have_bars_and_limits_say_what_intervals_cover(page):
+    figures = [caption for caption in page.captions if caption.startswith("Figure")]
+    assert all(caption.endswith("Bars: 95 % intervals.") for caption in figures[:2])
+    assert "They do not cover training" in page.text and "without intervals" not in page.text
+
+
+def test_the_abstract_has_no_more_decimals_than_the_table(page):
+    assert "scott at 2 steps reaches FID (pocket features) 70.0 against 71.5 for cd at 2 steps" in page.text
+
+
+def test_equal_records_give_equal_bytes(run):
+    before = build(run).read_bytes()
+    assert build(run).read_bytes() == before
+
+
+def test_a_run_of_an_earlier_version_is_shown_as_before(tmp_path):
+    page = Page(build(fake_run(tmp_path / "old")))
+    assert page.table("Table 1").body[0][3] == "0.760" and "In brackets" not in page.captions[0]
+    assert "without intervals: a small difference may be noise" in page.text
+    assert "Paired" not in page.text and not any("Bars" in caption for caption in page.captions)
+
+
+def test_a_value_without_an_interval_has_a_footnote_that_says_why(tmp_path):
+    run = two_methods(tmp_path / "run")
+    rows = pl.read_parquet(run / "results.parquet")
+    gone = (pl.col("metric") == "fid") & (pl.col("method") == "cd")
+    ends = {name: pl.when(gone).then(None).otherwise(pl.col(name)) for name in ("ci_low", "ci_high", "ci_method")}
+    rows.with_columns(**ends).write_parquet(run / "results.parquet")
+    entries = json.loads((run / "manifest.json").read_text())["cells"]
+    entries[1]["no_interval"] = {"fid": "3 images cannot be halved"}
+    edit_manifest(run, cells=entries)
+    page = Page(build(run))
+    assert page.table("Table 1").body[1][3] == "71.5 a"
+    assert "No interval: 3 images cannot be halved" in page.text
+
+
+def test_a_pair_is_a_row_and_a_long_table_says_where_the_others_are(tmp_path):
+    values = {
+        (method, steps, 0): {"fid": (50.0 + own, influence(1)), "coverage": (0.5, influence(2, 0.1)), "recall": (0.5, influence(3, 0.1))}
+        for own, (method, steps) in enumerate((method, steps) for method in "abcdef" for steps in (1, 2, 4))
+    }
+    run = made_run(tmp_path / "run", values)
+    pairs = pl.read_parquet(run / "pairs.parquet")
+    assert pairs.height == 3 * (3 * 15 + 6 * 2)
+    page = Page(build(run))
+    body = page.table("Table 2").body
+    assert len(body) == 48 and {len(row) for row in body} == {4} and "The other 9 pairs are in pairs.parquet." in page.captions[1]
+
+
+def test_hostile_names_in_claims_and_pairs_are_inert(tmp_path):
+    run = two_methods(tmp_path / "run")
+    pairs = pl.read_parquet(run / "pairs.parquet")
+    pairs.with_columns(verdict=pl.lit("<script>alert(1)</script>")).write_parquet(run / "pairs.parquet")
+    claim = {"name": "<b>x", "statement": "\x1b[2J<img src=x>", "verdict": "contradicted", "evidence": [], "quoted": [], "reason": ""}
+    (run / "claims.json").write_text(json.dumps({"claims": [claim]}))
+    html = build(run).read_text()
+    assert "<script>" not in html and "<img src=x>" not in html and "\x1b" not in html and "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize(("name", "data"), [("claims.json", b"{"), ("claims.json", b"[]"), ("pairs.parquet", b"PAR1")])
+def test_damaged_records_are_named_in_one_line(tmp_path, name, data):
+    run = judged(two_methods(tmp_path / "run"))
+    (run / name).write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        build(run)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- terminal ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_terminal_shows_intervals_pairs_and_claims(run, capsys):
+    build(run)
+    print_results(read_results(run))
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("scott"))
+    assert "*70.0 [68.0, 72.0]" in row
+    assert any("paired differences over shared prompts and seeds" in line and "Holm over 2 tests" in line for line in lines)
+    assert any(line.startswith("scott@2 - cd@2") and "scott@2 better" in line for line in lines)
+    assert f"claims  1 direction holds, 8 not testable here   (scottbench claims {run})" in lines
+
+
+def test_several_seeds_have_a_column_and_one_averaged_difference(tmp_path, capsys):
+    values = {(method, 2, seed): {"fid": (70.0 + own + seed, influence(2 * own + seed, 20.0))}
+              for own, method in enumerate(("scott", "cd")) for seed in (0, 1)}  # fmt: skip
+    print_results(read_results(made_run(tmp_path / "run", values)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:4] == ["method", "steps", "seed", "NFE"]
+    assert [line.split()[:4] for line in lines[2:6]] == [[method, "2", seed, "2"] for method in ("scott", "cd") for seed in "01"]
+    assert sum("@2 - " in line for line in lines) == 1
+
+
+def test_the_terminal_shows_an_earlier_run_as_before(tmp_path, capsys):
+    print_results(read_results(fake_run(tmp_path / "old")))
+    out = capsys.readouterr().out
+    assert "*0.760" in out and "[" not in out and "paired" not in out
+
+
+def test_many_pairs_are_cut_to_the_first_metric_and_counted(tmp_path, capsys):
+    values = {
+        (method, 2, 0): {"fid": (50.0 + own, influence(own)), **{name: (0.5, influence(own, 0.1)) for name in ("coverage", "recall")}}
+        for own, method in enumerate("abcde")
+    }
+    print_results(read_results(made_run(tmp_path / "run", values)))
+    out = capsys.readouterr().out
+    assert sum("@2 - " in line for line in out.splitlines()) == 10 and "20 more in pairs.parquet" in out
+
+
+def test_influences_have_mean_zero_in_what_tests_are_made_of():
+    assert abs(influence(1).mean()) < 1e-12 and influence(1).shape == (N,) and np.corrcoef(influence(1), influence(2))[0, 1] > 0.9
+
+
+def test_claims_are_listed_with_their_statement_and_shown_with_what_they_compare(capsys):
+    found = load_plugins().nouns["claim"]["beats-cd"]
+    assert read_claim(found.file).summary == found.noun.statement
+    assert invoke(["list", "claims"]) == 0 and f"beats-cd             {found.noun.statement}" in capsys.readouterr().out
+    assert invoke(["show", "claim", "beats-cd"]) == 0
+    assert "fid of scott@2 better than of cd@2 (paper: 21.9 against 30.4, N = 5,000, MSCOCO-2017)" in capsys.readouterr().out
+    assert invoke(["show", "claim", "beat-cd"]) == 2
+    assert "Did you mean 'beats-cd'?" in capsys.readouterr().err

@@ -1,0 +1,296 @@
+"""The training loop on a toy of two roles: micro-batches, processes, resume, curve, divergence; the encoded data; settings."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from toy import Toy, toy_loop, weights
+
+from scottbench.errors import MissingAsset, TrainingDiverged, UsageError
+from scottbench.training import checkpoint
+from scottbench.training import data as latents
+from scottbench.training.data import open_data
+from scottbench.training.settings import Budget, Settings, make_settings
+from scottbench.training.train import open_accelerator
+
+HERE = Path(__file__).parent
+
+
+def run(loop, max_steps, curve=None, keep_best=None):
+    loop.run(Budget(None, max_steps), lambda *event: None, lambda: 0, curve, keep_best)
+    return loop
+
+
+# --- micro-batches and processes -------------------------------------------------------------------------------------
+
+
+def positive_parts(loop) -> list[bool]:
+    """Which micro-batches of the first step have a discriminator loss."""
+    return [bool((micro["latents"][:, 0, 0, 0] > 0).any()) for micro in loop.batches(0.0)]
+
+
+def test_micro_batches_add_up_to_the_batch_for_every_role(tmp_path):
+    """The student's loss is a mean over items: 1, 2 and 4 micro-batches give one gradient. The discriminator's is a sum over some
+    of them, so that its gradient, averaged over the micro-batches that have one, is the whole sum over their number."""
+    seed = next(s for s in range(99) if not all(positive_parts(toy_loop(tmp_path, seed=s, accumulate=4))))
+    found = {}
+    for parts in (1, 2, 4):
+        loop = toy_loop(tmp_path, Toy(random=False), accumulate=parts, seed=seed)
+        assert all(len(micro["latents"]) == 8 // parts for micro in loop.batches(0.0))
+        contributing = sum(positive_parts(loop))
+        logged = loop.one_step(0.0)
+        found[parts] = (logged["student/fit"], logged["student/grad_norm"], logged["discriminator/grad_norm"] * contributing)
+    assert 0 < contributing < 4
+    assert found[2] == pytest.approx(found[1], rel=1e-5) and found[4] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_a_role_is_updated_before_any_micro_batch_goes_on(tmp_path, monkeypatch):
+    loop, order = toy_loop(tmp_path, accumulate=4), []
+    update = loop.update
+    monkeypatch.setattr(loop, "update", lambda role, *rest: order.append(role) or update(role, *rest))
+    loop.one_step(0.0)
+    assert order == ["discriminator", "student"]
+
+
+def test_the_trainer_is_told_the_spent_fraction_of_the_budget(tmp_path):
+    toy = Toy()
+    run(toy_loop(tmp_path, toy), 4)
+    assert [(step, fraction) for step, fraction, _ in toy.seen] == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]
+    assert Budget(2.0, 100).fraction(30.0, 50) == 0.5 and Budget(0.5, None).fraction(15.0, 50) == 0.5
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_train_as_one(tmp_path):
+    """accelerate launch, gloo, SCott on a tiny U-Net: equal to two micro-batches on one process; split by FSDP2 as well."""
+    script = [str(HERE.parent / "two_processes.py"), str(tmp_path)]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    subprocess.run([sys.executable, *launch, *script], check=True, timeout=500)
+    subprocess.run([sys.executable, *script], check=True, timeout=300)
+    found = {path.stem: torch.from_numpy(np.load(path)) for path in tmp_path.glob("*.npy")}
+    start, one, two = found["start"], found["one"], found["two"]
+    assert not torch.allclose(start, one[: len(start)], atol=1e-4)
+    assert torch.allclose(one, two, atol=1e-7), float((one - two).abs().max())
+    assert torch.allclose(found["toy-one"], found["toy-two"], atol=1e-6)
+    # Split weights are multiplied in another order. Adam makes part of a step of a rounded gradient near 0, of which the second
+    # step's gradient is made: seen were 4e-6 in a weight (two steps move it by 2e-4) and 1.5e-5 of the norm. Forgotten
+    # averaging would be a factor of 2 in the norm.
+    whole, split = found["cd"], found["cd-split"]
+    assert torch.allclose(whole[:-2], split[:-2], rtol=0, atol=1e-5), float((whole - split)[:-2].abs().max())
+    assert torch.allclose(whole[-2:], split[-2:], rtol=1e-4, atol=0), (whole[-2:], split[-2:])
+
+
+# --- resume, divergence ----------------------------------------------------------------------------------------------
+
+
+def test_three_steps_and_three_resumed_are_six_bit_for_bit(tmp_path):
+    whole = weights(run(toy_loop(tmp_path / "whole"), 6))
+
+    def interrupt(event, step, *rest):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_loop(tmp_path / "cut").run(Budget(None, 6), interrupt, lambda: 0)
+    log = tmp_path / "cut" / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 5, "seconds": 1.0}\n{"step": 6, "sec')
+    again = toy_loop(tmp_path / "cut")
+    again.resume()
+    assert again.state.step == 3
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1], "what was logged after the checkpoint is gone"
+    assert torch.equal(weights(run(again, 6)), whole)
+    assert not torch.equal(weights(run(toy_loop(tmp_path / "other", seed=1), 6)), whole)
+
+
+@pytest.mark.parametrize("what, role, term", [("fit", "student", "fit loss"), ("d", "discriminator", "d loss"),
+                                              ("gradient", "student", "gradient")])  # fmt: skip
+def test_a_diverging_training_stops_and_keeps_its_checkpoint(tmp_path, what, role, term):
+    good = weights(run(toy_loop(tmp_path), 3))
+    bad = toy_loop(tmp_path, Toy(fail={5: what}))
+    bad.resume()
+    with pytest.raises(TrainingDiverged, match=f"step 5: the {role}'s {term} is (nan|inf).*step 3 is kept.*--resume --max-steps 3"):
+        run(bad, 9)
+    assert torch.isfinite(weights(bad)).all()
+    again = toy_loop(tmp_path)
+    again.resume()
+    assert torch.equal(weights(again), good)
+    with pytest.raises(TrainingDiverged, match="No checkpoint had been made yet"):
+        run(toy_loop(tmp_path / "new", Toy(fail={0: what})), 9)
+
+
+def test_a_half_written_checkpoint_does_not_cost_the_last_one(tmp_path):
+    good = weights(run(toy_loop(tmp_path), 2))
+    (tmp_path / "checkpoint.new").mkdir()
+    (tmp_path / "checkpoint.new" / "state.json").write_text("{")
+    (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
+    assert checkpoint.step_of(tmp_path / "checkpoint") is None
+    again = toy_loop(tmp_path)
+    again.resume()
+    assert torch.equal(weights(again), good)
+
+
+# --- metric curve ----------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A curve that was written beforehand."""
+
+    label = "distance"
+
+    def __init__(self, values, higher_is_better=False):
+        self.values, self.higher = iter(values), higher_is_better
+
+    def __call__(self):
+        return {"distance": next(self.values), "other": 1.0}
+
+    def better(self, value, than):
+        return value > than if self.higher else value < than
+
+
+@pytest.mark.parametrize("higher, best", [(False, 4), (True, 2)])
+def test_early_stopping_keeps_the_best_point(tmp_path, higher, best):
+    loop, kept = toy_loop(tmp_path, evaluate_every=2, patience=3, export="best"), []
+    curve = Scripted([5.0, 3.0, 4.0, 3.5, 6.0, 3.2, 3.1, 3.3, 3.4], higher)
+    run(loop, 40, curve, lambda: kept.append(loop.state.step))
+    assert kept[-1] == loop.state.best_step == best and loop.state.step == best + 6
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "curve/distance" in line] == list(range(2, best + 7, 2))
+    again = toy_loop(tmp_path, evaluate_every=2, patience=3)
+    again.resume()
+    assert run(again, 40, curve).state.step == best + 6, "patience is spent; going on takes a larger one"
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+class Encoder:
+    """The part of a model that `open_data` uses; counts what it encodes."""
+
+    def __init__(self, digest="a" * 64):
+        self.digest, self.dtype, self.latent_shape, self.images = digest, torch.float32, (4, 2, 2), 0
+        self.tokenizer = SimpleNamespace(model_max_length=3)
+        self.text_encoder = SimpleNamespace(config=SimpleNamespace(hidden_size=5))
+
+    def encode_images(self, images):
+        self.images += len(images)
+        return torch.from_numpy(images.astype(np.float32)).mean((1, 2, 3)).view(-1, 1, 1, 1).expand(-1, 4, 2, 2)
+
+    def encode_prompts(self, prompts):
+        return torch.tensor([float(len(prompt)) for prompt in prompts]).view(-1, 1, 1).expand(-1, 3, 5)
+
+
+ITEMS = SimpleNamespace(
+    ids=[str(i) for i in range(150)], prompts=["x" * i for i in range(1, 151)], digest="b" * 64,
+    images=lambda index: np.stack([np.full((8, 8, 3), i, np.uint8) for i in index]))  # fmt: skip
+
+
+def quiet(*event):
+    pass
+
+
+def test_a_second_training_does_not_encode_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path))
+    first, second, other = Encoder(), Encoder(), Encoder("c" * 64)
+    data = open_data(first, ITEMS, 8, 0, quiet)
+    again = open_data(second, ITEMS, 8, 0, quiet)
+    assert (first.images, second.images) == (150, 0)
+    assert isinstance(again.latents, np.memmap) and again.latents.shape == (150, 4, 2, 2) and again.text.shape == (150, 3, 5)
+    batch = again.batch(torch.tensor([149, 3]), "cpu")
+    assert batch["latents"][:, 0, 0, 0].tolist() == [149.0, 3.0] and batch["text"][:, 0, 0].tolist() == [150.0, 4.0]
+    assert len(data.held_out) == 15 and not set(data.held_out.tolist()) & set(data.train.tolist())
+    open_data(other, ITEMS, 8, 0, quiet)
+    assert other.images == 150, "another model's latents are others"
+    for path in tmp_path.glob("latents/*/text.npy"):
+        path.write_bytes(path.read_bytes()[:-4])
+    open_data(second, ITEMS, 8, 0, quiet)
+    assert second.images == 150, "a truncated file is encoded anew"
+    assert not list(tmp_path.glob("latents/*.partial"))
+
+
+def test_a_full_or_unwritable_disk_is_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match=r"cannot keep the encoded training split in .*18.6 kB are needed.*SCOTTBENCH_CACHE"):
+        open_data(Encoder(), ITEMS, 8, 0, quiet)
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(latents, "append", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        open_data(Encoder(), ITEMS, 8, 0, quiet)
+    assert not list(tmp_path.glob("latents/*"))
+
+
+def test_every_epoch_sees_every_item_once_in_another_order():
+    train = torch.arange(100, 124)
+    epochs = [torch.cat([latents.epoch_batch(train, 3 * e + i, 8, 0) for i in range(3)]) for e in range(2)]
+    assert all(sorted(epoch.tolist()) == train.tolist() for epoch in epochs) and not torch.equal(*epochs)
+
+
+# --- settings, tracker -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table, flags, message", [
+    ({}, {"patience": 2}, "--evaluate-every K"),
+    ({}, {"export": "best"}, "--evaluate-every K"),
+    ({"precision": "half"}, {}, "'precision' must be one of: auto, float32, bfloat16, float16"),
+    ({}, {"accumulate": 0}, "accumulate >= 1"),
+])  # fmt: skip
+def test_settings_that_cannot_be_are_refused(table, flags, message):
+    with pytest.raises(UsageError, match=message):
+        make_settings(table, flags)
+
+
+def test_flags_stand_above_the_preset_and_none_is_no_flag():
+    made = make_settings({"batch_size": 12, "minutes": 3.0, "accumulate": 2, "options": {}}, {"batch_size": None, "accumulate": 3})
+    assert (made.batch_size, made.accumulate) == (12, 3)
+    assert made.shard_size(2) == 2
+    with pytest.raises(UsageError, match="a batch of 12 cannot be cut into 15 equal parts"):
+        made.shard_size(5)
+
+
+def test_a_cpu_never_trains_below_float32():
+    assert Settings().mixed_precision("cpu") == "no" and Settings(precision="float16").mixed_precision("cuda:0") == "fp16"
+    with pytest.raises(UsageError, match="--precision bfloat16: a CPU trains in float32 only"):
+        Settings(precision="bfloat16").mixed_precision("cpu")
+
+
+def test_a_tracker_gets_what_the_log_gets(tmp_path):
+    class Tracker(GeneralTracker):
+        name, requires_logging_directory, tracker = "mine", False, None
+
+        def __init__(self):
+            super().__init__()
+            self.logged = []
+
+        def store_init_configuration(self, values):
+            pass
+
+        def log(self, values, step=None, **kwargs):
+            self.logged.append((step, values))
+
+    tracker = Tracker()
+    accelerator = open_accelerator(Settings(), "cpu", tracker, tmp_path)
+    accelerator.init_trackers("scottbench", {})
+    run(toy_loop(tmp_path, accelerator=accelerator), 10)
+    assert [step for step, _ in tracker.logged] == [1, 10] and "student/fit" in tracker.logged[0][1]
+    with pytest.raises(UsageError, match="--tracker nonsense"):
+        open_accelerator(Settings(), "cpu", "nonsense", tmp_path)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(MissingAsset, match="--tracker tensorboard: its package is not installed. Install it with: pip install tensorboard"):
+        open_accelerator(Settings(), "cpu", "tensorboard", tmp_path)
+    assert Accelerator(cpu=True).mixed_precision == "no"

@@ -18,10 +18,10 @@ from scottbench.registry import claims, hookspecs, nouns
 from scottbench.registry.loader import HOOKS, load_plugins
 from scottbench.registry.options import field_docs
 from scottbench.registry.presets import EXTRACTOR_KEYS, KEYS, TRAIN_KEYS, Preset
-from scottbench.report.numbers import duration
 from scottbench.report.results import results_tables
 from scottbench.report.tables import students_table
-from scottbench.store.record import Record, read_record
+from scottbench.store.record import RunRecord, read_record
+from scottbench.text import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ["README.md", "plugins/README.md", "reports/README.md"]
@@ -31,7 +31,7 @@ RECORDS = {
     "dataset": [nouns.Items],
     "method": [nouns.Sampling],
     "trainer": [nouns.Distillation],
-    "metric": [nouns.Cell, nouns.Influence],
+    "metric": [nouns.CellFeatures, nouns.Influence],
     "claim": [claims.Claim, claims.Comparison, claims.Arm, claims.Quoted],
 }
 """What a noun's functions take or return, documented beside it."""
@@ -132,7 +132,7 @@ def published() -> list[Path]:
     return sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.json"))
 
 
-def results(record: Record) -> str:
+def results(record: RunRecord) -> str:
     """The first table of a published report, its leading metrics only."""
     first = results_tables(record)[0]
     kept = {"Method", "Steps", "NFE", *(f"{metric.label} {metric.arrow}" for metric in record.metrics if metric.name in SHOWN)}
@@ -141,7 +141,7 @@ def results(record: Record) -> str:
     return table([" ".join(filter(None, (first.columns[x].text, first.columns[x].detail))) for x in chosen], rows)
 
 
-def verdicts(record: Record) -> str:
+def verdicts(record: RunRecord) -> str:
     """The claims that a published report can test, each with its evidence."""
     rows = [[f"`{claim['name']}`", claim["statement"], f"**{claim['verdict']}**", "; ".join(one["text"] for one in claim["evidence"])]
             for claim in record.claims if claim["verdict"] != "not testable here"]  # fmt: skip
@@ -164,7 +164,7 @@ def one_report(folder: Path) -> str:
     )
 
 
-def students_names(record: Record) -> list[str]:
+def students_names(record: RunRecord) -> list[str]:
     """Labels of the methods that sample each student of the table of students."""
     names: dict[str, list[str]] = {}
     for cell in record.cells:

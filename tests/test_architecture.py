@@ -23,7 +23,26 @@ HOST = ROOT / "scottbench"
 PLUGINS = ROOT / "plugins"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-LEAVES = {"nouns", "lazy", "errors", "hookspecs", "diffusion"}
+ROOMS = {
+    "errors": "",
+    "text": "",
+    "diffusion": "",
+    "registry": "diffusion errors text",
+    "store": "errors text",
+    "models": "registry store diffusion errors text",
+    "metrics": "registry errors",
+    "stats": "registry store errors text",
+    "report": "store errors text",
+    "plan": "registry store models diffusion errors text",
+    "run": "plan stats report models metrics store registry errors text",
+    "training": "plan models metrics store registry diffusion errors text",
+    "testing": "registry models diffusion errors text",
+    "cli": "registry store models metrics stats report plan run training testing errors text",
+}
+"""Who may import whom: a room of the host, and the rooms that its files may name, imports for types alone included. A room may always
+import itself. `docs/rooms.py` draws this table. The public face, `__init__.py`, and `__main__.py` stand outside the rooms."""
+FOR_PLUGINS = {"diffusion", "models", "metrics", "stats", "training", "errors", "testing", "store.assets"}
+"""What a plug-in may import of the host beside the public face."""
 NETWORKS = {"torch", "diffusers", "transformers", "accelerate", "peft", "open_clip", "cleanfid"}
 HEAVY = NETWORKS | {"numpy", "scipy", "polars", "matplotlib", "jinja2", "PIL", "rich"}
 PIP_WHEEL = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -31,12 +50,12 @@ PLUGIN_FOLDERS = sorted(folder.name for folder in PLUGINS.iterdir() if (folder /
 RUNTIME_HOST = sorted(path for path in HOST.rglob("*.py"))
 
 
-def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
-    """Dotted names that a file imports; `from a import b` counts as a.b. Blocks under TYPE_CHECKING do not count."""
-    nodes = [ast.parse(path.read_text(encoding="utf-8"))]
+def imports(path: Path, top_level_only: bool = False, types_too: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports; `from a import b` counts as a.b. Blocks under TYPE_CHECKING count where `types_too`."""
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types_too:
             continue
         if top_level_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
@@ -61,20 +80,71 @@ def ours(names: Iterator[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("scottbench.")}
 
 
-@pytest.mark.parametrize("leaf", sorted(LEAVES))
-def test_the_leaves_import_only_each_other(leaf):
-    assert ours(imports(HOST / f"{leaf}.py")) <= LEAVES
+def room_of(path: Path) -> str | None:
+    """The room of a file of the host: "plan"; None for the public face and `python -m scottbench`."""
+    first = path.relative_to(HOST).parts[0].removesuffix(".py")
+    return None if first in ("__init__", "__main__") else first
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the host."""
+    found = {}
+    for path in RUNTIME_HOST:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def arrows() -> dict[str, set[str]]:
+    """Module -> modules of the host that it imports anywhere in it, for types alone included."""
+    known = modules()
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        named = [other for other in imports(path, types_too=True) if other.startswith("scottbench.")]
+        # `from a.b import c` counts as a.b.c: the module is the longest known head of it
+        heads = [next((head for head in (other, other.rpartition(".")[0]) if head in known), None) for other in named]
+        found[name] = {head for head in heads if head is not None} - {name, "scottbench"}
+    return found
+
+
+def test_every_file_is_in_a_room_and_few_things_stand_at_the_top():
+    assert {room_of(path) for path in RUNTIME_HOST} - {None} == set(ROOMS)
+    assert len([path for path in HOST.iterdir() if path.name not in ("__pycache__", "__init__.py", "__main__.py", "py.typed")]) <= 14
+
+
+@pytest.mark.parametrize("path", RUNTIME_HOST, ids=lambda path: str(path.relative_to(HOST)))
+def test_a_room_imports_only_the_rooms_that_the_table_allows(path):
+    room = room_of(path)
+    if room is not None:
+        assert ours(imports(path, types_too=True)) - {"__version__"} <= {room, *ROOMS[room].split()}
+
+
+def test_the_table_of_rooms_runs_one_way():
+    """Taking away, again and again, the rooms that import none of those left, takes all of them away."""
+    left = {room: set(allowed.split()) for room, allowed in ROOMS.items()}
+    while left:
+        floor = {room for room, below in left.items() if not below & left.keys()}
+        assert floor, f"a circle among {sorted(left)}"
+        left = {room: below for room, below in left.items() if room not in floor}
+
+
+def test_no_module_imports_itself_through_others():
+    """Types alone included: a file that names another's type is read with it."""
+    left = arrows()
+    while left:
+        floor = {name for name, below in left.items() if not below & left.keys()}
+        assert floor, f"a circle among {sorted(left)}"
+        left = {name: below for name, below in left.items() if name not in floor}
 
 
 @pytest.mark.parametrize("path", sorted((HOST / "report").rglob("*.py")), ids=str)
 def test_a_report_is_made_of_records_alone(path):
     assert not {name.split(".")[0] for name in imports(path)} & (NETWORKS | {"pluggy"})
-    assert ours(imports(path)) <= {"report", "errors", "names", "timings"}  # timings.py also reads what it writes
 
 
 @pytest.mark.parametrize("path", sorted((HOST / "cli").rglob("*.py")), ids=str)
 def test_the_cli_imports_nothing_heavy_before_a_verb_runs(path):
-    assert ours(imports(path, top_level_only=True)) <= {"cli", "errors", "names", "__version__"}
+    assert ours(imports(path, top_level_only=True)) <= {"cli", "errors", "text", "__version__"}
     assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & HEAVY
 
 
@@ -90,7 +160,10 @@ def test_a_plug_in_imports_the_host_and_its_own_siblings(folder):
     for path in (PLUGINS / folder).rglob("*.py"):
         foreign = {name.split(".")[0] for name in imports(path) if name.startswith("scottbench_")} - {folder}
         assert not foreign, f"{path} imports {foreign}"
-        assert not ours(imports(path)) & {"cli", "plan", "run", "plugins"}, f"{path} reaches into the host's flow"
+        named = [name.split(".") for name in imports(path, types_too=True) if name.startswith("scottbench.")]
+        rooms = {".".join(name[1:3]) for name in named if name[1] in ROOMS and name[1] not in FOR_PLUGINS}
+        foreign_rooms = rooms - FOR_PLUGINS
+        assert not foreign_rooms, f"{path} reaches into the host's flow"
 
 
 @pytest.mark.parametrize("path", RUNTIME_HOST, ids=lambda path: str(path.relative_to(HOST)))

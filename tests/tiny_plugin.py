@@ -10,7 +10,8 @@ import numpy as np
 import tiny
 
 from scottbench.diffusion import consistency_function, skipping_grid, spread, update
-from scottbench.models.diffusion_model import open_pipeline, weights_digest
+from scottbench.models.diffusion_model import weights_digest
+from scottbench.models.pipeline import open_pipeline
 from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import Plugins, load_plugins
 from scottbench.registry.nouns import Dataset, Method, Metric, Model, Trainer
@@ -79,11 +80,11 @@ def timesteps(schedule, steps, options):
 
 def gap(cell, options):
     """Distance of the mean features: a stand-in for a Frechet distance that needs no covariance."""
-    return float(np.linalg.norm(cell.features["image"].mean(0, dtype=np.float64) - cell.real["image"].mean(0, dtype=np.float64)))
+    return float(np.linalg.norm(cell.generated["image"].mean(0, dtype=np.float64) - cell.reference["image"].mean(0, dtype=np.float64)))
 
 
 def agreement(cell, options):
-    return float(np.mean(np.sum(cell.features["clip"].astype(np.float64) * cell.text["clip"], axis=1)))
+    return float(np.mean(np.sum(cell.generated["clip"].astype(np.float64) * cell.text["clip"], axis=1)))
 
 
 METRICS = [

@@ -12,7 +12,7 @@ import scottbench_solvers
 import scottbench_ufogen
 
 from scottbench.errors import UsageError
-from scottbench.models.diffusion_model import open_pipeline
+from scottbench.models.pipeline import open_pipeline
 from scottbench.registry.nouns import Dataset, Model
 from scottbench.registry.presets import Preset
 

@@ -17,12 +17,14 @@ from tiny import tiny_unet
 from toy import Toy, toy_loop
 
 from scottbench.diffusion import Schedule
-from scottbench.models.diffusion_model import DiffusionModel, fast_layout
+from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.pipeline import fast_layout
+from scottbench.training.context import Context
 from scottbench.training.data import Data
+from scottbench.training.distributed import full
 from scottbench.training.loop import Loop
 from scottbench.training.settings import Settings
-from scottbench.training.sharding import full
-from scottbench.training.train import Context, prepare
+from scottbench.training.train import prepare
 
 
 def tiny_data() -> Data:

@@ -1,7 +1,6 @@
 """Consistency distillation in latent space (LCM): sampler and trainer."""
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Method, Trainer, lazy
+from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_cd.options import CDOptions, SamplerOptions
 
 PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.01469"

@@ -1,7 +1,6 @@
 """InstaFlow: rectified flow and one-step distillation of a text-to-image teacher: sampler and trainer."""
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Method, Trainer, lazy
+from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_instaflow.options import InstaFlowOptions
 
 PAPER = "Liu et al. 2023 (InstaFlow), arXiv 2309.06380; Liu et al. 2022 (rectified flow), arXiv 2209.03003"

@@ -9,8 +9,8 @@ import time
 import torch
 from torch.nn.functional import mse_loss
 
+from scottbench import Sampling
 from scottbench.errors import UsageError
-from scottbench.registry.nouns import Sampling
 from scottbench.training.distillation import conditioned_output, guided_teacher, uniform_guidance, w_conditioned_copy
 from scottbench_instaflow.flow import euler, interpolate, network_input, velocity
 from scottbench_instaflow.pairs import Pairs

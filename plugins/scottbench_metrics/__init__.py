@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Metric, lazy
+from scottbench import Metric, hookimpl, lazy
 from scottbench_metrics.options import BallOptions, ClipOptions, DistanceOptions, KernelOptions, VendiOptions
 
 NAEEM = "Naeem et al. 2020, Reliable Fidelity and Diversity Metrics for Generative Models, arXiv 2002.09797"

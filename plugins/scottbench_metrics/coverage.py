@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench.registry.nouns import Cell
+from scottbench import CellFeatures
 from scottbench_metrics.neighbours import of_cell
 from scottbench_metrics.options import BallOptions
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def coverage(cell: Cell, options: BallOptions) -> float:
+def coverage(cell: CellFeatures, options: BallOptions) -> float:
     """mean_i [the ball of reference i holds some generated image], 0..1."""
     return float(of_cell(cell, options.k).real_covered.mean())
 
 
-def items(cell: Cell, options: BallOptions) -> np.ndarray:
+def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
     """(m,) 1.0 where the ball of reference image i holds a generated image, else 0.0."""
     return of_cell(cell, options.k).real_covered.astype(float)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scottbench import CellFeatures, Influence
 from scottbench.metrics import density_influence
-from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.neighbours import loss_of_real, of_cell
 from scottbench_metrics.options import BallOptions
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def density(cell: Cell, options: BallOptions) -> float:
+def density(cell: CellFeatures, options: BallOptions) -> float:
     """mean_j (number of reference balls that hold generated j) / k; 0 or more, may exceed 1."""
     return float(1 / options.k * of_cell(cell, options.k).generated_inside.mean())
 
 
-def items(cell: Cell, options: BallOptions) -> np.ndarray:
+def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
     """(n,) number of reference balls around generated image j, per k."""
     return of_cell(cell, options.k).generated_inside / options.k
 
 
-def influence(cell: Cell, options: BallOptions) -> Influence:
-    return density_influence(cell.real["image"], cell.features["image"], options.k, loss_of_real(cell, options.k))
+def influence(cell: CellFeatures, options: BallOptions) -> Influence:
+    return density_influence(cell.reference["image"], cell.generated["image"], options.k, loss_of_real(cell, options.k))

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from scottbench import CellFeatures, Influence
 from scottbench.metrics import BadFeatures, kernel_distance, kernel_influence, kernel_sums
 from scottbench.metrics.kernel import KernelSums, distance_of
-from scottbench.registry.nouns import Cell, Influence
 from scottbench_metrics.options import KernelOptions
 
 KEY = ("scottbench_metrics.kid", "image")
 
 
-def kid(cell: Cell, options: KernelOptions) -> float:
+def kid(cell: CellFeatures, options: KernelOptions) -> float:
     """Kernel distance of the cell's image features to the reference's; unbiased, so that it may be negative."""
     if options.subsets == 0:
         return options.scale * distance_of(sums(cell))
     found = kernel_distance(
-        cell.real["image"], cell.features["image"], subsets=options.subsets, subset_size=options.subset_size, seed=options.seed
+        cell.reference["image"], cell.generated["image"], subsets=options.subsets, subset_size=options.subset_size, seed=options.seed
     )
     return options.scale * found.value
 
 
-def influence(cell: Cell, options: KernelOptions) -> Influence:
+def influence(cell: CellFeatures, options: KernelOptions) -> Influence:
     """Of the value from all images; a mean over random subsets has none."""
     if options.subsets:
         raise BadFeatures(f"kid over {options.subsets} random subsets has no influence of single images. Use subsets=0.")
-    found = kernel_influence(cell.real["image"], cell.features["image"], sums=sums(cell))
-    return Influence(options.scale * found.generated, options.scale * found.real)
+    found = kernel_influence(cell.reference["image"], cell.generated["image"], sums=sums(cell))
+    return Influence(options.scale * found.generated, options.scale * found.reference)
 
 
-def sums(cell: Cell) -> KernelSums:
+def sums(cell: CellFeatures) -> KernelSums:
     """Row sums of the kernel matrices; those within the reference are made once per run."""
     if KEY not in cell.memo:
-        found = kernel_sums(cell.real["image"], cell.features["image"], within_real=cell.real_memo.get(KEY))
-        cell.real_memo[KEY], cell.memo[KEY] = found.within_real, found
+        found = kernel_sums(cell.reference["image"], cell.generated["image"], within_real=cell.reference_memo.get(KEY))
+        cell.reference_memo[KEY], cell.memo[KEY] = found.within_real, found
     return cell.memo[KEY]

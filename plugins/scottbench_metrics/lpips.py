@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scottbench import CellFeatures, Influence, NoOptions
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.metrics import BadFeatures
 from scottbench.metrics.diversity import check_seeds, mean_over_pairs
-from scottbench.registry.nouns import Cell, Influence, NoOptions
 from scottbench.store.assets import Needed, file_digest, require
 from scottbench_metrics.once import once
 
@@ -28,12 +28,12 @@ LEAST = 64
 """Height and width from which AlexNet's five stages have something to see."""
 
 
-def lpips(cells: list[Cell], options: NoOptions) -> float:
+def lpips(cells: list[CellFeatures], options: NoOptions) -> float:
     """Mean over prompts and pairs of seeds, 0 = alike; cells: one per seed, of the same items in the same order."""
     return float(items(cells, options).mean())
 
 
-def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
+def items(cells: list[CellFeatures], options: NoOptions) -> np.ndarray:
     """(n,) mean distance over pairs of seeds, one per prompt. Raises MissingAsset where package or weights are absent."""
     import numpy as np
 
@@ -49,7 +49,7 @@ def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
     return once(cells, "lpips", distances)
 
 
-def influence(cells: list[Cell], options: NoOptions) -> Influence:
+def influence(cells: list[CellFeatures], options: NoOptions) -> Influence:
     values = items(cells, options)
     return Influence(values - values.mean(), None)
 

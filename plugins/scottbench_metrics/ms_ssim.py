@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench import metrics
+from scottbench import CellFeatures, Influence, NoOptions, metrics
 from scottbench.metrics import BadFeatures
-from scottbench.registry.nouns import Cell, Influence, NoOptions
 from scottbench_metrics.once import once
 
 if TYPE_CHECKING:
@@ -16,12 +15,12 @@ BATCH = 64
 """Prompts whose images are held at a time."""
 
 
-def ms_ssim(cells: list[Cell], options: NoOptions) -> float:
+def ms_ssim(cells: list[CellFeatures], options: NoOptions) -> float:
     """Mean over prompts and pairs of seeds, 0..1; cells: one per seed, of the same items in the same order."""
     return float(items(cells, options).mean())
 
 
-def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
+def items(cells: list[CellFeatures], options: NoOptions) -> np.ndarray:
     """(n,) mean similarity over pairs of seeds, one per prompt."""
     import numpy as np
 
@@ -35,6 +34,6 @@ def items(cells: list[Cell], options: NoOptions) -> np.ndarray:
     return once(cells, "ms_ssim", similarities)
 
 
-def influence(cells: list[Cell], options: NoOptions) -> Influence:
+def influence(cells: list[CellFeatures], options: NoOptions) -> Influence:
     values = items(cells, options)
     return Influence(values - values.mean(), None)

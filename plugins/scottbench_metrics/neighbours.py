@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from scottbench import CellFeatures
 from scottbench.metrics import Balls, Neighbours, ball_loss, balls, nearest_neighbours
 from scottbench.metrics.ball_influence import Loss
-from scottbench.registry.nouns import Cell
 
 NAME = "scottbench_metrics.neighbours"
 
 
-def of_cell(cell: Cell, k: int) -> Balls:
+def of_cell(cell: CellFeatures, k: int) -> Balls:
     """Who lies in whose ball, of the cell's image features."""
     key = (NAME, "balls", k)
     if key not in cell.memo:
-        cell.memo[key] = balls(cell.real["image"], cell.features["image"], k, near_real(cell, k), near_generated(cell, k))
+        cell.memo[key] = balls(cell.reference["image"], cell.generated["image"], k, near_real(cell, k), near_generated(cell, k))
     return cell.memo[key]
 
 
-def loss_of_real(cell: Cell, k: int) -> Loss:
+def loss_of_real(cell: CellFeatures, k: int) -> Loss:
     """What changes in the reference's balls when one of its images is left out."""
-    return ball_loss(cell.real["image"], cell.features["image"], near_real(cell, k))
+    return ball_loss(cell.reference["image"], cell.generated["image"], near_real(cell, k))
 
 
-def near_real(cell: Cell, k: int) -> Neighbours:
+def near_real(cell: CellFeatures, k: int) -> Neighbours:
     key = (NAME, "image", k)
-    if key not in cell.real_memo:
-        cell.real_memo[key] = nearest_neighbours(cell.real["image"], k, "reference")
-    return cell.real_memo[key]
+    if key not in cell.reference_memo:
+        cell.reference_memo[key] = nearest_neighbours(cell.reference["image"], k, "reference")
+    return cell.reference_memo[key]
 
 
-def near_generated(cell: Cell, k: int) -> Neighbours:
+def near_generated(cell: CellFeatures, k: int) -> Neighbours:
     key = (NAME, "generated", k)
     if key not in cell.memo:
-        cell.memo[key] = nearest_neighbours(cell.features["image"], k, "generated")
+        cell.memo[key] = nearest_neighbours(cell.generated["image"], k, "generated")
     return cell.memo[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench.registry.nouns import Cell
+from scottbench import CellFeatures
 from scottbench_metrics.neighbours import of_cell
 from scottbench_metrics.options import BallOptions
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def precision(cell: Cell, options: BallOptions) -> float:
+def precision(cell: CellFeatures, options: BallOptions) -> float:
     """mean_j [generated j lies in the ball of some reference image], 0..1."""
     return float((of_cell(cell, options.k).generated_inside > 0).mean())
 
 
-def items(cell: Cell, options: BallOptions) -> np.ndarray:
+def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
     """(n,) 1.0 where generated image j lies in some reference ball, else 0.0."""
     return (of_cell(cell, options.k).generated_inside > 0).astype(float)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench.registry.nouns import Cell
+from scottbench import CellFeatures
 from scottbench_metrics.neighbours import of_cell
 from scottbench_metrics.options import BallOptions
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def recall(cell: Cell, options: BallOptions) -> float:
+def recall(cell: CellFeatures, options: BallOptions) -> float:
     """mean_i [reference i lies in the ball of some generated image], 0..1."""
     return float(of_cell(cell, options.k).real_inside.mean())
 
 
-def items(cell: Cell, options: BallOptions) -> np.ndarray:
+def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
     """(m,) 1.0 where reference image i lies in some generated ball, else 0.0."""
     return of_cell(cell, options.k).real_inside.astype(float)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Dataset, Model, lazy
+from scottbench import Dataset, Model, hookimpl, lazy
 
 HERE = Path(__file__).parent
 

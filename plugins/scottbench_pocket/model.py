@@ -1,6 +1,6 @@
 """Opens the embedded model."""
 
-from scottbench.models.diffusion_model import open_pipeline
+from scottbench.models.pipeline import open_pipeline
 from scottbench_pocket import HERE
 
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Method, Trainer, lazy
+from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_scott.options import SamplerOptions, SCottOptions
 
 PAPER = "SCott, arXiv 2403.01505 (AAAI 2025)"

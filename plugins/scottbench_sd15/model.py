@@ -51,7 +51,7 @@ def sd15_folder() -> Path:
 
 def open_sd15(device: str = "cpu", dtype: str = "float32"):
     """SD1.5 as a DiffusionModel. Raises MissingAsset naming each absent file, DamagedAsset for one that is not the pinned one."""
-    from scottbench.models.diffusion_model import open_pipeline
+    from scottbench.models.pipeline import open_pipeline
 
     folder = sd15_folder()
     if os.environ.get(VARIABLE):

@@ -1,7 +1,6 @@
 """The teacher's own samplers: DDIM and DPM-Solver++ (2M). The baselines that few-step methods are measured against."""
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Method, lazy
+from scottbench import Method, hookimpl, lazy
 
 
 @hookimpl

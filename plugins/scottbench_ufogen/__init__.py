@@ -1,7 +1,6 @@
 """UFOGen: a diffusion GAN started from its teacher: sampler and trainer."""
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Method, Trainer, lazy
+from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_ufogen.options import UFOGenOptions
 
 PAPER = "Xu et al. 2023 (UFOGen), arXiv 2311.09257"

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import mse_loss, softplus
 
 from scottbench.diffusion import add_noise, to_x0_eps
-from scottbench.models.diffusion_model import fast_layout
+from scottbench.models.pipeline import fast_layout
 from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
 
 

@@ -28,7 +28,7 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
     from scottbench.cli.results import pair_rows
     from scottbench.errors import GateNotMet
     from scottbench.stats.measured import find_cell, read_evidence
-    from scottbench.stats.uncertainty import pair_row
+    from scottbench.stats.paired import pair_row
     from scottbench.store.record import read_record
     from scottbench.text import printable
 
@@ -58,7 +58,7 @@ def compared(a: list, b: list, same_run: bool):
     """Pairs of every metric that both cells have. Raises UsageError where there is none, Mismatch where values are not comparable."""
     from scottbench.errors import UsageError
     from scottbench.stats.measured import comparable, on_shared_seeds
-    from scottbench.stats.uncertainty import pair_table
+    from scottbench.stats.paired import pair_table
 
     couples = []
     for metric in dict.fromkeys(one.metric for one in a):

@@ -53,8 +53,7 @@ def asking(command: Callable) -> Callable:
 def make_request(values: dict[str, Any], command: str):
     """(RunRequest, batch size or None) of the flags, checked one by one. Raises UsageError. Names are looked up later, by the plan."""
     from scottbench.cli.printing import folders, maybe, names, number
-    from scottbench.plan.plan import RunRequest
-    from scottbench.plan.request import origins, parse_seeds
+    from scottbench.plan.request import RunRequest, origins, parse_seeds
     from scottbench.registry.options import parse_pairs
 
     context, size = click.get_current_context(), values["batch_size"]

@@ -79,7 +79,7 @@ def _tests(pairs: list[dict]) -> str:
 
 def pair_rows(pairs: list[dict], metrics: list[dict]) -> list[list[str]]:
     """Rows of pairs.parquet (or `compare`) as text: pair, metric, difference with interval, adjusted p, verdict."""
-    from scottbench.report.numbers import bracket, decimals, p_text, signed
+    from scottbench.text import bracket, decimals, p_text, signed
 
     known = {metric["name"]: metric for metric in metrics}
     rows = []
@@ -153,7 +153,7 @@ def _joined(entry: tuple[str, str], stacked: bool) -> str:
 
 def _milliseconds(found: tuple[float, tuple[float, float] | None] | None) -> tuple[str, str] | None:
     """(milliseconds, interval or "") of seconds."""
-    from scottbench.report.numbers import bracket
+    from scottbench.text import bracket
 
     if found is None:
         return None
@@ -162,7 +162,7 @@ def _milliseconds(found: tuple[float, tuple[float, float] | None] | None) -> tup
 
 def _metric_column(metric: dict, results: list[dict], cells: list[tuple]) -> list[tuple[str, str] | None]:
     """(value, interval or "") per cell, as text, with as many decimals as the intervals bear; None where there is no value."""
-    from scottbench.report.numbers import bracket, decimals
+    from scottbench.text import bracket, decimals
 
     rows = {(row["method"], row["steps"], row["seed"]): row for row in results if row["metric"] == metric["name"]}
     found = [rows.get(cell) for cell in cells]

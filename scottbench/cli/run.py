@@ -27,7 +27,7 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.run.processes import parse_share
+    from scottbench.run.chunks import parse_share
 
     warnings()
     request, size = make_request(values, command)
@@ -74,7 +74,7 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
     Everything that the numbers depend on is checked first: weights, data, code and options are those of the run, or it ends with code 5.
     """
     from scottbench.cli.printing import folders, note, number
-    from scottbench.run.processes import parse_share
+    from scottbench.run.chunks import parse_share
     from scottbench.store.runs import find_run
 
     size = None if batch_size == "auto" else number("--batch-size", batch_size)

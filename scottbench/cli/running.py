@@ -74,7 +74,8 @@ def show_run(folder: Path, as_json: bool, failure) -> None:
     """The tables of a run, or what a shard has done, then the failure if there is one; the main process only."""
     from scottbench.cli.printing import print_json, rank
     from scottbench.cli.results import print_results, read_results
-    from scottbench.store.folder import MANIFEST, read_json
+    from scottbench.store.files import read_json
+    from scottbench.store.folder import MANIFEST
 
     if rank() > 0:
         return

@@ -52,11 +52,11 @@ def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker,
     chosen = plugins.find("preset", preset).noun
     out = Path("students") / f"{preset}-{name}" if out is None else out
 
-    from scottbench.plan import choices as resolve
+    from scottbench.plan.device import choose_device
     from scottbench.store.assets import offline
     from scottbench.training.train import train as distil
 
-    arguments |= {"device": resolve.device(device, chosen), "resume": resume, "tracker": tracker}
+    arguments |= {"device": choose_device(device, chosen), "resume": resume, "tracker": tracker}
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
         distil(plugins, preset, name, out, progress=progress.train_event, **arguments, **flags)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks

@@ -41,10 +41,10 @@ def _resample(root, count: int):
     with progress_of(True):
         made, manifest = plan_of(plugins, root, {})
         from scottbench.run.clock import Clock
-        from scottbench.run.sample import Work
+        from scottbench.run.resample import resample
+        from scottbench.run.session import Work
         from scottbench.store.environment import arithmetic, environment
         from scottbench.store.folder import RunFolder
-        from scottbench.store.verify import resample
 
         alike = arithmetic(environment(made.device)) == arithmetic(manifest.get("environment") or {})
         work = Work(made, RunFolder(root), Clock(made.device), {}, 1, lambda event: None, lambda event, **facts: None)

@@ -98,7 +98,7 @@ def recall_influence(real: np.ndarray, generated: np.ndarray, k: int = 5, loss: 
     """Influence on the recall; `loss`: of `ball_loss` with the generated images as centres and the reference as points."""
     loss = _loss(generated, real, k, "generated") if loss is None else loss
     points, centres = _of_points_and_centres(loss)
-    return Influence(generated=centres, real=points)
+    return Influence(generated=centres, reference=points)
 
 
 def density_influence(real: np.ndarray, generated: np.ndarray, k: int = 5, loss: Loss | None = None) -> Influence:

@@ -6,22 +6,15 @@ tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code fr
 
 from __future__ import annotations
 
-import json
-import pickle
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
-from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.registry.nouns import Sampling
-from scottbench.store.assets import verify_folder
-from scottbench.store.weights import WEIGHTS, absent_files, pickled_weights, weights_digest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -141,92 +134,8 @@ class DiffusionModel:
         latents = posterior.latent_dist.mean if hasattr(posterior, "latent_dist") else posterior.latents
         return latents.float() * self.vae.config.scaling_factor
 
-    def with_student(self, folder: Path, trainer: str) -> DiffusionModel:
-        """This teacher's model with the U-Net of a student folder. Raises as `scottbench.models.student.check_student`."""
-        from scottbench.models.student import check_student
-
-        facts = check_student(folder, trainer, self.digest)
-        return self.with_unet(load_unet(folder / "unet", self.dtype).to(self.device), facts)
-
     def with_unet(self, unet: torch.nn.Module, facts: dict) -> DiffusionModel:
         """This teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
 
 
-def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> torch.nn.Module:
-    """A U-Net folder (config.json + safetensors) in eval mode; frozen."""
-    from diffusers import UNet2DConditionModel
-
-    unet = _load(UNet2DConditionModel, folder, dtype, pickled)
-    return fast_layout(unet.requires_grad_(False).eval())
-
-
-def fast_layout(network: torch.nn.Module) -> torch.nn.Module:
-    """Channels-last weights: convolutions are a third faster so on CPUs, and on tensor cores too."""
-    return network.to(memory_format=torch.channels_last)
-
-
-def _load(cls, folder: Path, dtype: torch.dtype, pickled: bool = False):
-    """cls.from_pretrained without network, pickles or remote code; a damaged file becomes a DamagedAsset, and so does one that
-    lacks a weight: the libraries would go on with random numbers in its place. pickled: read a .bin, as tensors only."""
-    safely = {"local_files_only": True, "use_safetensors": not pickled, "low_cpu_mem_usage": False, "output_loading_info": True}
-    try:
-        network, info = cls.from_pretrained(folder, torch_dtype=dtype, **safely)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedAsset(f"cannot read {folder}: {line}. Restore the folder (safetensors and config.json) and try again.") from None
-    if info["missing_keys"]:
-        absent = sorted(info["missing_keys"])
-        raise DamagedAsset(f"cannot read {folder}: its safetensors lack {len(absent)} weights, first '{absent[0]}'. Restore the folder.")
-    return network
-
-
-def open_pipeline(
-    folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None, allow_unsafe: bool = False
-) -> DiffusionModel:
-    """Any Stable Diffusion 1.x / 2.x pipeline folder as a DiffusionModel. Safety checker and feature extractor are not
-    loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for `weights_digest`.
-
-    allow_unsafe: read pickled weights where a part has no safetensors; otherwise they raise UsageError."""
-    import diffusers
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    folder = Path(folder)
-    verify_folder(folder, f"the model at {folder}")
-    pickled = pickled_weights(folder)
-    if pickled and not allow_unsafe:
-        raise UsageError(
-            f"{folder} holds pickled weights ({', '.join(pickled)}), which can run code when they are read. Convert them to safetensors, "
-            "or, where you trust their source, add --allow-unsafe-checkpoint.")
-    absent = absent_files(folder)
-    if absent:
-        raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
-    kind = DTYPES[dtype]
-    try:
-        index = json.loads((folder / "model_index.json").read_text())
-        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        vae_class = getattr(diffusers, index["vae"][1])
-        schedule = read_schedule(scheduler)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.") from None
-    digest = weights_digest(folder, expected)
-    unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
-    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).requires_grad_(False).eval().to(device)
-    vae = fast_layout(_load(vae_class, folder / "vae", kind, unsafe["vae"]).requires_grad_(False).eval()).to(device)
-    unet = load_unet(folder / "unet", kind, unsafe["unet"]).to(device)
-    prediction = scheduler.get("prediction_type", "epsilon")
-    return DiffusionModel(digest, schedule, prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled)
-
-
-def read_schedule(config: dict) -> Schedule:
-    """A diffusers scheduler config to a Schedule; unknown beta schedules are refused rather than guessed."""
-    name = config.get("beta_schedule", "linear")
-    makers = {"scaled_linear": Schedule.scaled_linear, "linear": Schedule.linear}
-    if name not in makers:
-        raise ValueError(f"beta_schedule '{name}' is not supported; supported: {', '.join(makers)}")
-    for key in ("trained_betas", "rescale_betas_zero_snr"):
-        if config.get(key) not in (None, False):
-            raise ValueError(f"{key} is not supported")
-    # configs written by hand or by other tools hold the numbers as text
-    return makers[name](float(config["beta_start"]), float(config["beta_end"]), int(config["num_train_timesteps"]))

@@ -148,7 +148,7 @@ def _open_inception(source: Source, device: str) -> Extractor:
 
 
 def _find_open_clip(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
-    from scottbench.models.diffusion_model import weights_digest
+    from scottbench.store.weights import weights_digest
 
     if "folder" in spec:
         folder = path(spec["folder"])

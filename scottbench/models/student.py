@@ -1,20 +1,16 @@
 """Student folders: `unet/` (fp16 safetensors) and `student.json`, which says whose student it is and how it was made.
 
-A student is opened over its teacher's tokenizer, text encoder, VAE and schedule (`DiffusionModel.with_student`). A student
+A student is opened over its teacher's tokenizer, text encoder, VAE and schedule (`scottbench.models.pipeline.open_student`). A student
 that was trained as LoRA is stored with the LoRA folded into the U-Net, so that every student opens alike.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
-import torch
-
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.diffusion_model import weights_digest
-from scottbench.training.sharding import gathered
+from scottbench.store.weights import weights_digest
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -35,7 +31,7 @@ def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
 
 def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
     """student.json of a student whose trainer, teacher and weights are the expected ones; nothing is loaded. Raises as
-    `DiffusionModel.with_student`."""
+    `scottbench.models.pipeline.open_student`."""
     facts = read_student(folder)
     if facts["trainer"] != trainer:
         raise UsageError(
@@ -57,31 +53,3 @@ def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
     return facts
 
 
-def plain_unet(network: torch.nn.Module) -> torch.nn.Module:
-    """The U-Net of a student as a user will run it: itself, or, where it carries LoRA adapters (which it may share with its
-    teacher), a copy with the adapters folded into the weights."""
-    if not getattr(network, "peft_config", None):
-        return gathered(network)
-    folded = copy.deepcopy(network)
-    folded.fuse_lora()
-    folded.unload_lora()
-    return folded.requires_grad_(False)
-
-
-def write_student(folder: Path, unet: torch.nn.Module, facts: dict) -> dict:
-    """Writes a student folder, weights in fp16, and returns the contents of its student.json. unet: of `plain_unet`."""
-    # safetensors refuses the channels-last layout of training
-    half = copy.deepcopy(unet).half().to(memory_format=torch.contiguous_format)
-    half.save_pretrained(folder / "unet", safe_serialization=True)
-    _forget_origin(folder / "unet" / "config.json")
-    facts = {"schema": "scottbench.student/1", **facts, "weights_digest": weights_digest(folder / "unet")}
-    (folder / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-    return facts
-
-
-def _forget_origin(path: Path) -> None:
-    """Drops the folder that the teacher was opened from, which diffusers notes in a config: it says nothing to others, and equal
-    trainings in two places would have two digests."""
-    config = json.loads(path.read_text())
-    config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

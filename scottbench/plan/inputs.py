@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.plan import choices as resolve
+from scottbench.plan.choices import Asked
+from scottbench.plan.device import choose_dtype
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, require
-from scottbench.store.folder import check_name
+from scottbench.store.files import check_name
 from scottbench.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
     from scottbench.models.extractors import Source
-    from scottbench.plan.plan import RunRequest
+    from scottbench.plan.request import RunRequest
     from scottbench.registry.loader import Plugins
     from scottbench.registry.nouns import Items
 
@@ -30,17 +31,17 @@ def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: st
     if name not in plugins.nouns["model"] and request.model is not None:
         folder = Path(request.model).expanduser()
         if folder.is_dir():
-            from scottbench.models.diffusion_model import open_pipeline
+            from scottbench.models.pipeline import open_pipeline
 
             return one_line(folder.resolve().name), open_pipeline(
-                folder, device, resolve.dtype(preset, device), allow_unsafe=request.allow_unsafe_checkpoint)
+                folder, device, choose_dtype(preset, device), allow_unsafe=request.allow_unsafe_checkpoint)
         if folder.suffix in PICKLED and folder.is_file():
             raise UsageError(
                 f"--model {one_line(request.model)}: a pickled checkpoint can run code when it is read. Convert it to a diffusers pipeline "
                 "folder with safetensors, and give that folder.")
         if os.sep in request.model or request.model.startswith((".", "~")):
             raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
-    return name, plugins.find("model", name).noun.open(device, resolve.dtype(preset, device))
+    return name, plugins.find("model", name).noun.open(device, choose_dtype(preset, device))
 
 
 def find_source(preset: Preset, role: str) -> Source:
@@ -49,7 +50,7 @@ def find_source(preset: Preset, role: str) -> Source:
     return find_extractor(preset.extractors[role], preset.path)
 
 
-def check_students(plugins: Plugins, request: RunRequest, methods: list[resolve.Asked]) -> None:
+def check_students(plugins: Plugins, request: RunRequest, methods: list[Asked]) -> None:
     """Every student folder that the user names is sampled by a method of this run, and by methods of one trainer only."""
     users: dict[str, set[str]] = {}
     for asked in methods:
@@ -68,7 +69,7 @@ def check_students(plugins: Plugins, request: RunRequest, methods: list[resolve.
                 f"{did_you_mean(name, [*plugins.nouns['trainer'], *users])} A student of any name is sampled by METHOD@student=NAME.")
 
 
-def find_students(preset: Preset, request: RunRequest, methods: list[resolve.Asked]) -> dict[str, Path]:
+def find_students(preset: Preset, request: RunRequest, methods: list[Asked]) -> dict[str, Path]:
     """Name of a student -> its folder, which is there."""
     from scottbench.models.student import read_student
 

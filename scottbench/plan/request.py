@@ -10,14 +10,15 @@ import dataclasses
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.registry.presets import Preset
 from scottbench.text import closest, did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from scottbench.plan.plan import RunRequest
     from scottbench.registry.presets import Preset
 
 PREFIX = "SCOTTBENCH_"
@@ -124,7 +125,6 @@ def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command
 
     Raises UsageError for settings that are of another version.
     """
-    from scottbench.plan.plan import RunRequest
 
     known = {item.name for item in dataclasses.fields(RunRequest)} - set(NOT_KEPT)
     given = {name: entry for name, entry in settings.items() if name == "preset" or not _filled_in(entry.get("origin", ""))}
@@ -145,3 +145,32 @@ def origins(sources: Iterable[tuple[str, str]], config: str | None) -> dict[str,
     """{name: origin in words} from (name, click's source): "flag", "SCOTTBENCH_STEPS", "file bench.toml"."""
     words = {"COMMANDLINE": lambda name: "flag", "ENVIRONMENT": variable, "DEFAULT_MAP": lambda name: f"file {Path(str(config)).name}"}
     return {name: words[source](name) for name, source in sources if source in words}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the user asked for, as text was parsed; names are looked up by `make_plan`."""
+
+    preset: str
+    methods: list[str] = field(default_factory=list)
+    """Each a name, or name@key=value,...; [] for the preset's."""
+    steps: list[int] = field(default_factory=list)
+    """Of the methods that have none of their own (name@steps=N); [] for the preset's."""
+    metrics: list[str] | None = None
+    limit: int | None = None
+    """Only the first `limit` items of the evaluation split; the reference set is the same items."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Each a cell of every method and step count."""
+    guidance: float | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    """For every method of the run that has an option of that name."""
+    device: str = "auto"
+    students: dict[str, str] = field(default_factory=dict)
+    """Trainer, or the S of a method's @student=S, -> student folder, in place of the preset's."""
+    model: str | None = None
+    """Name of a model, or path of a diffusers pipeline folder, in place of the preset's."""
+    allow_unsafe_checkpoint: bool = False
+    """Read pickled weights (.bin) of a `model` folder that has no safetensors; the run and its report say so."""
+    command: str = ""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Field -> where its value comes from ("flag", "SCOTTBENCH_STEPS", "file bench.toml"), for those that were given."""

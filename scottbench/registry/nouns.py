@@ -132,7 +132,7 @@ class Trainer:
     name: str
     summary: str
     build: Callable[..., Any]
-    """(context: `scottbench.training.train.Context`, options) -> a `Distillation`."""
+    """(context: `scottbench.training.context.Context`, options) -> a `Distillation`."""
     options: type = NoOptions
     """Frozen dataclass, as of a method; set with `scottbench train NAME -O key=value`."""
     paper: str = ""
@@ -170,23 +170,23 @@ class Distillation(Protocol):
 
 
 @dataclass
-class Cell:
+class CellFeatures:
     """Features of one (method, steps, seed) cell, in item order; generated first, real second."""
 
     n: int
     """Number of generated images."""
-    features: dict[str, np.ndarray]
+    generated: dict[str, np.ndarray]
     """extractor role -> (n, d) float32 of the generated images."""
-    real: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray]
     """extractor role -> (m, d) float32 of the reference images."""
     text: dict[str, np.ndarray]
     """extractor role -> (n, d) float32 of the prompts, where the extractor has a text tower."""
     memo: dict = field(default_factory=dict)
     """Shared by the metrics of one cell, so that precision and recall search neighbours once. Where a metric gets several cells, the first
     one's is shared by all metrics that get the same ones."""
-    real_memo: dict = field(default_factory=dict)
-    """Shared by all cells that have the same `real`, so that the reference is factored and searched once per run. Only what
-    depends on `real` alone may go in."""
+    reference_memo: dict = field(default_factory=dict)
+    """Shared by all cells that have the same `reference`, so that the reference is factored and searched once per run. Only what
+    depends on `reference` alone may go in."""
     images: Callable[[Sequence[int]], np.ndarray] | None = None
     """Generated images by item index, (len(indices), H, W, 3) uint8 0..255, as `Items.images` gives the reference's; None where
     only features are at hand."""
@@ -198,7 +198,7 @@ class Influence:
 
     generated: np.ndarray
     """(n,) float64."""
-    real: np.ndarray | None
+    reference: np.ndarray | None
     """(m,) float64; None where the reference does not enter the value."""
 
 
@@ -208,15 +208,15 @@ class Metric:
 
     name: str
     summary: str
-    compute: Callable[[Cell, Any], float]
-    """(Cell, options) -> value."""
+    compute: Callable[[CellFeatures, Any], float]
+    """(CellFeatures, options) -> value."""
     higher_is_better: bool
     unit: str = ""
     """Of the value; "" for a pure number."""
     features: str = "image"
-    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `Cell.images`)."""
+    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `CellFeatures.images`)."""
     scope: str = "cell"
-    """What its functions get: "cell", one Cell; "seeds", a list of two or more, one per seed of a method at a number of steps."""
+    """What its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
@@ -224,12 +224,12 @@ class Metric:
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
-    influence: Callable[[Cell, Any], Influence] | None = None
-    """(Cell, options) -> Influence, for intervals and paired tests; of a mean of independent items
+    influence: Callable[[CellFeatures, Any], Influence] | None = None
+    """(CellFeatures, options) -> Influence, for intervals and paired tests; of a mean of independent items
     `scottbench.stats.intervals.of_mean(items)`. None, or where it raises a ScottbenchError because there is none: half-sampling, 32 calls
     of `compute` on half of the prompts."""
-    items: Callable[[Cell, Any], np.ndarray] | None = None
-    """(Cell, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
+    items: Callable[[CellFeatures, Any], np.ndarray] | None = None
+    """(CellFeatures, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Least and greatest value possible, None = no limit; intervals stay inside."""
 

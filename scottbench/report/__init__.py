@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.text import printable
 
 if TYPE_CHECKING:
-    from scottbench.store.record import Record
+    from scottbench.store.record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,14 +24,14 @@ def build(run_folder: Path) -> Path:
     Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable; Incomplete where
     the disk is full.
     """
+    from scottbench.store.files import write_file
     from scottbench.store.record import read_record
-    from scottbench.store.report_files import write_file
 
     html = render(read_record(Path(run_folder)))
     return write_file(Path(run_folder) / "report" / "index.html", html.encode(), f"scottbench report {run_folder}")
 
 
-def render(record: Record) -> str:
+def render(record: RunRecord) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -53,18 +53,18 @@ def _finalize(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def contents(record: Record) -> dict[str, Any]:
+def contents(record: RunRecord) -> dict[str, Any]:
     """Everything the template shows; tables and figures numbered in the order of the page."""
-    from scottbench.report import pairs as inference
     from scottbench.report import prose, tables
     from scottbench.report.figures import figures
+    from scottbench.report.pairs import claims_table, pairs_table
     from scottbench.report.results import results_tables
     from scottbench.report.samples import sample_grid
 
     results, charts, grid = results_tables(record), figures(record), sample_grid(record)
     timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)
     students, fingerprints = tables.students_table(record), tables.fingerprints_table(record)
-    pairs, claims = inference.pairs_table(record), inference.claims_table(record)
+    pairs, claims = pairs_table(record), claims_table(record)
     _number([*results, pairs, claims, timing, card, recipe, students, fingerprints])
     _number([*charts, grid])
     return {

@@ -15,8 +15,8 @@ from pathlib import Path
 from scottbench.report.pairs import claims_table, pairs_table
 from scottbench.report.results import results_tables
 from scottbench.report.tables import Column, Entry, Table, timing_table
-from scottbench.store.record import read_record
-from scottbench.store.report_files import read_rows, write_file
+from scottbench.store.files import write_file
+from scottbench.store.record import read_record, read_rows
 from scottbench.text import in_one_line
 
 LATEX = {

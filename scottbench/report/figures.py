@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scottbench.store.record import Cell, Metric, Record
+from scottbench.store.record import CellRecord, MetricRecord, RunRecord
 from scottbench.text import in_one_line
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Figure:
     number: int = 0
 
 
-def figures(record: Record) -> list[Figure]:
+def figures(record: RunRecord) -> list[Figure]:
     """The first metric against the number of steps, and against the second metric: what can be drawn of them."""
     metrics, cells = record.leading()
     if not metrics:
@@ -74,7 +74,7 @@ def figures(record: Record) -> list[Figure]:
     return drawn
 
 
-def _draw(title: str, cells: Sequence[Cell], metrics: list[Metric], draw: Callable[[Axes], None]) -> Figure:
+def _draw(title: str, cells: Sequence[CellRecord], metrics: list[MetricRecord], draw: Callable[[Axes], None]) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure as Drawing
 
@@ -106,10 +106,10 @@ def _name(text: str) -> str:
     return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"
 
 
-def _by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _by_method(cells: Sequence[CellRecord]) -> dict[str, list[CellRecord]]:
     """Method, and its seed where there are several -> cells in order of steps."""
     several = len({cell.facts["seed"] for cell in cells}) > 1
-    lines: dict[str, list[Cell]] = {}
+    lines: dict[str, list[CellRecord]] = {}
     for cell in cells:
         lines.setdefault(f"{cell.method} (seed {cell.facts['seed']})" if several else cell.method, []).append(cell)
     return {name: sorted(line, key=lambda cell: cell.steps) for name, line in lines.items()}
@@ -125,7 +125,7 @@ def _line_style(index: int) -> dict:
     }
 
 
-def _bars(cells: Sequence[Cell], metric: Metric) -> list[list[float]]:
+def _bars(cells: Sequence[CellRecord], metric: MetricRecord) -> list[list[float]]:
     """Lengths of the intervals below and above each value; 0 where there is none."""
     found = [(cell.values[metric.name], cell.intervals.get(metric.name)) for cell in cells]
     below = [0.0 if interval is None else value - interval.low for value, interval in found]
@@ -136,7 +136,7 @@ def _bar_style(index: int) -> dict:
     return {"fmt": "none", "ecolor": COLOURS[index % len(COLOURS)], "elinewidth": 1.0}
 
 
-def _against_steps(axes: Axes, cells: Sequence[Cell], metric: Metric) -> None:
+def _against_steps(axes: Axes, cells: Sequence[CellRecord], metric: MetricRecord) -> None:
     """One line per method over a logarithmic axis of steps."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -168,7 +168,7 @@ def _legend(axes: Axes) -> None:
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.4, labelspacing=0.2, columnspacing=1.0)
 
 
-def _against_metric(axes: Axes, cells: Sequence[Cell], y: Metric, x: Metric) -> None:
+def _against_metric(axes: Axes, cells: Sequence[CellRecord], y: MetricRecord, x: MetricRecord) -> None:
     """One labelled point per cell, or where they are many its steps and a legend; points of one method joined in order of steps."""
     points, many = [], len(cells) > LABELLED
     for index, (name, line) in enumerate(_by_method(cells).items()):
@@ -188,7 +188,7 @@ def _against_metric(axes: Axes, cells: Sequence[Cell], y: Metric, x: Metric) -> 
     _label_points(axes, points)
 
 
-def _zoom(axes: Axes, which: str, metric: Metric) -> None:
+def _zoom(axes: Axes, which: str, metric: MetricRecord) -> None:
     """Limits with room for labels, no closer than 20 units of the last printed digit: rounding must not fill a plot."""
     from matplotlib.ticker import MaxNLocator
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scottbench.report.numbers import bracket, decimals, p_text, signed
 from scottbench.report.tables import Column, Entry, Table
-from scottbench.store.record import Metric, Record, text
+from scottbench.store.record import MetricRecord, RunRecord, text
+from scottbench.text import bracket, decimals, p_text, signed
 
 ROWS = 48
 """A longer table of pairs is cut; the others are in pairs.parquet."""
 
 
-def pairs_table(record: Record) -> Table | None:
+def pairs_table(record: RunRecord) -> Table | None:
     """Paired differences A - B with Holm's correction, one row a pair and one column a metric; None where the run has none."""
     known = {metric.name: metric for metric in record.metrics}
     pairs = [row for row in record.pairs if row["metric"] in known]
@@ -37,7 +37,7 @@ def pairs_table(record: Record) -> Table | None:
     return Table(caption, columns, rows)
 
 
-def _difference(metric: Metric, row: dict | None) -> Entry:
+def _difference(metric: MetricRecord, row: dict | None) -> Entry:
     """A - B, and below it interval, p and verdict."""
     if row is None:
         return Entry("-")
@@ -47,7 +47,7 @@ def _difference(metric: Metric, row: dict | None) -> Entry:
     return Entry(signed(row["difference"], digits), row["p_holm"] <= 0.05, small=lines)
 
 
-def claims_table(record: Record) -> Table | None:
+def claims_table(record: RunRecord) -> Table | None:
     """What papers say beside what was measured; None where no plug-in brought a claim."""
     if not record.claims:
         return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scottbench.report.numbers import duration
 from scottbench.report.results import metric_column
 from scottbench.report.tables import number
-from scottbench.store.record import Cell, Metric, Record, section, text
+from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section, text
+from scottbench.text import duration
 
 
-def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
+def ranked(cells: Sequence[CellRecord], metric: MetricRecord) -> list[CellRecord]:
     """Cells that have a value, best first; equal ones in plan order."""
     return sorted(
         (cell for cell in cells if metric.name in cell.values),
@@ -18,7 +18,7 @@ def ranked(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
     )
 
 
-def abstract(record: Record) -> str:
+def abstract(record: RunRecord) -> str:
     """One sentence made of the numbers: the best of the first metric against the best of another method."""
     metrics, cells = record.leading()
     dataset = record.plan.get("dataset", {}).get("name", "the dataset")
@@ -40,7 +40,7 @@ def abstract(record: Record) -> str:
     return f"{setting}, {first.name} reaches {', '.join(parts[:-1]) + ' and ' + parts[-1] if len(parts) > 1 else parts[0]}."
 
 
-def setup(record: Record) -> str:
+def setup(record: RunRecord) -> str:
     """What was run, in sentences."""
     plan = record.plan
     dataset, model = plan.get("dataset", {}), plan.get("model", {})
@@ -62,7 +62,7 @@ def setup(record: Record) -> str:
     )
 
 
-def _steps(cells: list[Cell]) -> str:
+def _steps(cells: list[CellRecord]) -> str:
     """ "1 step", "1, 2 and 4 steps"."""
     return _listed(str(cell.steps) for cell in cells) + (" step" if {cell.steps for cell in cells} == {1} else " steps")
 
@@ -83,7 +83,7 @@ def _listed(parts: Iterable[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
-def digest_rows(record: Record) -> list[tuple[str, str]]:
+def digest_rows(record: RunRecord) -> list[tuple[str, str]]:
     """(what, sha256) of all that went in."""
     plan, manifest = record.plan, record.manifest
     rows = {
@@ -97,7 +97,7 @@ def digest_rows(record: Record) -> list[tuple[str, str]]:
     return [(f"{what}, sha256", number(digest)) for what, digest in rows.items()]
 
 
-def split_sentence(record: Record) -> str:
+def split_sentence(record: RunRecord) -> str:
     """Where the wall time went, or that of all processes where several ran side by side, and the memory it took."""
     manifest = record.manifest
     wall, forward, share = manifest.get("wall_seconds"), manifest.get("forward_seconds"), manifest.get("forward_share")
@@ -118,7 +118,7 @@ def split_sentence(record: Record) -> str:
     return sentence + (f"; peak memory {peak / 1e9:.2f} GB." if peak is not None else ".")
 
 
-def environment_rows(record: Record) -> list[tuple[str, str]]:
+def environment_rows(record: RunRecord) -> list[tuple[str, str]]:
     """(quantity, value) of software, hardware and dates."""
     manifest = record.manifest
     environment = section(manifest, "environment")
@@ -146,7 +146,7 @@ def _spelled(value: object) -> str:
     return number(value)
 
 
-def references(record: Record) -> list[tuple[str, str]]:
+def references(record: RunRecord) -> list[tuple[str, str]]:
     """(names of methods and metrics, the paper they follow), each paper once."""
     papers: dict[str, list[str]] = {}
     for entry, name in [(cell.facts, cell.method) for cell in record.cells] + [(m, m["name"]) for m in record.manifest["metrics"]]:
@@ -155,7 +155,7 @@ def references(record: Record) -> list[tuple[str, str]]:
     return [(", ".join(dict.fromkeys(names)), paper) for paper, names in papers.items()]
 
 
-def limits(record: Record) -> list[str]:
+def limits(record: RunRecord) -> list[str]:
     """The run's own limits first, then those of every report of this version."""
     own = [str(limit) for limit in record.manifest.get("limits", [])]
     status = record.manifest["status"]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from scottbench.report.numbers import bracket, decimals, interval_methods
 from scottbench.report.tables import Column, Entry, Table, number
-from scottbench.store.record import Cell, Metric, Record, groups, section
+from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups, section
+from scottbench.text import bracket, decimals
+
+if TYPE_CHECKING:
+    from scottbench.store.record import CellRecord, RunRecord
+
+METHODS = {
+    "influence": "from the influence of each prompt",
+    "half-sampling": "from random halves of the prompts",
+}
+"""ci_method -> where the standard error comes from."""
 
 
-def results_tables(record: Record) -> list[Table]:
+def results_tables(record: RunRecord) -> list[Table]:
     """Means over several seeds, metrics of seeds together, single cells: what there is, each one table per set of cells that may be
     ranked together."""
     tables = []
@@ -20,7 +30,7 @@ def results_tables(record: Record) -> list[Table]:
     return tables
 
 
-def _results_table(record: Record, metrics: list[Metric], cells: list[Cell], parts: int, scope: str) -> Table:
+def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[CellRecord], parts: int, scope: str) -> Table:
     timed = scope == "cell"
     seeds = None if len({cell.seeds for cell in record.cells}) == 1 else "Seed" if timed else "Seeds"
     columns = [Column("Method"), Column("Steps", number=True), *([] if seeds is None else [Column(seeds, number=True)])]
@@ -52,13 +62,13 @@ def _results_table(record: Record, metrics: list[Metric], cells: list[Cell], par
     return table
 
 
-def _time_interval(cell: Cell) -> dict:
+def _time_interval(cell: CellRecord) -> dict:
     """The small line below a time."""
     ends = None if cell.sampling is None else cell.sampling[1]
     return {} if ends is None else {"small": (bracket(1000 * ends[0], 1000 * ends[1], 1),)}
 
 
-def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, str]) -> dict:
+def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], reasons: dict[str, str]) -> dict:
     """The small line below a value, or the mark of the footnote that says why it has none; nothing in a run without intervals."""
     found = cell.intervals.get(metric.name)
     if found is not None:
@@ -67,7 +77,7 @@ def _interval(metric: Metric, cell: Cell, cells: list[Cell], reasons: dict[str, 
     return {} if why is None else {"mark": _letter(reasons, f"No interval: {why}")}
 
 
-def _results_caption(record: Record, cells: list[Cell], parts: int) -> str:
+def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
     seed = f", seed {cells[0].facts['seed']}" if len({cell.seeds for cell in record.cells}) == 1 else ""
     timed = ", median over chunks of images with its 95 % interval" if any(cell.sampling and cell.sampling[1] for cell in cells) else ""
     return (
@@ -77,7 +87,7 @@ def _results_caption(record: Record, cells: list[Cell], parts: int) -> str:
     )
 
 
-def _mean_caption(record: Record, cells: list[Cell], parts: int) -> str:
+def _mean_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
     return (
         f"Results on {_dataset(record)}, means over seeds, N = {cells[0].n:,} prompts per row and seed. ↓ lower is better, ↑ higher is "
         f"better; {_ranking(cells)}. NFE: network evaluations per image, counted. Seeds are of sampling noise: none of training."
@@ -85,7 +95,7 @@ def _mean_caption(record: Record, cells: list[Cell], parts: int) -> str:
     )
 
 
-def _seeds_caption(record: Record, cells: list[Cell], parts: int) -> str:
+def _seeds_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
     return (
         f"Results over several seeds together on {_dataset(record)}, N = {cells[0].n:,} prompts per row, one image of each at every seed: "
         f"how the images of one prompt differ. ↓ lower is better, ↑ higher is better; {_ranking(cells)}."
@@ -93,11 +103,11 @@ def _seeds_caption(record: Record, cells: list[Cell], parts: int) -> str:
     )
 
 
-def _dataset(record: Record) -> str:
+def _dataset(record: RunRecord) -> str:
     return record.plan.get("dataset", {}).get("name", "the dataset")
 
 
-def _ranking(cells: list[Cell]) -> str:
+def _ranking(cells: list[CellRecord]) -> str:
     return "the best of each column in bold" if len(cells) > 1 else "one row, so none is marked best"
 
 
@@ -109,13 +119,13 @@ def _letter(reasons: dict[str, str], why: str) -> str:
     return reasons.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(reasons) % 26])
 
 
-def metric_column(metric: Metric, cells: Sequence[Cell]) -> list[str | None]:
+def metric_column(metric: MetricRecord, cells: Sequence[CellRecord]) -> list[str | None]:
     """A metric's values as they are printed, with as many decimals as their intervals bear; None where there is none."""
     digits = metric_decimals(metric, cells)
     return [f"{cell.values[metric.name]:.{digits}f}" if metric.name in cell.values else None for cell in cells]
 
 
-def metric_decimals(metric: Metric, cells: Sequence[Cell]) -> int:
+def metric_decimals(metric: MetricRecord, cells: Sequence[CellRecord]) -> int:
     """Decimals of a metric's column."""
     found = [cell.intervals[metric.name] for cell in cells if metric.name in cell.intervals]
     return decimals([(interval.high - interval.low) / 2 for interval in found], metric.digits)
@@ -128,3 +138,15 @@ def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:
         return set()
     top = (max if higher_is_better else min)(present.values())
     return {y for y, value in present.items() if value == top}
+
+
+def interval_methods(record: RunRecord, cells: Sequence[CellRecord]) -> str:
+    """What the brackets are, and how each metric's were made."""
+    of: dict[str, list[str]] = {}
+    for metric in record.metrics:
+        for method in dict.fromkeys(cell.intervals[metric.name].method for cell in cells if metric.name in cell.intervals):
+            of.setdefault(METHODS.get(method, method), []).append(metric.label)
+    if not of:
+        return ""
+    ways = "; ".join(f"{', '.join(names)}: {method}" for method, names in of.items())
+    return f" In brackets: 95 % intervals of the value at this N, over prompts and sampling noise, centred at the value ({ways})."

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scottbench.store.record import Cell, Record, section
+from scottbench.store.record import CellRecord, RunRecord, section
 
 LARGEST = 192
 """Pixels. A larger image is embedded at this size, so that a page of 512 px samples stays a few MB."""
@@ -34,7 +34,7 @@ class Grid:
     number: int = 0
 
 
-def sample_grid(record: Record) -> Grid | None:
+def sample_grid(record: RunRecord) -> Grid | None:
     """Prompts down, reference and cells across; None where the run kept no samples."""
     samples = section(record.manifest, "samples")
     ids, prompts = samples.get("ids", []), samples.get("prompts", [])
@@ -58,7 +58,7 @@ def sample_grid(record: Record) -> Grid | None:
     return Grid(caption, [(method, detail) for method, detail, _ in places], rows, 128 if len(places) <= 5 else 96)
 
 
-def _detail(cell: Cell, seeds: bool) -> str:
+def _detail(cell: CellRecord, seeds: bool) -> str:
     steps = f"{cell.steps} step" if cell.steps == 1 else f"{cell.steps} steps"
     return f"{steps}, seed {cell.facts['seed']}" if seeds else steps
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scottbench.report.numbers import short
-from scottbench.store.record import Cell, Record, section, text
+from scottbench.store.record import CellRecord, RunRecord, section, text
 from scottbench.store.timings import SAMPLING, STAGES
+from scottbench.text import short
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Table:
         return len({row[0].text for row in self.rows}) < len(self.rows)
 
 
-def timing_table(record: Record) -> Table:
+def timing_table(record: RunRecord) -> Table:
     """Milliseconds per image and stage."""
     stages = [Column(stage, number=True) for stage in STAGES]
     several = len({cell.seeds for cell in record.cells}) > 1
@@ -63,14 +63,14 @@ def timing_table(record: Record) -> Table:
     return Table(caption, columns, [_timing_row(cell, several) for cell in record.cells])
 
 
-def _timing_row(cell: Cell, several: bool) -> list[Entry]:
+def _timing_row(cell: CellRecord, several: bool) -> list[Entry]:
     seconds, seed = cell.seconds, [Entry(str(cell.facts["seed"]))] if several else []
     stages = [Entry(f"{1000 * seconds[stage]:.2f}" if stage in seconds else "-") for stage in STAGES]
     known = [seconds[stage] for stage in STAGES if stage in seconds]
     return [Entry(cell.method), Entry(str(cell.steps)), *seed, *stages, Entry(f"{1000 * sum(known):.2f}" if known else "-")]
 
 
-def card_table(record: Record) -> Table | None:
+def card_table(record: RunRecord) -> Table | None:
     """The model card: what was measured of the model itself, once, when it was made."""
     card = record.manifest.get("model_card")
     if not isinstance(card, dict) or not isinstance(card.get("rows"), list):
@@ -84,7 +84,7 @@ def card_table(record: Record) -> Table | None:
     return Table(f"{title}{n}. Measured when the model was made, not in this run.", columns, rows)
 
 
-def cells_table(record: Record) -> Table:
+def cells_table(record: RunRecord) -> Table:
     """What each cell was sampled with."""
     columns = [
         Column("Method"),
@@ -129,7 +129,7 @@ STUDENT = (
 """Facts of student.json that the table of students has columns for."""
 
 
-def students_table(record: Record) -> Table | None:
+def students_table(record: RunRecord) -> Table | None:
     """How the students were trained, one row per set of weights."""
     students = {
         cell.facts.get("weights_digest"): cell.facts["student"] for cell in record.cells if isinstance(cell.facts.get("student"), dict)
@@ -141,7 +141,7 @@ def students_table(record: Record) -> Table | None:
     return Table(f"Students behind the rows of N = {_sizes(record)} images: their training, as student.json records it.", columns, rows)
 
 
-def fingerprints_table(record: Record) -> Table:
+def fingerprints_table(record: RunRecord) -> Table:
     """What each metric is, and what its numbers depend on."""
     rows = [[Entry(metric.title), Entry(metric.summary), Entry(metric.fingerprint, code=True)] for metric in record.metrics]
     return Table(
@@ -151,7 +151,7 @@ def fingerprints_table(record: Record) -> Table:
     )
 
 
-def _sizes(record: Record) -> str:
+def _sizes(record: RunRecord) -> str:
     return ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
 
 

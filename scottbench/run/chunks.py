@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scottbench.errors import UsageError
+from scottbench.plan.plan import Plan
 from scottbench.store.folder import RunFolder, spans
+from scottbench.text import one_line
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
@@ -45,3 +50,46 @@ def inventory(folder: RunFolder, plan: Plan) -> Inventory:
             if set(states) != {"whole"}:
                 found.missing.append(name)
     return found
+
+
+@dataclass(frozen=True)
+class Share:
+    """Every `count`-th chunk, from number `index` on; the default is all of them."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, chunks: Sequence[range]) -> list[range]:
+        return list(chunks[self.index :: self.count])
+
+    def divided(self, rank: int, processes: int) -> Share:
+        """The part of process `rank` of `processes` that work on this share together."""
+        return Share(self.index + self.count * rank, self.count * processes)
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
+
+def parse_share(text: str) -> Share:
+    """ "1/3" -> the first of three. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard must have the form I/K with 1 <= I <= K, found '{one_line(text)}'")
+    return Share(int(match[1]) - 1, int(match[2]))
+
+
+def all_spans(plan: Plan) -> list[range]:
+    """The chunks of a plan, in the order of the items."""
+    return spans(plan.n, plan.chunk)
+
+
+def micro_batches(n: int, fixed: int | None, batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Positions 0..n-1 in groups for one network call each, with the number of positions in a group that count.
+
+    fixed: the plan's micro-batch, to which the last group is filled up with its last position; None: groups of batch_size, unfilled.
+    An item stands at the same place of a call of the same shape whatever the batch size, worker or number of items.
+    """
+    size = batch_size if fixed is None else fixed
+    for start in range(0, n, size):
+        group = list(range(start, min(start + size, n)))
+        yield group + [group[-1]] * (0 if fixed is None else fixed - len(group)), len(group)

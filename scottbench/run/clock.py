@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,3 +60,9 @@ class Clock:
                 setattr(owner, attribute, function)
             else:
                 delattr(owner, attribute)
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

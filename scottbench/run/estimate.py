@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scottbench.plan.plan import Plan
-from scottbench.run import sample as generate
+from scottbench.run import sample
 from scottbench.run.chunks import Inventory, inventory
 from scottbench.run.clock import Clock
-from scottbench.run.sample import Work
+from scottbench.run.session import Work
 from scottbench.run.worker import open_extractors, open_weights
 from scottbench.store.assets import offline
 from scottbench.store.folder import RunFolder
@@ -49,7 +49,7 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as watched, offline():
         work = Work(probe, RunFolder(Path(place)), Clock(plan.device), {}, count, lambda event: None, lambda event, **facts: None)
         open_extractors(work, watched)
-        reference = _timed(work, lambda: generate.reference(work)) / count
+        reference = _timed(work, lambda: sample.reference_features(work)) / count
         work.uncond, students = plan.model.encode_prompts([""]), {}
         for cell in plan.cells:
             key = (cell.method.label, cell.steps)
@@ -66,8 +66,8 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
 def _probe(work: Work, cell, model, warm: bool) -> CellCost:
     span = range(work.plan.n)
     if not warm:
-        generate.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
-    seconds = _timed(work, lambda: generate.cell(work, cell, model))
+        sample.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
+    seconds = _timed(work, lambda: sample.sample_cell(work, cell, model))
     files = [path for kind in ("images", "features") for path in (work.folder.root / kind / cell.id).rglob("*") if path.is_file()]
     facts = work.folder.facts(("images", cell.id), span)
     return CellCost(cell.id, facts["nfe"], seconds / len(span), sum(path.stat().st_size for path in files) / len(span))

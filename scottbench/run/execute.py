@@ -10,26 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import Incomplete, ScottbenchError, UsageError
-from scottbench.plan.plan import CHUNK, Plan
-from scottbench.run import manifest as record
-from scottbench.run.chunks import inventory
+from scottbench.plan.device import auto_batch
+from scottbench.plan.plan import Plan
+from scottbench.run import manifest
+from scottbench.run.chunks import Share, inventory
 from scottbench.run.clock import Clock
 from scottbench.run.measure import measure
-from scottbench.run.processes import Share, Workers
-from scottbench.run.sample import Work
+from scottbench.run.processes import Workers
+from scottbench.run.session import Work
 from scottbench.run.worker import run_cells
 from scottbench.store.assets import offline
-from scottbench.store.environment import environment
+from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, environment
 from scottbench.store.events import Events, attempts, read_events
-from scottbench.store.folder import MANIFEST, RunFolder, read_json
+from scottbench.store.files import read_json
+from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
-
-ENVIRONMENTS = "env.json"
-ENVIRONMENT_SCHEMA = "scottbench.env/1"
 
 
 def execute(
@@ -88,7 +87,7 @@ def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], sha
     """The main process: its share, then all the rest. shard: what the manifest calls it, None for a whole run."""
     work.note("start", workers=workers.count, shard=shard, command=work.plan.command)
     environments = _note_environments(work, found)
-    state = {**record.start(work.plan, work, environments), "shard": shard}
+    state = {**manifest.start(work.plan, work, environments), "shard": shard}
     if work.earlier["attempts"]:
         there = inventory(work.folder, work.plan)
         work.note("resume", whole=there.whole, chunks=there.chunks)
@@ -107,7 +106,7 @@ def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], sha
                 _finish_shard(work, state, reasons, len(missing))
                 return
             for cell in work.plan.cells:
-                record.finish_cell(state, work, cell, reasons.get(cell.id))
+                manifest.finish_cell(state, work, cell, reasons.get(cell.id))
             work.note("measure")
             work.texts.clear()  # metrics need the memory, and no text any more
             measure(work, state)
@@ -143,7 +142,7 @@ def _finish_shard(work: Work, state: dict, reasons: dict[str, str], missing: int
     """The last manifest of a shard that leaves chunks to others; raises ScottbenchError where cells failed."""
     for entry in state["cells"]:
         entry["error"] = reasons.get(entry["id"])
-    failures = record.failures(state)
+    failures = manifest.failures(state)
     work.note("stop", missing=missing, failures=len(failures))
     save(work, state, "incomplete")
     if failures:
@@ -152,7 +151,7 @@ def _finish_shard(work: Work, state: dict, reasons: dict[str, str], missing: int
 
 def _finish(work: Work, state: dict, plugins: Plugins) -> None:
     """The last manifest and the report; raises ScottbenchError where parts failed."""
-    failures, root = record.failures(state), work.folder.root
+    failures, root = manifest.failures(state), work.folder.root
     state["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
     work.note("stop", failures=len(failures))
     save(work, state, "failed" if failures else "complete")
@@ -169,7 +168,7 @@ def _finish(work: Work, state: dict, plugins: Plugins) -> None:
 
 def save(work: Work, state: dict, status: str) -> None:
     """Replace the manifest."""
-    record.update(state, work, status)
+    manifest.update(state, work, status)
     work.folder.put_json(MANIFEST, state)
 
 
@@ -196,12 +195,6 @@ def write_claims(folder: RunFolder, plugins: Plugins) -> None:
 
     claims = [registered.noun for registered in plugins.nouns["claim"].values()]
     folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(folder.root))})
-
-
-def auto_batch(latent_shape: tuple[int, int, int]) -> int:
-    """Images at once where nobody says: a chunk of small latents, (C,h,w) up to 16x16; 8 of larger ones, since 64 guided images of
-    512x512 are more than a usual GPU holds."""
-    return CHUNK if latent_shape[1] * latent_shape[2] <= 16 * 16 else 8
 
 
 def default_folder(plan: Plan) -> Path:

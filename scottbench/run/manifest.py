@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scottbench.plan.cells import by_seeds, over_seeds_id
-from scottbench.plan.plan import Plan, PlannedCell, PlannedMetric, reference_digest
-from scottbench.store.environment import arithmetic, peak_memory
+from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
+from scottbench.plan.identity import reference_digest
+from scottbench.plan.plan import Plan, PlannedCell
+from scottbench.run.clock import peak_memory
+from scottbench.store.environment import arithmetic
 from scottbench.store.events import read_events, spent
-from scottbench.store.folder import timestamp
+from scottbench.store.files import timestamp
 
 if TYPE_CHECKING:
-    from scottbench.run.sample import Work
+    from scottbench.run.session import Work
 
 SCHEMA = "scottbench.run/2"
 

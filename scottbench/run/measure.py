@@ -10,19 +10,24 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import ScottbenchError
-from scottbench.plan.cells import by_seeds, over_seeds_id
-from scottbench.plan.plan import Plan, PlannedCell, PlannedMetric
-from scottbench.registry.nouns import Cell
+from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
+from scottbench.plan.plan import Plan, PlannedCell
+from scottbench.registry.nouns import CellFeatures
+from scottbench.run.timings import write_timings
 from scottbench.stats.intervals import interval
-from scottbench.stats.measured import Measured, average, degrees_of_freedom
-from scottbench.stats.uncertainty import Uncertainty, interval_or_reason, write_tables
-from scottbench.store.timings import write_timings
+from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
+from scottbench.stats.paired import pairs_frame, run_pairs
+from scottbench.stats.uncertainty import Uncertainty, interval_or_reason
 from scottbench.text import in_one_line, one_line, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from scottbench.run.sample import Work
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scottbench.run.session import Work
     from scottbench.store.folder import RunFolder
 
 
@@ -37,7 +42,7 @@ def measure(work: Work, state: dict) -> None:
     entries = {entry["id"]: entry for entry in (*state["cells"], *state["over_seeds"])}
     blank = reference(work)
 
-    def add(cells: list[PlannedCell], entry: dict, given: Cell | list[Cell] | None, metrics: list[PlannedMetric]) -> None:
+    def add(cells: list[PlannedCell], entry: dict, given: CellFeatures | list[CellFeatures] | None, metrics: list[PlannedMetric]) -> None:
         values = {} if given is None else compute(work, entry, given, metrics)
         spreads = {} if given is None else spread(entry, given, metrics, values)
         for metric in metrics:
@@ -75,17 +80,17 @@ def over_seeds(entry: dict, cells: list[dict]) -> str | None:
     return f"{failed[0]['id']} failed: {one_line(failed[0]['error'])}" if failed else None
 
 
-def reference(work: Work) -> Cell:
+def reference(work: Work) -> CellFeatures:
     """What all cells share: features of the reference images and of the prompts."""
     real = {role: stored_features(work, "reference", role) for role in work.extractors}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
-    return Cell(work.plan.n, {}, by_role(work.plan, real), by_role(work.plan, text))
+    return CellFeatures(work.plan.n, {}, by_role(work.plan, real), by_role(work.plan, text))
 
 
-def of_cell(work: Work, cell: PlannedCell, blank: Cell) -> Cell:
+def of_cell(work: Work, cell: PlannedCell, blank: CellFeatures) -> CellFeatures:
     """What the metrics of a cell get."""
     made = {role: stored_features(work, cell.id, role) for role in work.extractors}
-    return dataclasses.replace(blank, features=by_role(work.plan, made), memo={}, images=stored_images(work, cell.id))
+    return dataclasses.replace(blank, generated=by_role(work.plan, made), memo={}, images=stored_images(work, cell.id))
 
 
 def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -102,7 +107,7 @@ def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
 
 
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
-    """`Cell.images` of the run folder: reads the chunks that hold the indices, and keeps the last one."""
+    """`CellFeatures.images` of the run folder: reads the chunks that hold the indices, and keeps the last one."""
     import numpy as np
 
     @functools.lru_cache(maxsize=1)
@@ -122,7 +127,7 @@ def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarra
     return images
 
 
-def compute(work: Work, entry: dict, given: Cell | list[Cell], metrics: list[PlannedMetric]) -> dict[str, float]:
+def compute(work: Work, entry: dict, given: CellFeatures | list[CellFeatures], metrics: list[PlannedMetric]) -> dict[str, float]:
     """Metric -> value; where one cannot be computed, the "failures" of the manifest's entry get the reason instead."""
     values, failures = {}, entry["failures"]
     for metric in metrics:
@@ -141,7 +146,9 @@ def compute(work: Work, entry: dict, given: Cell | list[Cell], metrics: list[Pla
     return values
 
 
-def spread(entry: dict, given: Cell | list[Cell], metrics: list[PlannedMetric], values: dict[str, float]) -> dict[str, Uncertainty]:
+def spread(
+    entry: dict, given: CellFeatures | list[CellFeatures], metrics: list[PlannedMetric], values: dict[str, float]
+) -> dict[str, Uncertainty]:
     """Metric -> interval and influences of each value; where there is none, "no_interval" of the entry says why."""
     found = {}
     for metric in metrics:
@@ -208,3 +215,9 @@ def write_results(folder: RunFolder, rows: list[dict]) -> None:
         "ci_method": polars.String, "seeds": polars.String,
     }  # fmt: skip
     folder.put_table("results.parquet", polars.DataFrame(rows, schema=schema))
+
+
+def write_tables(put: Any, measured: Sequence[tuple[Measured, np.ndarray | None]]) -> None:
+    """items.parquet and pairs.parquet of a run. put: (file name, data frame) -> None."""
+    put(ITEMS, items_frame(measured))
+    put("pairs.parquet", pairs_frame(run_pairs([one for one, _ in measured])))

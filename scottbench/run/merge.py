@@ -8,12 +8,12 @@ from pathlib import Path
 
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.plan.plan import Plan
-from scottbench.run.execute import ENVIRONMENT_SCHEMA, ENVIRONMENTS
 from scottbench.store.differences import check_same
-from scottbench.store.environment import arithmetic
+from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, arithmetic
 from scottbench.store.events import NAME as EVENTS
 from scottbench.store.events import attempts, read_events
-from scottbench.store.folder import RunFolder, canonical, read_json, spans
+from scottbench.store.files import canonical, read_json
+from scottbench.store.folder import RunFolder, spans
 from scottbench.store.lock import locked
 
 

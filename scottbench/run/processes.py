@@ -7,43 +7,14 @@ who failed and how long it took; chunks meet in the run folder.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from scottbench.errors import ScottbenchError, UsageError
-from scottbench.text import one_line
+from scottbench.errors import ScottbenchError
 
 PATIENCE = timedelta(days=30)
 """How long a worker waits for the others; the libraries' half an hour is less than one may have to do more than another."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """Every `count`-th chunk, from number `index` on; the default is all of them."""
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, chunks: Sequence[range]) -> list[range]:
-        return list(chunks[self.index :: self.count])
-
-    def divided(self, rank: int, processes: int) -> Share:
-        """The part of process `rank` of `processes` that work on this share together."""
-        return Share(self.index + self.count * rank, self.count * processes)
-
-    def __str__(self) -> str:
-        return f"{self.index + 1}/{self.count}"
-
-
-def parse_share(text: str) -> Share:
-    """ "1/3" -> the first of three. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise UsageError(f"--shard must have the form I/K with 1 <= I <= K, found '{one_line(text)}'")
-    return Share(int(match[1]) - 1, int(match[2]))
 
 
 class Workers:

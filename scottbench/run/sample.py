@@ -6,108 +6,20 @@ made again, so a killed run goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from scottbench.errors import ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
-from scottbench.models.extractors import Extractor
 from scottbench.models.noise import ItemNoise
-from scottbench.plan.plan import Plan, PlannedCell
-from scottbench.run.clock import Clock
-from scottbench.run.processes import Share
-from scottbench.store.folder import RunFolder, spans
+from scottbench.plan.plan import PlannedCell
+from scottbench.run.chunks import micro_batches
+from scottbench.run.session import Work
 from scottbench.store.timings import COLD
 
-TEXT_CACHE_BYTES = 512 * 2**20
-"""Text embeddings are kept for all cells while they are smaller than this; larger ones are made again for every cell."""
 
-
-@dataclass
-class Work:
-    """One plan in execution."""
-
-    plan: Plan
-    folder: RunFolder
-    clock: Clock
-    extractors: dict[str, Extractor]
-    """Role -> opened extractor, one per network."""
-    batch_size: int
-    tell: Callable[[dict], None]
-    """Called with {"stage": "reference" | "text" | "cell" | "metrics", "cell": id or None, "done": items, "total": items}."""
-    note: Callable[..., None]
-    """Writes a line of the event log."""
-    share: Share = field(default_factory=Share)
-    """The chunks that this process makes."""
-    earlier: dict = field(default_factory=dict)
-    """"created" and "attempts" of the run so far, and "wall", "store", "forward" (seconds) of all attempts before this one."""
-    texts: dict[int, tuple[Tensor, float]] = field(default_factory=dict)
-    uncond: Tensor | None = None
-    stored: dict[str, float] = field(default_factory=dict)
-    """"store": seconds spent on encoding, hashing, writing and syncing chunks."""
-
-    @property
-    def chunks(self) -> list[range]:
-        """All chunks, in the order of the items."""
-        return all_spans(self.plan)
-
-    @property
-    def mine(self) -> list[range]:
-        """The chunks of this process, in the order in which it makes them."""
-        return self.share.of(self.chunks)
-
-    def ids(self, span: range) -> list[str]:
-        return list(self.plan.items.ids[span.start : span.stop])
-
-    def prompts(self, span: range) -> list[str]:
-        return list(self.plan.items.prompts[span.start : span.stop])
-
-    def progress(self, stage: str, done: int, cell: str | None = None) -> None:
-        total = self.plan.n if stage == "metrics" else sum(map(len, self.mine))
-        self.tell({"stage": stage, "cell": cell, "done": done, "total": total})
-
-    def storing(self) -> AbstractContextManager:
-        """Charge the block to "store"."""
-        return self.clock.stage(self.stored, "store")
-
-    def text(self, span: range) -> tuple[Tensor, float]:
-        """(len(span), L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
-        if span.start in self.texts:
-            return self.texts[span.start]
-        seconds: dict[str, float] = {}
-        prompts, parts = self.prompts(span), []
-        with self.clock.stage(seconds, "text"):
-            for group, count in micro_batches(len(span), self.plan.micro_batch, len(span)):
-                parts.append(self.plan.model.encode_prompts([prompts[i] for i in group])[:count])
-        embeddings = torch.cat(parts)
-        if embeddings[0].nbytes * self.plan.n <= TEXT_CACHE_BYTES:
-            self.texts[span.start] = (embeddings, seconds["text"])
-        return embeddings, seconds["text"]
-
-
-def all_spans(plan: Plan) -> list[range]:
-    """The chunks of a plan, in the order of the items."""
-    return spans(plan.n, plan.chunk)
-
-
-def micro_batches(n: int, fixed: int | None, batch_size: int) -> Iterator[tuple[list[int], int]]:
-    """Positions 0..n-1 in groups for one network call each, with the number of positions in a group that count.
-
-    fixed: the plan's micro-batch, to which the last group is filled up with its last position; None: groups of batch_size, unfilled.
-    An item stands at the same place of a call of the same shape whatever the batch size, worker or number of items.
-    """
-    size = batch_size if fixed is None else fixed
-    for start in range(0, n, size):
-        group = list(range(start, min(start + size, n)))
-        yield group + [group[-1]] * (0 if fixed is None else fixed - len(group)), len(group)
-
-
-def reference(work: Work) -> None:
+def reference_features(work: Work) -> None:
     """Features of the reference images, and the images themselves of the first chunk, which the report shows."""
     done = 0
     for span in work.mine:
@@ -128,7 +40,7 @@ def reference(work: Work) -> None:
         work.progress("reference", done)
 
 
-def prompts(work: Work) -> None:
+def embed_prompts(work: Work) -> None:
     """Features of the prompts, for every extractor with a text tower."""
     for role, extractor in work.extractors.items():
         if extractor.text_tower is None:
@@ -142,7 +54,7 @@ def prompts(work: Work) -> None:
         work.progress("text", sum(map(len, work.mine)))
 
 
-def cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
+def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
     """Images and features of one cell: the chunks of this process that the folder lacks."""
     if work.uncond is None:
         work.uncond = work.plan.model.encode_prompts([""])
@@ -174,7 +86,7 @@ def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarr
             seconds = {}
 
 
-def features(work: Work, planned: PlannedCell) -> None:
+def extract_features(work: Work, planned: PlannedCell) -> None:
     """Features of a cell whose images are all stored."""
     for span in work.mine:
         put_features(work, planned, span, work.folder.get_images(("images", planned.id), span, work.ids(span)), {})

@@ -12,17 +12,18 @@ from pathlib import Path
 
 from scottbench.errors import Incomplete
 from scottbench.plan.plan import Plan
-from scottbench.run import manifest as record
-from scottbench.run import sample as generate
+from scottbench.run import manifest, sample
+from scottbench.run.chunks import all_spans
 from scottbench.run.clock import Clock
 from scottbench.run.measure import measure
-from scottbench.run.sample import Work
+from scottbench.run.session import Work
 from scottbench.run.worker import open_extractors
 from scottbench.store.assets import offline
 from scottbench.store.differences import GENERATION, check_same
 from scottbench.store.environment import environment, flush_denormals
 from scottbench.store.events import attempts, read_events
-from scottbench.store.folder import MANIFEST, RunFolder, canonical
+from scottbench.store.files import canonical
+from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
 
 
@@ -56,21 +57,21 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
         flush_denormals()
         work = Work(plan, folder, clock, {}, plan.chunk, tell, lambda event, **facts: None,
                     earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
-        state = record.start(plan, work, [{"environment": environment(plan.device)}])
+        state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
         open_extractors(work, watched)
-        generate.reference(work)
-        generate.prompts(work)
+        sample.reference_features(work)
+        sample.embed_prompts(work)
         for cell in plan.cells:
-            generate.features(work, cell)
-            record.finish_cell(state, work, cell, None)
+            sample.extract_features(work, cell)
+            manifest.finish_cell(state, work, cell, None)
         measure(work, state)
-        record.update(state, work, "failed" if record.failures(state) else "complete")
+        manifest.update(state, work, "failed" if manifest.failures(state) else "complete")
         folder.put_json(MANIFEST, {**state, "scored": str(own.locked_plan()["plan_hash"])})
     return root / "scores" / name
 
 
 def _refuse_unfinished(folder: RunFolder, plan: Plan) -> None:
-    chunks = [(cell.id, span) for cell in plan.cells for span in generate.all_spans(plan)]
+    chunks = [(cell.id, span) for cell in plan.cells for span in all_spans(plan)]
     missing = [
         owner for owner, span in chunks if folder.state(("images", owner), span, list(plan.items.ids[span.start : span.stop])) != "whole"]
     if missing:

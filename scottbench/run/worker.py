@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from scottbench.errors import Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError
 from scottbench.models.extractors import open_extractor
+from scottbench.models.pipeline import open_student
 from scottbench.plan.plan import PlannedCell
-from scottbench.run import sample as generate
-from scottbench.run.sample import Work
+from scottbench.run import sample
+from scottbench.run.session import Work
 from scottbench.store.environment import flush_denormals
 from scottbench.text import one_line, printable
 
@@ -29,8 +30,8 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
         open_extractors(work, watched)
         watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
         watched.enter_context(work.clock.watching(work.plan.model.vae, "decode", "decoder"))
-        generate.reference(work)
-        generate.prompts(work)
+        sample.reference_features(work)
+        sample.embed_prompts(work)
         for position, cell in enumerate(work.plan.cells):
             reason = attempt(work, cell, students)
             if reason is not None:
@@ -58,7 +59,7 @@ def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionMo
     if folder is None:
         return work.plan.model
     if folder not in students:
-        students[folder] = work.plan.model.with_student(folder, cell.method.noun.trainer)
+        students[folder] = open_student(work.plan.model, folder, cell.method.noun.trainer)
     return students[folder]
 
 
@@ -67,7 +68,7 @@ def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel])
     try:
         model = open_weights(work, cell, students)
         with work.clock.watching(model.unet, "forward", "U-Net"):
-            generate.cell(work, cell, model)
+            sample.sample_cell(work, cell, model)
     except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
         raise
     except ScottbenchError as error:

@@ -88,7 +88,7 @@ def _wilson(share: float, error: float, n: int, quantile: float) -> tuple[float,
 
 def standard_error(influence: Influence) -> float:
     """Of a metric's value. Equal numbers of generated and real items are pairs of one prompt; unequal ones are independent samples."""
-    generated, real = influence.generated, influence.real
+    generated, real = influence.generated, influence.reference
     if real is None or len(real) == len(generated):
         return _sd(by_prompt(influence)) / math.sqrt(len(generated))
     return math.hypot(_sd(generated) / math.sqrt(len(generated)), _sd(real) / math.sqrt(len(real)))
@@ -99,9 +99,9 @@ def by_prompt(influence: Influence) -> np.ndarray:
     import numpy as np
 
     generated = np.asarray(influence.generated, dtype=np.float64)
-    if influence.real is None:
+    if influence.reference is None:
         return generated
-    real = np.asarray(influence.real, dtype=np.float64)
+    real = np.asarray(influence.reference, dtype=np.float64)
     if real.shape != generated.shape:
         raise NoInterval(f"{len(generated)} generated and {len(real)} reference images are not pairs of one prompt each")
     return generated + real

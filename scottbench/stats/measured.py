@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Mismatch, UsageError
 from scottbench.stats.intervals import HALVES
 from scottbench.text import closest, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,3 +170,21 @@ def find_cell(measured: Iterable[Measured], name: str) -> list[Measured]:
     guess = closest(name.replace(":", "@"), names)
     hint = "" if guess is None else f" Did you mean '{guess}'?"
     raise UsageError(f"no cell '{one_line(name)}' with intervals in this run.{hint} Cells: {', '.join(names) if names else 'none'}")
+
+
+def items_frame(measured: Sequence[tuple[Measured, np.ndarray | None]]) -> Any:
+    """items.parquet: one row per cell, metric and prompt. `value` is empty where the metric is no mean over items, `seed` where it is of
+    several seeds together."""
+    import polars as pl
+
+    schema = {"method": pl.String, "steps": pl.Int32, "seed": pl.Int64, "metric": pl.String, "id": pl.String, "value": pl.Float64,
+              "influence": pl.Float64, "seeds": pl.String}
+    frames = [
+        pl.DataFrame({
+            "method": [one.method] * one.n, "steps": [one.steps] * one.n, "seed": [one.seeds[0] if len(one.seeds) == 1 else None] * one.n,
+            "metric": [one.metric] * one.n, "id": one.ids, "value": [None] * one.n if items is None else items, "influence": one.influence,
+            "seeds": [",".join(map(str, one.seeds))] * one.n,
+        }, schema=schema)
+        for one, items in measured
+    ]  # fmt: skip
+    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)

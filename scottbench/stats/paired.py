@@ -7,11 +7,18 @@ their influences, prompt by prompt, drops what they share: the bias of a metric 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
+from scottbench.errors import Mismatch
 from scottbench.stats.intervals import LEVEL, NoInterval, _sd, t_quantile, t_tail
+from scottbench.stats.measured import Measured, comparable, on_shared_seeds
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,3 +126,94 @@ def rounded(images: int) -> str:
         return "more than 10,000,000"
     places = max(0, len(str(images)) - 2)
     return f"about {round(images, -places):,}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A minus B in one metric."""
+
+    a: Measured
+    b: Measured
+    test: PairedDifference
+    p_holm: float
+    """Adjusted for all tests of the table."""
+    images_to_decide: int | None
+    """Where the table leaves it open: images per cell that would decide it with probability 0.8, if it is as large as measured."""
+
+    @property
+    def verdict(self) -> str:
+        """ "a better", "b better", "equal" (on every prompt) or "inconclusive", by the adjusted p at 5 %."""
+        if self.test.difference == 0 and self.test.standard_error == 0:
+            return "equal"
+        if self.p_holm > 1 - LEVEL:
+            return "inconclusive"
+        return "a better" if (self.test.difference > 0) == self.a.higher_is_better else "b better"
+
+    @property
+    def in_words(self) -> str:
+        """The verdict with names: "x@2 better", "inconclusive: about 2,900 images would decide"."""
+        if self.verdict == "inconclusive":
+            many = self.images_to_decide
+            return "inconclusive" if many is None else f"inconclusive: {rounded(many)} images would decide"
+        return {"a better": f"{self.a.cell} better", "b better": f"{self.b.cell} better"}.get(self.verdict, self.verdict)
+
+
+def pair_table(couples: Iterable[tuple[Measured, Measured]]) -> list[Pair]:
+    """The paired difference of each couple, with Holm's correction over all of them."""
+    couples = list(couples)
+    tests = [paired_difference(a.value, b.value, a.influence, b.influence, min(a.df, b.df)) for a, b in couples]
+    adjusted = holm([test.p for test in tests])
+    pairs = []
+    for (a, b), test, p in zip(couples, tests, adjusted, strict=True):
+        many = images_to_decide(test.difference, test.standard_error, test.n, (1 - LEVEL) / len(couples)) if p > 1 - LEVEL else None
+        pairs.append(Pair(a, b, test, p, many))
+    return pairs
+
+
+def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
+    """The pairs of a run that its table asks about: methods at one number of steps, and one method at neighbouring numbers.
+
+    Each over the seeds that both have. Couples that must not be compared are left out. Other pairs: `scottbench compare`.
+    """
+    cells: dict[tuple[str, int], dict[str, list[Measured]]] = {}
+    for one in measured:
+        cells.setdefault((one.method, one.steps), {}).setdefault(one.metric, []).append(one)
+    steps = {method: sorted({count for other, count in cells if other == method}) for method, _ in cells}
+    couples = []
+    for a, b in combinations(cells, 2):
+        line = steps[a[0]]
+        neighbours = a[0] == b[0] and abs(line.index(a[1]) - line.index(b[1])) == 1
+        if a[1] != b[1] and not neighbours:
+            continue
+        for metric in cells[a]:
+            if metric in cells[b]:
+                couple = on_shared_seeds(cells[a][metric], cells[b][metric])
+                try:
+                    comparable(*couple)
+                except Mismatch:
+                    continue
+                couples.append(couple)
+    return pair_table(couples)
+
+
+def pairs_frame(pairs: Sequence[Pair]) -> Any:
+    """pairs.parquet: one row per metric and pair, A - B."""
+    import polars as pl
+
+    schema = {
+        "metric": pl.String, "method_a": pl.String, "steps_a": pl.Int32, "method_b": pl.String, "steps_b": pl.Int32, "seeds": pl.String,
+        "n": pl.Int32, "value_a": pl.Float64, "value_b": pl.Float64, "difference": pl.Float64, "ci_low": pl.Float64,
+        "ci_high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64, "images_to_decide": pl.Int64, "verdict": pl.String,
+    }  # fmt: skip
+    return pl.DataFrame([pair_row(pair) for pair in pairs], schema=schema)
+
+
+def pair_row(pair: Pair) -> dict[str, Any]:
+    """One row of pairs.parquet and of `scottbench compare --json`."""
+    a, b, test = pair.a, pair.b, pair.test
+    return {
+        "metric": a.metric, "method_a": a.method, "steps_a": a.steps, "method_b": b.method, "steps_b": b.steps,
+        "seeds": ",".join(map(str, a.seeds)) if a.seeds == b.seeds else f"{','.join(map(str, a.seeds))}/{','.join(map(str, b.seeds))}",
+        "n": test.n, "value_a": a.value, "value_b": b.value, "difference": test.difference, "ci_low": test.low, "ci_high": test.high,
+        "p": test.p, "p_holm": pair.p_holm, "images_to_decide": pair.images_to_decide, "verdict": pair.in_words,
+    }  # fmt: skip

@@ -19,10 +19,9 @@ from typing import Any
 
 from scottbench.errors import Mismatch, ScottbenchError
 from scottbench.registry.claims import Arm, Claim, Comparison
-from scottbench.report.numbers import bracket, decimals, p_text, signed
 from scottbench.stats.measured import Measured, comparable, on_shared_seeds
 from scottbench.stats.paired import PairedDifference, images_to_decide, paired_difference, paired_ratio, rounded
-from scottbench.text import one_line
+from scottbench.text import bracket, decimals, one_line, p_text, signed
 
 REPRODUCED, HOLDS, OPEN, CONTRADICTED, UNTESTED = VERDICTS = (
     "reproduced", "direction holds", "inconclusive", "contradicted", "not testable here",

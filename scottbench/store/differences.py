@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import inspect
-from collections.abc import Callable
 from pathlib import Path
 
 from scottbench.errors import IntegrityError, ScottbenchError, UsageError
@@ -62,20 +58,3 @@ def check_same(root: Path, found: dict, wanted: dict, keys: tuple[str, ...] | No
             "Restore what has changed, or start a new run.")
 
 
-def code_digest(function: Callable) -> str | None:
-    """Head of the sha256 of the source file that defines a function of a plug-in; None where there is no source.
-
-    A version that somebody forgot to raise must not let the images of two codes stand in one run.
-    """
-    while True:
-        if hasattr(function, "resolve"):
-            function = function.resolve()
-        elif isinstance(function, functools.partial):
-            function = function.func
-        else:
-            break
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(function))
-        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except (TypeError, OSError):
-        return None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import resource
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+ENVIRONMENTS = "env.json"
+ENVIRONMENT_SCHEMA = "scottbench.env/1"
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
 """The environment variables that are recorded: all of them change arithmetic, none of them holds a secret."""
@@ -84,9 +85,3 @@ def git_state(folder: Path) -> dict | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.store.folder import timestamp, writing
+from scottbench.store.files import timestamp, writing
 
 NAME = "events.ndjson"
 

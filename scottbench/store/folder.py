@@ -7,94 +7,37 @@ writing. Chunks are fixed by the plan, never by the batch size.
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import errno
 import hashlib
 import io
 import json
 import os
-import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import Incomplete, UsageError
+from scottbench.errors import UsageError
 from scottbench.store.differences import refuse
+from scottbench.store.files import check_name, read_json, sync_folder, writing
 
 if TYPE_CHECKING:
     import numpy as np
 
-SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,119}")
-"""Names that become files: no separators, no leading dot, nothing that a file system rewrites."""
+CHUNK = 64
+"""Items per chunk: the unit of storing, resuming and sharing out."""
+
 LOCK = "plan.lock.json"
 MANIFEST = "manifest.json"
 UNCLAIMED = {"lock.json", LOCK + ".tmp"}
 """What a run that was killed before it wrote its plan may leave; a folder with nothing else is as good as empty."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every zip entry, so that equal images give equal bytes."""
-FULL, PLAN_SCHEMA = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}, "scottbench.plan/2"
-
-
-def check_name(name: str, what: str) -> str:
-    """`name`, if it is safe as a file name; otherwise UsageError."""
-    if not SAFE.fullmatch(name):
-        raise UsageError(f"{what} {name[:80]!r} cannot be a file name: letters, digits, '_', '.', '+', '=' and '-' only, at most 120.")
-    return name
+PLAN_SCHEMA = "scottbench.plan/2"
 
 
 def spans(n: int, chunk: int) -> list[range]:
     """Items 0..n-1 as chunks of `chunk` items in plan order; the last may be shorter."""
     return [range(start, min(start + chunk, n)) for start in range(0, n, chunk)]
-
-
-def canonical(record: dict) -> bytes:
-    """The JSON bytes that digests are taken of: sorted keys, no blanks, no NaN."""
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def timestamp() -> str:
-    """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what a file system may answer into a message: disk full -> Incomplete, not writable -> UsageError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise Incomplete(
-                f"no space left while writing {path} ({error.strerror}). Finished chunks are kept: free some space, then run the same line "
-                "with --out on this run folder.") from None
-        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-            raise UsageError(f"cannot write {path}: {error.strerror}. Name a folder that is writable with --out.") from None
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
-            raise UsageError(f"{path} cannot be a run folder: {error.strerror}. Name another with --out.") from None
-        raise
-
-
-def read_json(path: Path) -> dict | None:
-    """A JSON object of a file; None where there is none or it cannot be read."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable, where the file system can."""
-    stream = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(stream)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(stream)
 
 
 class RunFolder:

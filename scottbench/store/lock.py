@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scottbench.errors import Busy
-from scottbench.store.folder import timestamp, writing
+from scottbench.store.files import timestamp, writing
 from scottbench.text import one_line
 
 NAME = "lock.json"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
-from scottbench.report.numbers import count
-from scottbench.store.report_files import read_claims, read_manifest, read_rows
 from scottbench.store.timings import per_image
-from scottbench.text import one_line
+from scottbench.text import count, one_line
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SCHEMAS = ("scottbench.run/1", "scottbench.run/2")
+REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
+
 
 RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
 PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
@@ -17,7 +24,7 @@ TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricRecord:
     """One column of the results."""
 
     name: str
@@ -56,7 +63,7 @@ class Interval:
 
 
 @dataclass
-class Cell:
+class CellRecord:
     """One method at one number of steps and one seed, or (`Record.over_seeds`) all its seeds together."""
 
     facts: dict
@@ -106,15 +113,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """A run, as its folder tells it."""
 
     folder: Path
     manifest: dict
-    metrics: list[Metric]
+    metrics: list[MetricRecord]
     """All of them, in plan order."""
-    cells: list[Cell]
-    over_seeds: list[Cell] = field(default_factory=list)
+    cells: list[CellRecord]
+    over_seeds: list[CellRecord] = field(default_factory=list)
     """Of several seeds, one entry per method and number of steps: values of the metrics of scope "seeds", and means over the seeds of the
     others (which runs of earlier versions lack); none in a run of one seed."""
     pairs: list[dict] = field(default_factory=list)
@@ -126,7 +133,7 @@ class Record:
     def plan(self) -> dict:
         return section(self.manifest, "plan")
 
-    def of_scope(self, scope: str) -> tuple[list[Metric], list[Cell]]:
+    def of_scope(self, scope: str) -> tuple[list[MetricRecord], list[CellRecord]]:
         """The metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
         cells = self.cells if scope == "cell" else self.over_seeds
         metrics = [metric for metric in self.metrics if (metric.scope == "seeds") == (scope == "seeds")]
@@ -134,7 +141,7 @@ class Record:
             return [], []
         return metrics, cells
 
-    def leading(self) -> tuple[list[Metric], list[Cell]]:
+    def leading(self) -> tuple[list[MetricRecord], list[CellRecord]]:
         """The metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else single
         cells, else several seeds together."""
         for scope in ("mean", "cell", "seeds"):
@@ -143,14 +150,14 @@ class Record:
                 break
         return metrics, groups(cells if cells else self.cells)[0]
 
-    def first_seed(self) -> list[Cell]:
+    def first_seed(self) -> list[CellRecord]:
         """The cells of the plan's first seed, for what all seeds share."""
         return [cell for cell in self.cells if cell.facts["seed"] == self.cells[0].facts["seed"]]
 
 
-def groups(cells: list[Cell]) -> list[list[Cell]]:
+def groups(cells: list[CellRecord]) -> list[list[CellRecord]]:
     """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
-    found: list[list[Cell]] = []
+    found: list[list[CellRecord]] = []
     for cell in cells:
         home = next((group for group in found if all(_comparable(cell, other) for other in group)), None)
         if home is None:
@@ -160,19 +167,19 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
     return found
 
 
-def _comparable(a: Cell, b: Cell) -> bool:
+def _comparable(a: CellRecord, b: CellRecord) -> bool:
     return a.n == b.n and all(a.fingerprints[metric] == b.fingerprints[metric] for metric in a.fingerprints.keys() & b.fingerprints.keys())
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> RunRecord:
     """Read a run folder. Raises UsageError, one line, where it is no run folder, of another schema, damaged or unfinished."""
     folder = Path(folder)
     manifest = read_manifest(folder)
-    cells: dict[tuple, Cell] = {}
-    together: dict[tuple, Cell] = {}
+    cells: dict[tuple, CellRecord] = {}
+    together: dict[tuple, CellRecord] = {}
     try:
         for facts in manifest["cells"]:
-            cells[facts["method"], facts["steps"], facts["seed"]] = Cell({"id": facts["id"], "n": int(facts["n"]), **facts})
+            cells[facts["method"], facts["steps"], facts["seed"]] = CellRecord({"id": facts["id"], "n": int(facts["n"]), **facts})
         for facts in manifest.get("over_seeds", []):
             together[facts["method"], facts["steps"]] = _together(facts, manifest["cells"])
         metrics = [_metric(entry) for entry in manifest["metrics"]]
@@ -199,19 +206,19 @@ def read_record(folder: Path) -> Record:
             cells[place].seconds[row["stage"]] = row["seconds_per_image"]
             cells[place].sampling = sampling.get(place)
     pairs = read_rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
-    return Record(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
+    return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
 
 
-def _together(facts: dict, cells: list[dict]) -> Cell:
+def _together(facts: dict, cells: list[dict]) -> CellRecord:
     """Several seeds as one entry: what its metrics are is in `facts`, what it was sampled with in its first cell."""
     first = next((cell for cell in cells if cell["id"] in facts["cells"]), {})
     kept = {key: first.get(key) for key in ("weights_digest", "student", "guidance_scale")}
     own = {"id": facts["id"], "n": int(facts["n"]), "seed": None, "seeds": [int(seed) for seed in facts["seeds"]], "error": None}
-    return Cell({**kept, **facts, **own})
+    return CellRecord({**kept, **facts, **own})
 
 
-def _metric(entry: dict) -> Metric:
-    return Metric(
+def _metric(entry: dict) -> MetricRecord:
+    return MetricRecord(
         name=entry["name"],
         label=text(entry, "label", entry["name"]),
         unit=text(entry, "unit"),
@@ -234,3 +241,45 @@ def section(entry: dict, key: str) -> dict:
     """entry[key], a table; {} where it is absent or null."""
     value = entry.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def read_manifest(folder: Path) -> dict:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema not in SCHEMAS:
+        raise UsageError(
+            f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run."
+        )
+    missing = [key for key in REQUIRED if key not in manifest]
+    if missing:
+        raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
+    return manifest
+
+
+def read_claims(path: Path) -> list[dict]:
+    try:
+        claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(repr(error))}). Delete it: scottbench claims judges anew") from None
+    return [claim for claim in claims if isinstance(claim, dict)]
+
+
+def read_rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
+    import polars as pl
+
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench run with --out {path.parent}")
+    try:
+        table: pl.DataFrame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
+    absent = needed - set(table.columns)
+    if absent:
+        raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
+    return table.to_dicts()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scottbench.errors import UsageError
-from scottbench.store.folder import LOCK, MANIFEST, read_json
+from scottbench.store.files import read_json
+from scottbench.store.folder import LOCK, MANIFEST
 from scottbench.store.lock import is_held
 from scottbench.text import did_you_mean, one_line
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from scottbench.errors import DamagedAsset, Incomplete, MissingAsset, UsageError
-from scottbench.training.sharding import full, like
+from scottbench.training.distributed import full, like
 
 
 def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:

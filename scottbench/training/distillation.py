@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scottbench.diffusion import Schedule, consistency_function, guidance_embedding, guide, to_x0_eps
-from scottbench.models.diffusion_model import DiffusionModel, fast_layout
+from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.pipeline import fast_layout
 
 
 def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch.nn.Module:

@@ -20,10 +20,9 @@ from scottbench.errors import TrainingDiverged
 from scottbench.training import checkpoint
 from scottbench.training.data import Data, epoch_batch
 from scottbench.training.distillation import update_ema
-from scottbench.training.distributed import agree, average_gradients, total
+from scottbench.training.distributed import agree, average_gradients, full, is_split, total
 from scottbench.training.folder import forget_lines_after
 from scottbench.training.settings import Budget, Settings, learning_rate_scale, shard_seed
-from scottbench.training.sharding import full, is_split
 from scottbench.training.signals import Interruption
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0

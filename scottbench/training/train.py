@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
 
-from scottbench.errors import Incomplete, MissingAsset, UsageError
+from scottbench.errors import MissingAsset, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
-from scottbench.models.extractors import Extractor, find_extractor, open_extractor
-from scottbench.models.student import plain_unet, write_student
-from scottbench.registry.nouns import Method
 from scottbench.registry.options import make_options
 from scottbench.store.environment import flush_denormals
+from scottbench.training.context import Context, preset_extractor
 from scottbench.training.data import Data, held_out_of, open_data
+from scottbench.training.distributed import shard
+from scottbench.training.export import export, export_best
 from scottbench.training.folder import begin, check_folder, make_folder
 from scottbench.training.loop import Loop
 from scottbench.training.settings import Budget, Settings, make_settings
-from scottbench.training.sharding import shard
 from scottbench.training.validation import Curve
 
 ENCODING_HOURS = 12
 """How long other processes wait for the one that encodes the training split."""
-
-
-@dataclass
-class Context:
-    """What a trainer may use: the frozen teacher, where it runs, and what some need beside."""
-
-    teacher: DiffusionModel
-    device: str
-    folder: Path | None = None
-    """The training folder, for data that the trainer makes and a resumed training uses again."""
-    data: Data | None = None
-    """The encoded training split; `batch["indices"]` index it."""
-    find_method: Callable[[str], Method] | None = None
-    """Name -> the registered method, for a trainer that samples its teacher; raises UsageError for an unknown name."""
-    open_extractor: Callable[[str], Extractor] | None = None
-    """Role ("image", "clip") -> the preset's extractor, opened; raises UsageError where the preset has none."""
-
-
-def preset_extractor(preset, role: str, device: str) -> Extractor:
-    """The opened extractor of a preset's role. Raises UsageError for a role it lacks, MissingAsset or DamagedAsset."""
-    if role not in preset.extractors:
-        raise UsageError(f"preset '{preset.name}' has no extractor '{role}', which this option of the trainer needs.")
-    spec = preset.extractors[role]
-    return open_extractor(find_extractor(preset.extractors[spec["same_as"]] if "same_as" in spec else spec, preset.path), device)
 
 
 def configuration(preset: str, trainer: str, options, model: DiffusionModel, items, settings: Settings, accelerator) -> dict:
@@ -89,49 +61,6 @@ def open_accelerator(settings: Settings, device: str, tracker: Any, out: Path):
         project_dir=str(out),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=datetime.timedelta(hours=ENCODING_HOURS))],
     )
-
-
-def export(loop: Loop, config: dict, folder: Path) -> None:
-    """Writes the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes."""
-    state, weights = loop.state, loop.settings.weights
-    student, ema = loop.distillation.networks["student"], loop.distillation.ema
-    facts = {
-        **config,
-        **loop.distillation.student_config(),
-        "steps": state.step,
-        "updates": state.updates,
-        "samples_seen": state.updates * loop.settings.batch_size,
-        "minutes": round(state.seconds / 60, 2),
-        "network_evaluations": state.evaluations,
-        "held_out_items": len(loop.data.held_out),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-    if state.best is not None:
-        facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
-    chosen = "student" if ema is None or weights == "student" else "ema"
-    kept = {folder: (ema if chosen == "ema" else student, chosen)}
-    if weights == "both" and ema is not None:
-        kept[folder / "student"] = (student, "student")
-    for target, (network, name) in kept.items():
-        unet = plain_unet(network)
-        if loop.accelerator.is_main_process:
-            try:
-                write_student(target, unet, {**facts, "weights": name})
-            except (OSError, SafetensorError) as error:
-                raise Incomplete(
-                    f"cannot write the student to {target}: {error}. Its training is kept: make room and go on with --resume.") from None
-
-
-def export_best(out: Path) -> None:
-    """Makes the curve's best student, kept in best/ when it was met, the folder's own."""
-    for name in ("unet", "student", "student.json"):
-        source, target = out / "best" / name, out / name
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        elif source.is_file():
-            shutil.copyfile(source, target)
 
 
 def train(

@@ -15,14 +15,14 @@ from scottbench.errors import ScottbenchWarning, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.extractors import open_extractor
 from scottbench.models.noise import ItemNoise
-from scottbench.models.student import plain_unet
-from scottbench.plan import choices as resolve
-from scottbench.plan import steps as step_counts
-from scottbench.plan.plan import RunRequest, inputs
-from scottbench.registry.nouns import Cell, Method
+from scottbench.plan import choices, inputs
+from scottbench.plan.cells import checked_timesteps, unusual
+from scottbench.plan.request import RunRequest
+from scottbench.registry.nouns import CellFeatures, Method
 from scottbench.registry.options import make_options
 from scottbench.registry.presets import Preset
 from scottbench.training.data import Data
+from scottbench.training.export import plain_unet
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -47,18 +47,18 @@ class Curve:
         self.guidance = self.find_guidance(preset, self.distillation.student_config())
         self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
         self.options = make_options(self.method.options, {}, f"method '{self.method.name}'")
-        step_counts.checked_timesteps(self.method, self.options, model.schedule, self.steps, "--evaluate-steps")
-        for line in step_counts.unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
+        checked_timesteps(self.method, self.options, model.schedule, self.steps, "--evaluate-steps")
+        for line in unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
             warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)
         named = preset.train.get("metrics", preset.metrics[:1])
-        self.metrics = resolve.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
+        self.metrics = choices.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
         over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
         if over_seeds:
             raise UsageError(f"metric '{over_seeds[0]}' compares several seeds of a method; a training is watched at one. Leave out "
                              f"--evaluate-every, or name other metrics under [train] of preset '{preset.name}'.")
         self.label, registered, _ = self.metrics[0]
         self.higher_is_better = registered.noun.higher_is_better
-        self.roles = resolve.roles(preset, self.metrics)
+        self.roles = choices.roles(preset, self.metrics)
         sources = {role: inputs.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
         self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
         images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
@@ -68,7 +68,7 @@ class Curve:
     def find_guidance(self, preset: Preset, facts: dict) -> float:
         """What `scottbench run` would take. Raises UsageError, before the first step, where the student to be will not know it."""
         guidance = 1.0 if facts.get("guidance") == "baked" else preset.guidance.get(self.method.name, self.method.guidance)
-        if not resolve.in_range(guidance, facts):
+        if not choices.in_range(guidance, facts):
             raise UsageError(
                 f"the metric curve samples method '{self.method.name}' at guidance scale {guidance:g}, outside the range to be trained: "
                 f"{1 + facts['w_min']:g} to {1 + facts['w_max']:g}. Widen w_min to w_max (-O), or leave out the curve: --evaluate-every 0.")
@@ -95,7 +95,7 @@ class Curve:
         images = self.sample(self.opened[which])
         self.model.evaluations = counted
         features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
-        cell = Cell(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
+        cell = CellFeatures(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
         return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
 
     @torch.inference_mode()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scottbench_metrics import register_metrics
 
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 from scottbench.stats.measured import degrees_of_freedom
 from scottbench.stats.paired import PairedDifference, paired_difference
 from scottbench.stats.uncertainty import uncertainty
@@ -29,11 +29,10 @@ class Draw:
     a: np.ndarray
     b: np.ndarray
 
-    def cells(self) -> tuple[Cell, Cell]:
-        shared = {}
+    def cells(self) -> tuple[CellFeatures, CellFeatures]:
+        reference, text, shared = {"image": self.real, "clip": self.real}, {"clip": self.text}, {}
         return tuple(
-            Cell(len(side), {"image": side, "clip": side}, {"image": self.real, "clip": self.real}, {"clip": self.text}, real_memo=shared)
-            for side in (self.a, self.b)
+            CellFeatures(len(side), {"image": side, "clip": side}, reference, text, reference_memo=shared) for side in (self.a, self.b)
         )
 
     def mixed(self, share: float, rng: np.random.Generator) -> Draw:
@@ -124,14 +123,14 @@ def calibrate(population: Population, names: Sequence[str], n: int, draws: int, 
     return [_summary(population, name, n, rows[name]) for name in names]
 
 
-def measure(name: str, cell: Cell) -> tuple:
+def measure(name: str, cell: CellFeatures) -> tuple:
     """(value, Uncertainty) of a metric with its default options."""
     metric = METRICS[name]
     value = float(metric.compute(cell, metric.options()))
     return value, uncertainty(metric, cell, metric.options(), value)
 
 
-def paired(name: str, a: Cell, b: Cell) -> PairedDifference:
+def paired(name: str, a: CellFeatures, b: CellFeatures) -> PairedDifference:
     """Paired difference of two cells, as a run computes it."""
     (value_a, of_a), (value_b, of_b) = measure(name, a), measure(name, b)
     df = min(degrees_of_freedom(of.method, cell.n) for of, cell in ((of_a, a), (of_b, b)))

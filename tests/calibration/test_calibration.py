@@ -51,7 +51,7 @@ def test_the_percentile_bootstrap_would_miss_the_frechet_distance():
     drawn = []
     for _ in range(60):
         chosen = rng.integers(0, 300, 300)
-        drawn.append(frechet_distance(cell.real["image"][chosen], cell.features["image"][chosen]).value)
+        drawn.append(frechet_distance(cell.reference["image"][chosen], cell.generated["image"][chosen]).value)
     assert np.mean(drawn) > value + found.interval.standard_error
     assert found.interval.low < value < found.interval.high
 

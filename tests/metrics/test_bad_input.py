@@ -9,7 +9,7 @@ import pytest
 from scottbench_metrics import register_metrics
 
 from scottbench.metrics import BadFeatures, RankLimited
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 
 METRICS = {metric.name: metric for metric in register_metrics() if metric.scope == "cell"}
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ REFUSED = {"no image", "a NaN", "an infinity", "no matrix"}
 def test_a_metric_gives_a_finite_number_or_says_in_one_line_why_not(case, name):
     generated, real, text = CASES[case]
     metric, options = METRICS[name], METRICS[name].options()
-    cell = Cell(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
+    cell = CellFeatures(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", RankLimited)
@@ -71,14 +71,14 @@ def test_a_metric_gives_a_finite_number_or_says_in_one_line_why_not(case, name):
         assert (low is None or value >= low * (1 - 1e-12)) and (high is None or value <= high)
 
 
-def finite_or_refused(function, cell: Cell, options):
+def finite_or_refused(function, cell: CellFeatures, options):
     """What the function returns, all finite; None where it raises BadFeatures, one line of some length."""
     try:
         found = function(cell, options)
     except BadFeatures as error:
         assert len(str(error).splitlines()) == 1 and len(str(error)) > 20
         return None
-    arrays = [found.generated, found.real] if hasattr(found, "generated") else [found]
+    arrays = [found.generated, found.reference] if hasattr(found, "generated") else [found]
     assert all(np.isfinite(array).all() for array in arrays if array is not None), found
     return found
 
@@ -86,7 +86,7 @@ def finite_or_refused(function, cell: Cell, options):
 def test_documented_values_of_degenerate_sets():
     def value(name: str, case: str) -> float:
         generated, real, text = CASES[case]
-        cell = Cell(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
+        cell = CellFeatures(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
         return METRICS[name].compute(cell, METRICS[name].options())
 
     assert value("fid", "constant features") == 0 and value("fid", "the reference itself") == pytest.approx(0, abs=1e-9)

@@ -9,7 +9,7 @@ from scottbench_metrics.options import ClipOptions
 
 from scottbench import metrics
 from scottbench.metrics import BadFeatures
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 
 
 def mean_cosine(images, texts):
@@ -35,7 +35,7 @@ def test_lengths_do_not_matter_and_pairs_are_taken_in_item_order():
 
 
 def test_it_takes_the_clip_features_of_the_cell_and_one_image_is_enough():
-    cell = Cell(1, {"clip": np.array([[3.0, 4.0]])}, {}, {"clip": np.array([[1.0, 0.0]])})
+    cell = CellFeatures(1, {"clip": np.array([[3.0, 4.0]])}, {}, {"clip": np.array([[1.0, 0.0]])})
     assert clip_score(cell, ClipOptions()) == pytest.approx(0.6)
 
 
@@ -54,13 +54,13 @@ def test_features_without_a_cosine_are_refused(images, texts, message):
 
 def test_an_extractor_without_a_text_tower_is_refused():
     with pytest.raises(BadFeatures, match="no text tower"):
-        clip_score(Cell(1, {"clip": np.ones((1, 2))}, {}, {}), ClipOptions())
+        clip_score(CellFeatures(1, {"clip": np.ones((1, 2))}, {}, {}), ClipOptions())
 
 
 def test_items_are_the_cosines_and_the_scale_multiplies_them():
     rng = np.random.default_rng(0)
     images, texts = rng.normal(size=(2, 6, 4))
-    cell = Cell(6, {"clip": images}, {}, {"clip": texts})
+    cell = CellFeatures(6, {"clip": images}, {}, {"clip": texts})
     found = metrics.clip_score(images, texts)
     assert found.items == pytest.approx([i @ t / np.sqrt((i @ i) * (t @ t)) for i, t in zip(images, texts)])
     assert found.value == found.items.mean()

@@ -13,7 +13,7 @@ from scottbench_metrics.options import DistanceOptions
 
 from scottbench.metrics import BadFeatures, ms_ssim, ms_ssim_diversity, pairwise_distance
 from scottbench.metrics.ssim import WEIGHTS, scales
-from scottbench.registry.nouns import Cell, NoOptions
+from scottbench.registry.nouns import CellFeatures, NoOptions
 
 
 def test_distances_are_means_over_pairs_of_seeds_then_over_prompts():
@@ -115,17 +115,17 @@ def test_images_without_a_structural_similarity_are_refused(a, b, message):
 # --- as metrics over seeds --------------------------------------------------------------------------------------------
 
 
-def seeds(count: int, n: int = 5) -> list[Cell]:
+def seeds(count: int, n: int = 5) -> list[CellFeatures]:
     images = [pictures(n, 24, seed) for seed in range(count)]
     features = [np.random.default_rng(seed).normal(size=(n, 4)) for seed in range(count)]
     return [
-        Cell(n, {"image": f}, {}, {}, images=lambda indices, i=i: i[list(indices)]) for i, f in zip(images, features)
+        CellFeatures(n, {"image": f}, {}, {}, images=lambda indices, i=i: i[list(indices)]) for i, f in zip(images, features)
     ]
 
 
 def test_the_registered_metrics_take_one_cell_per_seed():
     cells = seeds(3)
-    features = np.stack([cell.features["image"] for cell in cells])
+    features = np.stack([cell.generated["image"] for cell in cells])
     assert diversity(cells, DistanceOptions("euclidean")) == pairwise_distance(features, "euclidean").value
     wanted = ms_ssim_diversity(np.stack([cell.images(range(5)) for cell in cells]))
     assert ms_ssim_metric(cells, NoOptions()) == pytest.approx(wanted.value, rel=1e-6)
@@ -146,4 +146,4 @@ def test_one_seed_or_no_images_are_refused():
         with pytest.raises(BadFeatures, match="found 1, needed at least 2"):
             metric(seeds(1), options)
     with pytest.raises(BadFeatures, match="only features are at hand"):
-        ms_ssim_metric([Cell(2, {}, {}, {})] * 2, NoOptions())
+        ms_ssim_metric([CellFeatures(2, {}, {}, {})] * 2, NoOptions())

@@ -9,7 +9,7 @@ import pytest
 from scottbench_metrics.fid import fid
 
 from scottbench.metrics import BadFeatures, GaussianFit, RankLimited, frechet_distance
-from scottbench.registry.nouns import Cell, NoOptions
+from scottbench.registry.nouns import CellFeatures, NoOptions
 
 
 def exact_sample(n: int, variances: np.ndarray, mean: np.ndarray, rotation: np.ndarray, seed: int) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_one_factored_reference_serves_several_cells(monkeypatch):
     monkeypatch.setattr(GaussianFit, "of", lambda features, what="reference": fitted.append(what) or original(features, what))
     real, generated = gaussians(16, 100, 90, -1)
     shared: dict = {}
-    cells = [Cell(90, {"image": rows}, {"image": real}, {}, real_memo=shared) for rows in (generated, 2 * generated)]
+    cells = [CellFeatures(90, {"image": rows}, {"image": real}, {}, reference_memo=shared) for rows in (generated, 2 * generated)]
     values = [fid(cell, NoOptions()) for cell in cells]
     assert fitted == ["reference", "generated", "generated"]
     assert values == [frechet_distance(real, rows).value for rows in (generated, 2 * generated)]

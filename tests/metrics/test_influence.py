@@ -22,7 +22,7 @@ from scottbench.metrics import (
     vendi_influence,
     vendi_score,
 )
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 
 BALLS = {
     "coverage": coverage_influence,
@@ -64,7 +64,7 @@ def test_leaving_out_any_image_changes_a_ball_metric_by_its_influence_exactly(ca
     for column, (name, influence) in enumerate(BALLS.items()):
         found = influence(real, generated, k)
         assert found.generated == pytest.approx(wanted_generated[:, column], abs=1e-10), name
-        assert found.real == pytest.approx(wanted_real[:, column], abs=1e-10), name
+        assert found.reference == pytest.approx(wanted_real[:, column], abs=1e-10), name
 
 
 def test_ball_influences_of_the_test_above_are_more_than_zeros():
@@ -72,7 +72,7 @@ def test_ball_influences_of_the_test_above_are_more_than_zeros():
     real, generated = (rows.astype(np.float32) for rows in sets("sparse"))
     for name, influence in BALLS.items():
         found = influence(real, generated, 3)
-        sides = {len(set(found.real.round(9))), len(set(found.generated.round(9)))}
+        sides = {len(set(found.reference.round(9))), len(set(found.generated.round(9)))}
         assert min(sides) > 1 and max(sides) > 2, name
 
 
@@ -124,7 +124,7 @@ def test_the_frechet_influence_is_the_derivative_in_the_weights_of_the_images(ca
     if case != "collapsed directions":
         # in the real images' weights there is none where the generated ones collapsed: the root of 0 is steep there
         wanted = derivatives(real, lambda w: weighted_distance(real, generated, w, "real"))
-        assert found.real == pytest.approx(wanted, rel=1e-3, abs=1e-3 * np.abs(wanted).max())
+        assert found.reference == pytest.approx(wanted, rel=1e-3, abs=1e-3 * np.abs(wanted).max())
     else:
         assert np.linalg.matrix_rank(generated - generated.mean(0)) == 3
     wanted = derivatives(generated, lambda w: weighted_distance(real, generated, w, "generated"))
@@ -141,15 +141,15 @@ def test_the_frechet_influence_of_a_shift_and_a_scale_in_one_dimension_is_the_ha
     wanted_generated = 2 * 3 * y + (1 - s / g) * y**2
     wanted_real = -2 * 3 * x + (1 - g / s) * x**2
     assert found.generated == pytest.approx(wanted_generated - wanted_generated.mean())
-    assert found.real == pytest.approx(wanted_real - wanted_real.mean())
+    assert found.reference == pytest.approx(wanted_real - wanted_real.mean())
 
 
 def test_exchanging_the_sets_exchanges_the_frechet_influences():
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(80, 6)), rng.normal(size=(70, 6)) * np.linspace(0.2, 3, 6)
     one, other = frechet_influence(a, b), frechet_influence(GaussianFit.of(b), a)
-    assert one.generated == pytest.approx(other.real, rel=1e-9, abs=1e-9)
-    assert one.real == pytest.approx(other.generated, rel=1e-9, abs=1e-9)
+    assert one.generated == pytest.approx(other.reference, rel=1e-9, abs=1e-9)
+    assert one.reference == pytest.approx(other.generated, rel=1e-9, abs=1e-9)
 
 
 def test_a_rank_limited_distance_has_no_influence_and_says_so():
@@ -170,7 +170,7 @@ def test_the_kernel_influence_is_leave_one_out_but_for_the_factor_of_a_u_statist
     # the jackknife multiplies the within term by (n - 1) / (n - 2); the first order does not
     assert found.generated == pytest.approx(loo - 2 * (within - within.mean()) * (24 / 23 - 1), rel=1e-9, abs=1e-9)
     loo = left_out(real, lambda rows: kernel_distance(rows, generated).value)
-    assert found.real == pytest.approx(loo, rel=0.1, abs=0.05 * np.abs(loo).max())
+    assert found.reference == pytest.approx(loo, rel=0.1, abs=0.05 * np.abs(loo).max())
 
 
 VENDI = [{}, {"q": 2.0}, {"q": 0.5}, {"kernel": "rbf", "width": 1.5}, {"kernel": "rbf", "width": 2.5, "q": 3.0}]
@@ -205,7 +205,7 @@ def test_every_registered_influence_has_mean_zero_and_items_have_the_value_as_me
     rng = np.random.default_rng(1)
     real, generated = rng.normal(size=(50, 6)).astype(np.float32), (rng.normal(size=(40, 6)) + 0.3).astype(np.float32)
     text = {"clip": rng.normal(size=(40, 6)).astype(np.float32)}
-    cell = Cell(40, {"image": generated, "clip": generated}, {"image": real, "clip": real}, text)
+    cell = CellFeatures(40, {"image": generated, "clip": generated}, {"image": real, "clip": real}, text)
     options = metric.options()
     value = metric.compute(cell, options)
     if metric.items is not None:
@@ -219,13 +219,13 @@ def test_every_registered_influence_has_mean_zero_and_items_have_the_value_as_me
     assert found.generated.shape == (40,) and found.generated.mean() == pytest.approx(0, abs=1e-9)
     assert found.generated.std() > 0
     if metric.name in ("vendi", "clip_score"):
-        assert found.real is None
+        assert found.reference is None
     else:
-        assert found.real.shape == (50,) and found.real.mean() == pytest.approx(0, abs=1e-9) and found.real.std() > 0
+        assert found.reference.shape == (50,) and found.reference.mean() == pytest.approx(0, abs=1e-9) and found.reference.std() > 0
 
 
 def test_k_is_an_option_of_the_influence_too():
     real, generated = (rows.astype(np.float32) for rows in sets("apart"))
     metric = next(metric for metric in register_metrics() if metric.name == "density")
-    found = metric.influence(Cell(34, {"image": generated}, {"image": real}, {}), BallOptions(2))
-    assert found.real == pytest.approx(density_influence(real, generated, 2).real)
+    found = metric.influence(CellFeatures(34, {"image": generated}, {"image": real}, {}), BallOptions(2))
+    assert found.reference == pytest.approx(density_influence(real, generated, 2).reference)

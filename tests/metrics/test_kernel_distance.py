@@ -11,7 +11,7 @@ from scottbench_metrics.options import KernelOptions
 from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, kernel_distance
 from scottbench.metrics import kernel as module
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 from scottbench.registry.options import make_options
 
 
@@ -97,13 +97,13 @@ def test_the_block_size_changes_nothing(monkeypatch):
 def test_the_cells_value_is_scaled_and_the_reference_is_summed_once(monkeypatch):
     real, generated = (rows.astype(np.float32) for rows in sets(30, 20, 4))
     shared: dict = {}
-    cell = Cell(20, {"image": generated}, {"image": real}, {}, real_memo=shared)
+    cell = CellFeatures(20, {"image": generated}, {"image": real}, {}, reference_memo=shared)
     value = kernel_distance(real, generated).value
     assert kid(cell, KernelOptions()) == pytest.approx(value, rel=1e-12)
     assert kid(cell, KernelOptions(scale=1000)) == pytest.approx(1000 * value, rel=1e-12)
     original, seen = module._row_sums, []
     monkeypatch.setattr(module, "_row_sums", lambda x, y, kernel: seen.append((len(x), len(y))) or original(x, y, kernel))
-    assert kid(Cell(20, {"image": 2 * generated}, {"image": real}, {}, real_memo=shared), KernelOptions()) != value
+    assert kid(CellFeatures(20, {"image": 2 * generated}, {"image": real}, {}, reference_memo=shared), KernelOptions()) != value
     assert sorted(seen) == [(20, 20), (30, 20)]
     subsets = KernelOptions(subsets=3, subset_size=5, seed=1, scale=10)
     assert kid(cell, subsets) == pytest.approx(10 * kernel_distance(real, generated, subsets=3, subset_size=5, seed=1).value)

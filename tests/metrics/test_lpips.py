@@ -12,12 +12,12 @@ from scottbench_metrics import lpips as module
 
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.metrics import BadFeatures
-from scottbench.registry.nouns import Cell, NoOptions
+from scottbench.registry.nouns import CellFeatures, NoOptions
 
 
-def cells(count: int, side: int = 64, n: int = 20) -> list[Cell]:
+def cells(count: int, side: int = 64, n: int = 20) -> list[CellFeatures]:
     pictures = [np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8) for seed in range(count)]
-    return [Cell(n, {}, {}, {}, images=lambda indices, p=p: p[list(indices)]) for p in pictures]
+    return [CellFeatures(n, {}, {}, {}, images=lambda indices, p=p: p[list(indices)]) for p in pictures]
 
 
 def difference(a, b):
@@ -57,6 +57,6 @@ def test_one_seed_no_images_and_small_images_are_refused(monkeypatch):
     with pytest.raises(BadFeatures, match="found 1, needed at least 2"):
         module.lpips(cells(1), NoOptions())
     with pytest.raises(BadFeatures, match="only features are at hand"):
-        module.lpips([Cell(2, {}, {}, {})] * 2, NoOptions())
+        module.lpips([CellFeatures(2, {}, {}, {})] * 2, NoOptions())
     with pytest.raises(BadFeatures, match="images are 32x32; LPIPS needs at least 64x64"):
         module.lpips(cells(2, side=32), NoOptions())

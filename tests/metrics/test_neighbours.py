@@ -12,14 +12,14 @@ from scottbench_metrics.options import BallOptions
 
 from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, balls, nearest_neighbours, prdc
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 from scottbench.registry.options import make_options
 
 METRICS = {metric.name: metric for metric in register_metrics() if metric.options is BallOptions}
 
 
 def measured(real: np.ndarray, generated: np.ndarray, k: int) -> dict[str, float]:
-    cell = Cell(len(generated), {"image": generated}, {"image": real}, {})
+    cell = CellFeatures(len(generated), {"image": generated}, {"image": real}, {})
     return {name: metric.compute(cell, BallOptions(k)) for name, metric in METRICS.items()}
 
 
@@ -181,7 +181,7 @@ def test_neighbours_are_searched_once_a_cell_and_the_reference_once_a_run(monkey
     real, generated = clouds(9)
     shared: dict = {}
     for scale in (1, 2):
-        cell = Cell(len(generated), {"image": scale * generated}, {"image": real}, {}, real_memo=shared)
+        cell = CellFeatures(len(generated), {"image": scale * generated}, {"image": real}, {}, reference_memo=shared)
         for metric in METRICS.values():
             for function in (metric.compute, metric.items, metric.influence):
                 assert function is None or function(cell, BallOptions(5)) is not None

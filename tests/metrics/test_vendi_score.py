@@ -9,7 +9,7 @@ from scottbench_metrics.vendi import vendi
 
 from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, vendi_score
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 from scottbench.registry.options import make_options
 
 
@@ -73,7 +73,7 @@ def test_what_has_no_vendi_score_is_refused(rows, options, message):
 
 def test_options_reach_the_score_and_are_checked():
     rows = np.random.default_rng(0).normal(size=(20, 4))
-    cell = Cell(20, {"image": rows}, {}, {})
+    cell = CellFeatures(20, {"image": rows}, {}, {})
     options = make_options(VendiOptions, {"kernel": "rbf", "q": "2", "width": "1.5"}, "metric 'vendi'")
     assert vendi(cell, options) == vendi_score(rows, kernel="rbf", q=2, width=1.5).value
     for values in ({"q": "0"}, {"width": "-1"}, {"kernel": "laplace"}):

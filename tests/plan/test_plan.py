@@ -9,7 +9,8 @@ import tiny
 from tiny_plugin import METHODS, PRESET, Dots, tiny_plugins
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Method, Metric
 
 

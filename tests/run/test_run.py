@@ -12,9 +12,10 @@ from PIL import Image
 from tiny_plugin import PRESET, Dots, timesteps, tiny_plugins
 
 from scottbench.errors import Incomplete, ScottbenchError, UsageError
-from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Method, Metric
-from scottbench.run import sample as generate
+from scottbench.run import sample, worker
 from scottbench.run.execute import execute
 from scottbench.store.folder import RunFolder
 
@@ -136,7 +137,7 @@ def test_stored_features_are_those_of_the_stored_images(folder, plan):
 def test_images_do_not_depend_on_the_batch_size(folder, plan, plugins, tmp_path, monkeypatch, size):
     """Not by one bit, nor do the results; and every noise is a function of the item alone."""
     drawn = {}
-    original = generate.ItemNoise.__call__
+    original = sample.ItemNoise.__call__
 
     def spy(self, draw):
         noise = original(self, draw)
@@ -144,11 +145,11 @@ def test_images_do_not_depend_on_the_batch_size(folder, plan, plugins, tmp_path,
             drawn.setdefault((item_id, draw), []).append(row.clone())
         return noise
 
-    monkeypatch.setattr(generate.ItemNoise, "__call__", spy)
+    monkeypatch.setattr(sample.ItemNoise, "__call__", spy)
     other = execute(plan, plugins, tmp_path / "run", size, quiet)
     for cell in CELLS:
         assert np.array_equal(images(other, cell), images(folder, cell))
-    whole = generate.ItemNoise(0, Dots.ids, plan.model.latent_shape)
+    whole = sample.ItemNoise(0, Dots.ids, plan.model.latent_shape)
     for draw in (0, 1):
         for item_id, expected in zip(Dots.ids, original(whole, draw), strict=True):
             assert all(torch.equal(row, expected) for row in drawn[item_id, draw])
@@ -184,7 +185,7 @@ def test_two_runs_of_one_plan_have_the_same_bytes(folder, files, tmp_path):
 def test_a_killed_run_goes_on_with_its_finished_chunks(folder, files, plugins, monkeypatch, tmp_path):
     """Killed in the second chunk of the second cell; the second attempt makes what is missing and no more."""
     monkeypatch.setattr("scottbench.plan.plan.CHUNK", 4)
-    made, original = [], generate.make_images
+    made, original = [], sample.make_images
 
     def make(work, planned, model, span):
         if len(made) == 4:
@@ -192,7 +193,7 @@ def test_a_killed_run_goes_on_with_its_finished_chunks(folder, files, plugins, m
         made.append((planned.id, span.start))
         return original(work, planned, model, span)
 
-    monkeypatch.setattr(generate, "make_images", make)
+    monkeypatch.setattr(sample, "make_images", make)
     plan = make_plan(plugins, RunRequest("tiny", device="cpu"))
     with pytest.raises(KeyboardInterrupt):
         execute(plan, plugins, tmp_path / "run", None, quiet)
@@ -288,7 +289,7 @@ def test_a_cell_that_fails_costs_no_other_cell_its_numbers(folder, files, tmp_pa
 def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, monkeypatch, chunk, message):
     """A sampler that evaluates twice for its second batch, of which 2 places are filled up: 7 + 7 * 2."""
     monkeypatch.setattr("scottbench.plan.plan.CHUNK", chunk)
-    monkeypatch.setattr("scottbench.plan.choices.micro_batch", lambda device, shape: 7)
+    monkeypatch.setattr("scottbench.plan.device.choose_micro_batch", lambda device, shape: 7)
     seen = []
 
     def sample(run):
@@ -305,7 +306,7 @@ def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, m
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_on_a_cpu_the_networks_always_see_the_same_number_of_images(files, tmp_path, monkeypatch, batch_size):
     """Matrix kernels sum in another order for another number of rows: without this, bytes would depend on --batch-size."""
-    from scottbench.plan.choices import micro_batch
+    from scottbench.plan.device import micro_batch
 
     assert micro_batch("cpu", (4, 16, 16)) == 16 and micro_batch("cpu", (4, 64, 64)) == 1 and micro_batch("cuda:0", (4, 16, 16)) is None
     plugins, rows = tiny_plugins(files), {"unet": set(), "decode": set()}
@@ -326,7 +327,7 @@ def test_a_metric_that_fails_costs_no_other_metric_its_number(files, tmp_path):
     metrics = [
         Metric("small", "", too_small, higher_is_better=True),
         Metric("hole", "", lambda cell, options: float("nan"), higher_is_better=True),
-        Metric("crash", "", lambda cell, options: cell.features["depth"], higher_is_better=True),
+        Metric("crash", "", lambda cell, options: cell.generated["depth"], higher_is_better=True),
     ]
     plugins = tiny_plugins(files, metrics=metrics)
     plan = make_plan(plugins, RunRequest("tiny", methods=["hop"], metrics=["small", "gap", "hole", "crash"], device="cpu"))
@@ -356,10 +357,9 @@ def test_a_full_disk_stops_the_run_and_it_can_go_on(plan, plugins, folder, tmp_p
 
 
 def test_each_set_of_weights_is_opened_once(files, tmp_path, monkeypatch):
-    from scottbench.models.diffusion_model import DiffusionModel
 
-    opened, original = [], DiffusionModel.with_student
-    monkeypatch.setattr(DiffusionModel, "with_student", lambda self, folder, name: opened.append(name) or original(self, folder, name))
+    opened, original = [], worker.open_student
+    monkeypatch.setattr(worker, "open_student", lambda teacher, folder, name: opened.append(name) or original(teacher, folder, name))
     plugins = tiny_plugins(files)
     plan = make_plan(plugins, RunRequest("tiny", methods=["hop", "ode", "hop@guidance=1"], steps=[1, 2], limit=2, device="cpu"))
     execute(plan, plugins, tmp_path / "run", None, quiet)

@@ -8,7 +8,7 @@ import warnings
 from common import arguments, features, machine
 from scottbench_metrics import register_metrics
 
-from scottbench.registry.nouns import Cell
+from scottbench.registry.nouns import CellFeatures
 from scottbench.stats.uncertainty import uncertainty
 
 TARGET = 60.0
@@ -18,13 +18,13 @@ TARGET = 60.0
 def main() -> None:
     asked = arguments(__doc__, 5000)
     generated, real, text = (features(asked.n, asked.d, seed) for seed in (1, 0, 2))
-    cell = Cell(asked.n, {"image": generated, "clip": generated}, {"image": real, "clip": real}, {"clip": text})
+    cell = CellFeatures(asked.n, {"image": generated, "clip": generated}, {"image": real, "clip": real}, {"clip": text})
     print(f"{machine()}; n = {asked.n}, d = {asked.d}")
     warnings.simplefilter("ignore")
     for metric in register_metrics():  # libraries loaded
         if metric.scope == "cell":
-            few = {role: rows[:40, :8] for role, rows in cell.features.items()}
-            metric.compute(Cell(40, few, {"image": real[:40, :8]}, {"clip": text[:40, :8]}), metric.options())
+            few = {role: rows[:40, :8] for role, rows in cell.generated.items()}
+            metric.compute(CellFeatures(40, few, {"image": real[:40, :8]}, {"clip": text[:40, :8]}), metric.options())
     total = 0.0
     for metric in register_metrics():
         if metric.scope != "cell":

@@ -16,10 +16,11 @@ from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 
 from scottbench.diffusion import add_noise, guide, pseudo_huber, to_x0_eps, update
+from scottbench.training.context import Context
 from scottbench.training.data import Data
 from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance
 from scottbench.training.settings import Settings
-from scottbench.training.train import Context, prepare
+from scottbench.training.train import prepare
 
 N = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32"))
 REPEATS = int(os.environ.get("SCOTTBENCH_SPEED_REPEATS", "5"))

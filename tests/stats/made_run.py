@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from fake_run import DIRECTIONS, cell_entry, manifest_of, metric_entry, result_row, timing_rows
 
+from scottbench.run.measure import write_tables
 from scottbench.stats.intervals import interval
 from scottbench.stats.measured import Measured
-from scottbench.stats.uncertainty import write_tables
 
 N = 400
 NOISE = np.random.default_rng(2).normal(size=(8, N))

@@ -1,4 +1,4 @@
-"""From a Metric and a Cell to an interval; pairs of a run; the tables."""
+"""From a Metric and a CellFeatures to an interval; pairs of a run; the tables."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 from made_run import N, influence
 
 from scottbench.errors import ScottbenchError, ScottbenchWarning
-from scottbench.registry.nouns import Cell, Influence, Metric
+from scottbench.registry.nouns import CellFeatures, Influence, Metric
 from scottbench.stats.intervals import NoInterval
-from scottbench.stats.measured import Measured
-from scottbench.stats.paired import rounded
-from scottbench.stats.uncertainty import Pair, half, interval_or_reason, items_frame, pairs_frame, run_pairs, uncertainty
+from scottbench.stats.measured import Measured, items_frame
+from scottbench.stats.paired import Pair, pairs_frame, rounded, run_pairs
+from scottbench.stats.uncertainty import half, interval_or_reason, uncertainty
 
 RNG = np.random.default_rng(1)
 FEATURES, REAL = RNG.normal(size=(80, 3)), RNG.normal(size=(80, 3))
-CELL = Cell(80, {"image": FEATURES}, {"image": REAL}, {"image": REAL + 1})
+CELL = CellFeatures(80, {"image": FEATURES}, {"image": REAL}, {"image": REAL + 1})
 
 
 def shift(cell, options):
     """Difference of the means of the first feature: its influence is known."""
-    return float(cell.features["image"][:, 0].mean() - cell.real["image"][:, 0].mean())
+    return float(cell.generated["image"][:, 0].mean() - cell.reference["image"][:, 0].mean())
 
 
 def centred(values):
@@ -32,11 +32,11 @@ def centred(values):
 
 
 def of_shift(cell, options):
-    return Influence(centred(cell.features["image"][:, 0]), -centred(cell.real["image"][:, 0]))
+    return Influence(centred(cell.generated["image"][:, 0]), -centred(cell.reference["image"][:, 0]))
 
 
 def items(cell, options):
-    return cell.features["image"][:, 0] - cell.real["image"][:, 0]
+    return cell.generated["image"][:, 0] - cell.reference["image"][:, 0]
 
 
 EXACT = (FEATURES[:, 0] - REAL[:, 0]).std(ddof=1) / math.sqrt(80)
@@ -66,16 +66,17 @@ def test_a_metric_whose_influence_refuses_here_has_halves():
 
 
 def test_a_half_of_a_cell_has_the_same_prompts_on_all_sides_and_its_own_memory():
-    cell = Cell(80, {"image": FEATURES}, {"image": REAL}, {"image": REAL + 1}, {"a": 1}, {"b": 2}, images=lambda indices: list(indices))
+    sides = {"image": FEATURES}, {"image": REAL}, {"image": REAL + 1}
+    cell = CellFeatures(80, *sides, {"a": 1}, {"b": 2}, images=lambda indices: list(indices))
     some = half(cell, 0, np.array([5, 2]))
-    assert some.n == 2 and (some.memo, some.real_memo) == ({}, {})
-    for side, whole in ((some.features, FEATURES), (some.real, REAL), (some.text, REAL + 1)):
+    assert some.n == 2 and (some.memo, some.reference_memo) == ({}, {})
+    for side, whole in ((some.generated, FEATURES), (some.reference, REAL), (some.text, REAL + 1)):
         assert np.array_equal(side["image"], whole[[5, 2]])
     assert some.images([1, 0]) == [2, 5]
     some.memo["found"] = 1
     assert half(cell, 0, np.array([5, 2])).memo == {"found": 1} and half(cell, 1, np.array([5, 2])).memo == {}
     with pytest.raises(NoInterval, match="not one image for each"):
-        half(Cell(80, {"image": FEATURES}, {"image": REAL[:-1]}, {}), 0, np.array([0]))
+        half(CellFeatures(80, {"image": FEATURES}, {"image": REAL[:-1]}, {}), 0, np.array([0]))
 
 
 def test_halves_do_not_warn_of_what_the_whole_is_judged_by():
@@ -107,7 +108,7 @@ def test_a_value_without_an_interval_says_why_and_stays(fields, words):
 
 
 def test_one_image_has_no_interval():
-    one = Cell(1, {"image": FEATURES[:1]}, {"image": REAL[:1]}, {})
+    one = CellFeatures(1, {"image": FEATURES[:1]}, {"image": REAL[:1]}, {})
     assert "at least two" in interval_or_reason(Metric("shift", "s", shift, False), one, None, 1.0)
 
 

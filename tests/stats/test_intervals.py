@@ -153,4 +153,4 @@ def test_halves_refuse_too_few_images_and_a_statistic_that_is_not_finite():
 
 def test_the_influence_of_a_mean_is_the_distance_from_it():
     found = of_mean(np.array([1.0, 2.0, 6.0]))
-    assert found.generated.tolist() == [-2.0, -1.0, 3.0] and found.real is None
+    assert found.generated.tolist() == [-2.0, -1.0, 3.0] and found.reference is None

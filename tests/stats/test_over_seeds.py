@@ -18,12 +18,13 @@ from scottbench.cli import invoke
 from scottbench.cli.results import print_results, read_results
 from scottbench.errors import Mismatch, ScottbenchError, UsageError
 from scottbench.metrics import ms_ssim_diversity, pairwise_distance
-from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.claims import read_claim
 from scottbench.registry.nouns import Method, Metric
 from scottbench.run.execute import execute
 from scottbench.stats.measured import comparable, find_cell, on_shared_seeds, read_evidence
-from scottbench.stats.uncertainty import run_pairs
+from scottbench.stats.paired import run_pairs
 from scottbench.stats.verdicts import judge
 from scottbench.store.folder import RunFolder, spans
 from scottbench.store.schemas import violations

@@ -17,9 +17,9 @@ from scottbench.errors import UsageError
 from scottbench.registry.claims import read_claim
 from scottbench.registry.loader import load_plugins
 from scottbench.report import build
-from scottbench.report.numbers import bracket, decimals, p_text, signed
 from scottbench.stats.measured import read_evidence
 from scottbench.stats.verdicts import judge
+from scottbench.text import bracket, decimals, p_text, signed
 
 
 def judged(run):

@@ -12,7 +12,8 @@ import tiny_plugin
 
 from scottbench.cli import invoke
 from scottbench.errors import ScottbenchError
-from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Influence, Metric
 from scottbench.run.execute import execute
 
@@ -21,7 +22,7 @@ TABLES = ("results.parquet", "items.parquet", "pairs.parquet", "claims.json")
 
 def products(cell, options):
     """(n,) inner products of image and text: what `agreement` is the mean of."""
-    return np.sum(cell.features["clip"].astype(np.float64) * cell.text["clip"], axis=1)
+    return np.sum(cell.generated["clip"].astype(np.float64) * cell.text["clip"], axis=1)
 
 
 def of_products(cell, options):

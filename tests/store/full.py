@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from scottbench.store.events import read_events
-from scottbench.store.folder import read_json
+from scottbench.store.files import read_json
 
 COMMAND = [sys.executable, "-P", "-m", "scottbench", "run", "-q"]
 

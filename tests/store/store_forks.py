@@ -114,8 +114,8 @@ TINY = """
 import pathlib, tiny_plugin, scottbench.registry.loader, scottbench.plan.plan, scottbench.plan.choices
 found = tiny_plugin.tiny_plugins(pathlib.Path({files!r}))
 scottbench.registry.loader.load_plugins = lambda: found
-scottbench.plan.plan.CHUNK = 4
-scottbench.plan.choices.micro_batch = lambda device, shape: 3
+scottbench.store.folder.CHUNK = 4
+scottbench.plan.device.choose_micro_batch = lambda device, shape: 3
 import scottbench.report
 build, scottbench.report.build = scottbench.report.build, lambda root: None
 """

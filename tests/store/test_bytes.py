@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from scottbench.store.events import read_events
-from scottbench.store.folder import read_json
+from scottbench.store.files import read_json
 
 RUN = ("run", "-p", "tiny", "-q")
 SHUFFLE = """
 import random, scottbench.run.sample
-mine = scottbench.run.sample.Work.mine.fget
+mine = scottbench.run.session.Work.mine.fget
 def shuffled(self):
     found = mine(self)
     random.Random(len(found) + len(self.texts)).shuffle(found)
     return found
-scottbench.run.sample.Work.mine = property(shuffled)
+scottbench.run.session.Work.mine = property(shuffled)
 """
 
 

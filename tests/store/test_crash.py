@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scottbench.store.events import read_events
-from scottbench.store.folder import read_json
+from scottbench.store.files import read_json
 
 RUN = ("run", "-p", "tiny", "-q", "-o", "run")
 CHUNKS = 6

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from scottbench.plan.plan import PlannedMetric
+from scottbench.plan.cells import PlannedMetric
 from scottbench.registry.nouns import Metric
 from scottbench.run.manifest import metric_record
 

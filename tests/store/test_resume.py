@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from scottbench.store.differences import differences
-from scottbench.store.folder import read_json
+from scottbench.store.files import read_json
 from scottbench.store.schemas import known, violations
 
 HERE = Path(__file__).parent
@@ -49,14 +49,14 @@ def test_what_names_no_run_or_two_is_exit_code_2(server, home):
 
 CHANGES = {
     "code of a method": (
-        "import scottbench.plan.cells\nscottbench.plan.cells.code_digest = lambda function: 'f' * 16",
+        "import scottbench.plan.identity\nscottbench.plan.identity.code_digest = lambda function: 'f' * 16",
         "cells.ode__s2__seed0.code"),
     "version of a method": (
         "import dataclasses\nnouns = found.nouns['method']\n"
         "nouns['ode'] = dataclasses.replace(nouns['ode'], noun=dataclasses.replace(nouns['ode'].noun, version='2'))",
         "cells.ode__s2__seed0.version"),
     "data": ("tiny_plugin.Dots.digest = '0' * 64", "dataset.digest"),
-    "number format": ("import scottbench.plan.choices\nscottbench.plan.choices.dtype = lambda preset, device: 'bfloat16'", "dtype"),
+    "number format": ("import scottbench.plan.device\nscottbench.plan.device.choose_dtype = lambda preset, device: 'bfloat16'", "dtype"),
 }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from tiny_plugin import METHODS, Dots, tiny_plugins
 
 from scottbench.errors import DamagedAsset, UsageError
-from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Method
 from scottbench.run.execute import execute
 

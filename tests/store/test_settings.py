@@ -9,8 +9,7 @@ from tiny_plugin import tiny_plugins
 
 from scottbench.cli import invoke
 from scottbench.errors import UsageError
-from scottbench.plan.plan import RunRequest
-from scottbench.plan.request import NAMES, misspelt, parse_seeds, read_config, request_of
+from scottbench.plan.request import NAMES, RunRequest, misspelt, parse_seeds, read_config, request_of
 
 CONFIG = """
 preset = "tiny"

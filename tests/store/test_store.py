@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from scottbench.errors import Incomplete, UsageError
-from scottbench.store.folder import LOCK, RunFolder, canonical, check_name, spans
+from scottbench.store.files import canonical, check_name
+from scottbench.store.folder import LOCK, RunFolder, spans
 
 IDS = ["a", "b", "c"]
 SPAN = range(64, 67)

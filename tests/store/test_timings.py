@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from scottbench.run.timings import write_timings
 from scottbench.store.folder import RunFolder
-from scottbench.store.timings import COLD, median_interval, per_image, write_timings
+from scottbench.store.timings import COLD, median_interval, per_image
 
 
 def test_the_interval_of_a_median_is_that_of_the_published_tables():

@@ -217,7 +217,7 @@ def test_a_full_disk_at_the_export_keeps_the_training_and_is_exit_code_4(cli, tm
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scottbench.training.train.write_student", full)
+        patch.setattr("scottbench.training.export.write_student", full)
         refused(cli(*TRAIN, "--max-steps", "1"), 4, "cannot write the student to s", "No space left", "go on with --resume")
     assert cli(*TRAIN, "--max-steps", "1", "--resume")[0] == 0
     assert json.loads((tmp_path / "s" / "student.json").read_text())["updates"] == 1

@@ -18,10 +18,11 @@ from tiny_training import Registry, batch_of
 
 from scottbench.diffusion import Schedule
 from scottbench.errors import DamagedAsset, Incomplete, UsageError
-from scottbench.models.diffusion_model import open_pipeline
+from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.nouns import Method, Sampling
 from scottbench.registry.options import make_options
-from scottbench.training.train import Context, train
+from scottbench.training.context import Context
+from scottbench.training.train import train
 
 SD = Schedule.scaled_linear()
 REGISTRY = Registry(None)
@@ -356,7 +357,7 @@ def test_trainer_and_sampler_read_the_network_alike(pipeline, tmp_path):
     """The exported student's samples at n steps are the trainer's own flow of the averaged weights, up to float16 weights."""
     out = train(Registry(pipeline), "tiny", "instaflow", tmp_path / "s", max_steps=4, options=FAST)
     teacher = open_pipeline(pipeline)
-    student = teacher.with_student(out, "instaflow")
+    student = open_student(teacher, out, "instaflow")
     trainer, b = trainer_of(teacher, student_steps=2), batch_of(teacher)
     trainer.ema = student.unet
     noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -379,7 +380,7 @@ def test_all_stages_train_export_and_sample(pipeline, tmp_path):
     assert len(list((out / "pairs" / "teacher").iterdir())) == 3 and len(list((out / "pairs" / "student").iterdir())) == 1
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines[0]["student/teacher_pairs"] == 4 and lines[-1]["student/latent"] > 0
-    student = open_pipeline(pipeline).with_student(out, "instaflow")
+    student = open_student(open_pipeline(pipeline), out, "instaflow")
     b = batch_of(student)
     for steps in (1, 4):
         run = student.sampling(b["text"], b["uncond"], 2.0, lambda k: torch.randn(4, 4, 8, 8), steps, None)

@@ -12,8 +12,8 @@ from tiny import tiny_unet
 
 from scottbench.diffusion import add_noise, rho_ddim
 from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.training.context import Context
 from scottbench.training.distillation import w_conditioned_copy
-from scottbench.training.train import Context
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,15 @@ from scottbench_cd.trainer import TARGETS, ConsistencyDistillation, add_lora
 
 from scottbench.diffusion import to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.diffusion_model import open_pipeline
-from scottbench.models.student import plain_unet
+from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.plan.choices import check_guidance
-from scottbench.plan.plan import RunRequest, make_plan
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Metric
+from scottbench.training.context import Context
 from scottbench.training.distillation import adapters_off, guided_teacher
-from scottbench.training.train import Context, train
+from scottbench.training.export import plain_unet
+from scottbench.training.train import train
 
 FAST = {"lr": "1e-3", "w_min": "0.0", "w_max": "4.0"}
 
@@ -129,7 +131,7 @@ def test_a_lora_student_is_trained_exported_and_sampled_with_guidance_1_only(plu
     facts = json.loads((out / "student.json").read_text())
     assert (facts["guidance"], facts["weights"]) == ("baked", "student") and "w_min" not in facts
     assert facts["network_evaluations"] == 2 * 4 * (2 + 1 + 1)
-    student = open_pipeline(files / "model").with_student(out, "cd")
+    student = open_student(open_pipeline(files / "model"), out, "cd")
     assert not student.takes_guidance and not getattr(student.unet, "peft_config", None)
     request = {"preset": "tiny", "methods": ["cd"], "students": {"cd": str(out)}}
     with pytest.raises(UsageError, match="guidance scale 2.5 of method 'cd': guidance is baked into this student.*cd@guidance=1"):
@@ -164,7 +166,7 @@ def test_curve_best_and_both_weights_end_up_in_the_folder(plugins, files, tmp_pa
     assert facts["steps"] == facts["best_on_curve"]["step"] == best["step"]
     assert facts["network_evaluations"] == best["step"] * 4 * 4, "the curve's passes are no part of the training's"
     teacher = open_pipeline(files / "model")
-    ema, student = teacher.with_student(out, "cd"), teacher.with_student(out / "student", "cd")
+    ema, student = open_student(teacher, out, "cd"), open_student(teacher, out / "student", "cd")
     assert (ema.student["weights"], student.student["weights"]) == ("ema", "student") and ema.digest != student.digest
 
 

@@ -18,11 +18,12 @@ from tiny_training import Registry
 
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.errors import TrainingDiverged, UsageError
-from scottbench.models.diffusion_model import open_pipeline
+from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.nouns import Sampling
+from scottbench.training.context import Context
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, trainable_share, weighted_term
 from scottbench.training.distillation import update_ema
-from scottbench.training.train import Context, train
+from scottbench.training.train import train
 
 FAST = {"lr": 1e-3, "w_min": 0.0, "w_max": 2.0}
 
@@ -199,7 +200,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
     if per_image is not None:
         assert facts["network_evaluations"] == 12 * per_image
     teacher = open_pipeline(pipeline)
-    student = teacher.with_student(out, name)
+    student = open_student(teacher, out, name)
     (method,) = {"cd": cd_methods, "scott": scott_methods}[name]()
     text = student.encode_prompts(["a red apple"] * 2)
     with torch.no_grad():
@@ -213,7 +214,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
         latents = method.sample(run)
     assert latents.shape == (2, 4, 8, 8) and torch.isfinite(latents).all() and student.evaluations == 4
     with pytest.raises(UsageError, match="student of"):
-        teacher.with_student(out, "scott" if name == "cd" else "cd")
+        open_student(teacher, out, "scott" if name == "cd" else "cd")
 
 
 @pytest.mark.parametrize("name, options", [("cd", {}), ("scott", {"disc_rank": "4"})])

@@ -17,12 +17,13 @@ from tiny_training import Registry, batch_of
 
 from scottbench.diffusion import Schedule, add_noise, x0_from_eps
 from scottbench.errors import UsageError
-from scottbench.models.diffusion_model import open_pipeline
+from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.plan.choices import check_guidance
 from scottbench.registry.nouns import Sampling
 from scottbench.registry.options import make_options
+from scottbench.training.context import Context
 from scottbench.training.discriminator import Discriminator, trainable_share
-from scottbench.training.train import Context, train
+from scottbench.training.train import train
 
 SD = Schedule.scaled_linear()
 SMALL = {"lr": "1e-3", "disc_lr": "1e-3"}
@@ -266,7 +267,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
     assert facts["updates"] == 4 and facts["samples_seen"] == 16 and 0 < facts["discriminator_trainable_share"] < 1
     disc = {"1": 4}.get(options.get("disc_every"), 2)
     assert facts["network_evaluations"] == 4 * 4 + 4 * 4 + disc * 8
-    student = open_pipeline(pipeline).with_student(out, "ufogen")
+    student = open_student(open_pipeline(pipeline), out, "ufogen")
     b = batch_of(student)
     for steps in (1, 2, 4):
         with torch.inference_mode():
@@ -277,7 +278,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
     with pytest.raises(UsageError, match="guidance scale 2 of method 'ufogen'.*sampled with 1"):
         check_guidance("ufogen", 2.0, facts)
     with pytest.raises(UsageError, match="student of 'ufogen'"):
-        open_pipeline(pipeline).with_student(out, "instaflow")
+        open_student(open_pipeline(pipeline), out, "instaflow")
 
 
 @pytest.mark.parametrize("kind", ["whole", "lora"])

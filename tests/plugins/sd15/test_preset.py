@@ -22,11 +22,13 @@ from sd15_files import CHOSEN, add_unused, coco_folder, make_old, new_pipeline
 
 from scottbench.errors import MissingAsset
 from scottbench.plan import choices as resolve
-from scottbench.plan.plan import RunRequest, inputs, make_plan
+from scottbench.plan.device import auto_batch
+from scottbench.plan.plan import inputs, make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import load_plugins
 from scottbench.registry.presets import read_preset
-from scottbench.run.execute import auto_batch, execute
+from scottbench.run.execute import execute
 from scottbench.training.train import train
 
 TOML = scottbench_sd15.HERE / "sd15.toml"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sd15_files import TEXT, UNET, UNUSED, VAE, add_unused, make_old, new_pipeline, read, write
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.diffusion_model import open_pipeline, read_schedule
+from scottbench.models.pipeline import open_pipeline, read_schedule
 from scottbench.store.weights import opened_files, weights_digest
 
 PROMPTS = ["a red apple", "a small dog on the moon and the star of the large cat on a pale house", ""]

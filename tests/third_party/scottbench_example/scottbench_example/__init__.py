@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from scottbench.registry.hookspecs import hookimpl
-from scottbench.registry.nouns import Method, lazy
+from scottbench import Method, hookimpl, lazy
 
 
 @dataclass(frozen=True)

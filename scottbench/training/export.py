@@ -1,0 +1,90 @@
+"""The student folder that a training leaves."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from scottbench.errors import Incomplete
+from scottbench.store.weights import weights_digest
+from scottbench.training.distributed import gathered
+from scottbench.training.loop import Loop
+
+
+def plain_unet(network: torch.nn.Module) -> torch.nn.Module:
+    """The U-Net of a student as a user will run it: itself, or, where it carries LoRA adapters (which it may share with its
+    teacher), a copy with the adapters folded into the weights."""
+    if not getattr(network, "peft_config", None):
+        return gathered(network)
+    folded = copy.deepcopy(network)
+    folded.fuse_lora()
+    folded.unload_lora()
+    return folded.requires_grad_(False)
+
+
+def write_student(folder: Path, unet: torch.nn.Module, facts: dict) -> dict:
+    """Writes a student folder, weights in fp16, and returns the contents of its student.json. unet: of `plain_unet`."""
+    # safetensors refuses the channels-last layout of training
+    half = copy.deepcopy(unet).half().to(memory_format=torch.contiguous_format)
+    half.save_pretrained(folder / "unet", safe_serialization=True)
+    _forget_origin(folder / "unet" / "config.json")
+    facts = {"schema": "scottbench.student/1", **facts, "weights_digest": weights_digest(folder / "unet")}
+    (folder / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    return facts
+
+
+def _forget_origin(path: Path) -> None:
+    """Drops the folder that the teacher was opened from, which diffusers notes in a config: it says nothing to others, and equal
+    trainings in two places would have two digests."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def export(loop: Loop, config: dict, folder: Path) -> None:
+    """Writes the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes."""
+    state, weights = loop.state, loop.settings.weights
+    student, ema = loop.distillation.networks["student"], loop.distillation.ema
+    facts = {
+        **config,
+        **loop.distillation.student_config(),
+        "steps": state.step,
+        "updates": state.updates,
+        "samples_seen": state.updates * loop.settings.batch_size,
+        "minutes": round(state.seconds / 60, 2),
+        "network_evaluations": state.evaluations,
+        "held_out_items": len(loop.data.held_out),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    if state.best is not None:
+        facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
+    chosen = "student" if ema is None or weights == "student" else "ema"
+    kept = {folder: (ema if chosen == "ema" else student, chosen)}
+    if weights == "both" and ema is not None:
+        kept[folder / "student"] = (student, "student")
+    for target, (network, name) in kept.items():
+        unet = plain_unet(network)
+        if loop.accelerator.is_main_process:
+            try:
+                write_student(target, unet, {**facts, "weights": name})
+            except (OSError, SafetensorError) as error:
+                raise Incomplete(
+                    f"cannot write the student to {target}: {error}. Its training is kept: make room and go on with --resume.") from None
+
+
+def export_best(out: Path) -> None:
+    """Makes the curve's best student, kept in best/ when it was met, the folder's own."""
+    for name in ("unet", "student", "student.json"):
+        source, target = out / "best" / name, out / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        elif source.is_file():
+            shutil.copyfile(source, target)

@@ -81,7 +81,7 @@ def tiny_unet(time_cond_proj_dim: int | None = None):
 
 def tiny_student(folder: Path, trainer: str, teacher_digest: str, seed: int = 1) -> Path:
     """Write a student folder (student.json, unet/) that `trainer` might have made from a tiny pipeline."""
-    from scottbench.models.diffusion_model import weights_digest
+    from scottbench.store.weights import weights_digest
 
     folder = Path(folder)
     with torch.random.fork_rng(devices=[]):

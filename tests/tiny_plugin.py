@@ -10,11 +10,11 @@ import numpy as np
 import tiny
 
 from scottbench.diffusion import consistency_function, skipping_grid, spread, update
-from scottbench.models.diffusion_model import weights_digest
 from scottbench.models.pipeline import open_pipeline
 from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import Plugins, load_plugins
 from scottbench.registry.nouns import Dataset, Method, Metric, Model, Trainer
+from scottbench.store.weights import weights_digest
 
 SIZES, COLOURS, THINGS = ["small", "large", "round"], ["red", "green", "blue", "dark"], ["apple", "pear", "cat", "dog", "tree", "moon"]
 PROMPTS = [f"a {SIZES[i % 3]} {COLOURS[i % 4]} {THINGS[i % 6]}" for i in range(12)]

@@ -147,7 +147,7 @@ def of_mean(items: np.ndarray) -> Influence:
 
 
 def halves(n: int) -> list[np.ndarray]:
-    """Draw the random halves of n prompts, (n // 2,) sorted indices each. They are the same for every cell, so that differences are paired."""
+    """Draw the random halves of n prompts, (n // 2,) sorted indices each: the same for every cell, so that differences are paired."""
     import numpy as np
 
     rng = np.random.default_rng(0)

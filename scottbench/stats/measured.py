@@ -64,7 +64,7 @@ def degrees_of_freedom(ci_method: str, n: int) -> int:
     return min(HALVES, n) - 1 if ci_method == "half-sampling" else n - 1
 
 
-def read_evidence(folder: Path) -> list[Measured]:
+def read_measured(folder: Path) -> list[Measured]:
     """Read every metric that has an interval, of every cell of a run folder, in the folder's order.
 
     Raises UsageError for a folder that is no run, is damaged or unfinished, or was made before intervals were recorded.

@@ -90,7 +90,7 @@ def _p(effect: float, error: float, n: int, df: int | None) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjust p values for all the tests of one table (Holm 1979). Reject where adjusted <= alpha, however the tests depend on each other."""
+    """Adjust p values for all the tests of one table (Holm 1979): reject where adjusted <= alpha, however the tests depend."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted, running = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):

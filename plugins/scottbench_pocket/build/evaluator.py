@@ -89,7 +89,7 @@ def export(model: CLIP, state: dict, tokenizer_folder: Path, out: Path) -> None:
 
 
 def open_folder(folder: Path) -> tuple[CLIP, Callable[[list[str]], torch.Tensor]]:
-    """Open an exported folder, without a network: the model in evaluation mode, and its tokenizer."""
+    """Open an exported folder, offline: the model in evaluation mode, and its tokenizer, which gives (N,24) int64."""
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     return model.eval(), open_clip.get_tokenizer(f"local-dir:{folder}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ScottbenchError(Exception):
-    """Base of all errors shown to the user. Exit code 1: some cells failed."""
+    """The base of all errors shown to the user. Exit code 1: some cells failed."""
 
     exit_code = 1
 
@@ -40,19 +40,19 @@ class Busy(Incomplete):
 
 
 class IntegrityError(ScottbenchError):
-    """What is here is not what the run was made of, or not what it wrote: weights, data, code, a stored file. Exit code 5."""
+    """Something here is not what the run was made of or wrote: weights, data, code, a stored file. Exit code 5."""
 
     exit_code = 5
 
 
 class Mismatch(ScottbenchError):
-    """Records that must not be put together: values of different N or fingerprints, other prompts. Exit code 5."""
+    """Records must not be put together: values of different N or fingerprints, other prompts. Exit code 5."""
 
     exit_code = 5
 
 
 class GateNotMet(ScottbenchError):
-    """What `--gate` asks for does not hold. Exit code 6."""
+    """The condition that `--gate` asks for does not hold. Exit code 6."""
 
     exit_code = 6
 

@@ -22,10 +22,10 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
     from scottbench.cli.printing import print_json
     from scottbench.errors import GateNotMet
     from scottbench.registry.loader import load_plugins
-    from scottbench.stats.measured import read_evidence
+    from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
 
-    measured = [one for run in runs for one in read_evidence(run)]
+    measured = [one for run in runs for one in read_measured(run)]
     found = judge([registered.noun for registered in load_plugins().nouns["claim"].values()], measured)
     tested = [claim for claim in found if claim["verdict"] != UNTESTED]
     failed = [claim["name"] for claim in tested if claim["verdict"] in (CONTRADICTED, OPEN)]

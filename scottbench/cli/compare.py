@@ -27,13 +27,13 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
     from scottbench.cli.printing import print_json, print_table
     from scottbench.cli.results import pair_rows
     from scottbench.errors import GateNotMet
-    from scottbench.stats.measured import find_cell, read_evidence
+    from scottbench.stats.measured import find_cell, read_measured
     from scottbench.stats.paired import pair_row
     from scottbench.store.record import read_record
     from scottbench.text import printable
 
-    mine = read_evidence(run)
-    theirs = mine if other is None else read_evidence(other)
+    mine = read_measured(run)
+    theirs = mine if other is None else read_measured(other)
     pairs = compared(find_cell(mine, a), find_cell(theirs, b), same_run=other is None)
     rows = [pair_row(pair) for pair in pairs]
     better = [pair.a.metric for pair in pairs if pair.verdict == "a better"]

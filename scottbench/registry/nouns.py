@@ -208,7 +208,7 @@ class Metric:
 
     name: str
     summary: str
-    compute: Callable[[CellFeatures, Any], float]
+    compute: Callable[[Any, Any], float]
     """(CellFeatures, options) -> value."""
     higher_is_better: bool
     unit: str = ""
@@ -224,11 +224,11 @@ class Metric:
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
-    influence: Callable[[CellFeatures, Any], Influence] | None = None
+    influence: Callable[[Any, Any], Influence] | None = None
     """(CellFeatures, options) -> Influence, for intervals and paired tests; of a mean of independent items
     `scottbench.stats.intervals.of_mean(items)`. None, or where it raises a ScottbenchError because there is none: half-sampling, 32 calls
     of `compute` on half of the prompts."""
-    items: Callable[[CellFeatures, Any], np.ndarray] | None = None
+    items: Callable[[Any, Any], np.ndarray] | None = None
     """(CellFeatures, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Least and greatest value possible, None = no limit; intervals stay inside."""

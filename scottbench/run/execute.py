@@ -190,11 +190,11 @@ def _note_environments(work: Work, found: list[dict]) -> list[dict]:
 
 def write_claims(folder: RunFolder, plugins: Plugins) -> None:
     """claims.json: every claim that the plug-ins bring, held against the finished run; the report shows them."""
-    from scottbench.stats.measured import read_evidence
+    from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import judge
 
     claims = [registered.noun for registered in plugins.nouns["claim"].values()]
-    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(folder.root))})
+    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(folder.root))})
 
 
 def default_folder(plan: Plan) -> Path:

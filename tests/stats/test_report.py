@@ -17,7 +17,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.claims import read_claim
 from scottbench.registry.loader import load_plugins
 from scottbench.report import build
-from scottbench.stats.measured import read_evidence
+from scottbench.stats.measured import read_measured
 from scottbench.stats.verdicts import judge
 from scottbench.text import bracket, decimals, p_text, signed
 
@@ -25,7 +25,7 @@ from scottbench.text import bracket, decimals, p_text, signed
 def judged(run):
     """claims.json beside the other records, as a run writes it."""
     claims = [found.noun for found in load_plugins().nouns["claim"].values()]
-    (run / "claims.json").write_text(json.dumps({"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(run))}))
+    (run / "claims.json").write_text(json.dumps({"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(run))}))
     return run
 
 

@@ -1,4 +1,4 @@
-"""The five nouns that plug in, and the records they exchange.
+"""The records of what plugs in (models, datasets, methods, trainers, metrics), and of what their functions are given.
 
 A plug-in registers instances of `Model`, `Dataset`, `Method`, `Trainer`, `Metric` (and paths of preset TOML files).
 Registering must be cheap: give heavy functions as `lazy("package.module:function")`, so that `scottbench list` imports
@@ -41,7 +41,7 @@ class Model:
     open: Callable[..., Any]
     """(device: str, dtype: str) -> `scottbench.models.diffusion_model.DiffusionModel`; raises MissingAsset or DamagedAsset."""
     folder: Callable[[], Path] | None = None
-    """Where its diffusers pipeline folder is (or would be), for `scottbench show`."""
+    """() -> its diffusers pipeline folder, there or not, for `scottbench show`."""
 
 
 # --- Dataset ---------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Items(Protocol):
     """sha256 hex over ids, prompts and image bytes: equal digests mean equal items."""
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Reference images, (len(indices), H, W, 3) uint8 0..255, RGB, all of one size."""
+        """Return reference images, (len(indices), H, W, 3) uint8 0..255, RGB, all of one size."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
+    """All that a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
 
     denoise: Callable[..., tuple[Tensor, Tensor]]
     """(z (N,C,h,w), t int) -> (x0, eps), both (N,C,h,w): the network's guided prediction. Every call is counted as NFE:
@@ -139,7 +139,7 @@ class Trainer:
 
 
 class Distillation(Protocol):
-    """What a trainer's `build` returns."""
+    """A trainer's `build` returns an object with these attributes and methods."""
 
     networks: dict[str, Any]
     """role -> torch.nn.Module to be optimised; must have "student". Only parameters with requires_grad are trained."""
@@ -153,7 +153,7 @@ class Distillation(Protocol):
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
     def step(self, batch: dict) -> Any:
-        """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
+        """Yield (role, {term: scalar loss, already weighted}, {name: scalar to log}), as a generator, once per role in the
         order of the updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no
         update (a step that makes data). batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), indices (N,) int64 into
         `Context.data`, generator torch.Generator (the only randomness), step int (steps so far), fraction float (0..1 of the
@@ -162,7 +162,7 @@ class Distillation(Protocol):
         in checkpoints and put back by a resumed training before its first step."""
 
     def student_config(self) -> dict:
-        """JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
+        """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
         guidance = "baked": sampled with s = 1 only; made_for: step counts, in place of the method's own."""
 
 
@@ -212,11 +212,11 @@ class Metric:
     """(CellFeatures, options) -> value."""
     higher_is_better: bool
     unit: str = ""
-    """Of the value; "" for a pure number."""
+    """Unit of the value; "" for a pure number."""
     features: str = "image"
     """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `CellFeatures.images`)."""
     scope: str = "cell"
-    """What its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
+    """Its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3

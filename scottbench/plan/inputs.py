@@ -8,11 +8,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.plan.cells import PlannedMethod
 from scottbench.plan.choices import Choices, check_guidance
+from scottbench.plan.device import choose_dtype
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
@@ -54,7 +55,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
     flush_denormals()
     with offline():
         found = gather({
-            "model": lambda: open_model(plugins, choices),
+            "model": lambda: open_model(plugins, preset, choices.request, choices.device),
             "items": lambda: choices.dataset.open("evaluation"),
             "students": lambda: find_students(choices),
             "card": lambda: model_card(preset),
@@ -66,27 +67,39 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
     return Inputs(name, model, items, n, methods, {role: found[f"extractor {role}"] for role in sources}, found["card"])
 
 
-def open_model(plugins: Plugins, choices: Choices) -> tuple[str, DiffusionModel]:
+class ModelRequest(Protocol):
+    """A request that may name a model in place of the preset's: that of a run, or of a training."""
+
+    @property
+    def model(self) -> str | None:
+        """Name of a model, or path of a diffusers pipeline folder; None for the preset's."""
+
+    @property
+    def allow_unsafe_checkpoint(self) -> bool:
+        """Read pickled weights of a `model` folder that has no safetensors."""
+
+
+def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: str) -> tuple[str, DiffusionModel]:
     """Open the teacher, a registered one or a pipeline folder, and say what it is called.
 
     Raises UsageError: an unknown name, or pickled weights; MissingAsset or DamagedAsset.
     """
-    request = choices.request
-    name = choices.preset.model if request.model is None else request.model
+    dtype = choose_dtype(preset, device)
+    name = preset.model if request.model is None else request.model
     if name not in plugins.nouns["model"] and request.model is not None:
         folder = Path(request.model).expanduser()
         if folder.is_dir():
             from scottbench.models.pipeline import open_pipeline
 
             return one_line(folder.resolve().name), open_pipeline(
-                folder, choices.device, choices.dtype, allow_unsafe=request.allow_unsafe_checkpoint)
+                folder, device, dtype, allow_unsafe=request.allow_unsafe_checkpoint)
         if folder.suffix in PICKLED and folder.is_file():
             raise UsageError(
                 f"--model {one_line(request.model)}: a pickled checkpoint can run code when it is read. Convert it to a diffusers pipeline "
                 "folder with safetensors, and give that folder.")
         if os.sep in request.model or request.model.startswith((".", "~")):
             raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
-    return name, plugins.find("model", name).noun.open(choices.device, choices.dtype)
+    return name, plugins.find("model", name).noun.open(device, dtype)
 
 
 def find_source(preset: Preset, role: str) -> Source:

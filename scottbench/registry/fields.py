@@ -46,7 +46,7 @@ TOML = Form(
     is_text=False,
     unknown="{where}: unknown key '{key}'.{hint}",
     wrong="{where}: '{key}' must be {allowed}, found {found}",
-    missing="{where}: key '{key}' is missing; needed: {needed}",
+    missing="{where}: key '{key}' is missing; needed: {missing}",
 )
 """The keys of a table of a TOML file."""
 
@@ -70,7 +70,7 @@ def make(cls: type[Made], values: Any, where: str, form: Form = TOML, **given: A
     needed = [name for name, item in fields.items() if item.default is MISSING and item.default_factory is MISSING]
     missing = [name for name in needed if name not in found]
     if missing:
-        raise UsageError(form.missing.format(where=where, key=missing[0], needed=", ".join(missing)))
+        raise UsageError(form.missing.format(where=where, key=missing[0], missing=", ".join(missing)))
     try:
         return cls(**given, **found)
     except ValueError as error:

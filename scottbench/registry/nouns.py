@@ -139,7 +139,7 @@ class Trainer:
 
 
 class Distillation(Protocol):
-    """A trainer's `build` returns an object with these attributes and methods."""
+    """What a trainer's `build` returns."""
 
     networks: dict[str, Any]
     """role -> torch.nn.Module to be optimised; must have "student". Only parameters with requires_grad are trained."""
@@ -153,7 +153,7 @@ class Distillation(Protocol):
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
     def step(self, batch: dict) -> Any:
-        """Yield (role, {term: scalar loss, already weighted}, {name: scalar to log}), as a generator, once per role in the
+        """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
         order of the updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no
         update (a step that makes data). batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), indices (N,) int64 into
         `Context.data`, generator torch.Generator (the only randomness), step int (steps so far), fraction float (0..1 of the
@@ -162,7 +162,7 @@ class Distillation(Protocol):
         in checkpoints and put back by a resumed training before its first step."""
 
     def student_config(self) -> dict:
-        """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
+        """JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
         guidance = "baked": sampled with s = 1 only; made_for: step counts, in place of the method's own."""
 
 

@@ -55,7 +55,8 @@ class Preset:
     extractors: dict[str, dict] = field(default_factory=dict)
     """Role ("image", "clip") -> which network makes the features."""
     train: dict[str, Any] = field(default_factory=dict)
-    """Defaults of `scottbench train` on this preset: minutes, metrics of its curve, options.TRAINER, and the settings of a training."""
+    """Defaults of `scottbench train` on this preset: minutes, metrics of its curve, options.TRAINER, and fields of
+    `scottbench.training.settings.Settings`."""
 
     def path(self, relative: str) -> Path:
         """Return a path of the TOML file as seen from here; an absolute or `~` path is taken as it is."""

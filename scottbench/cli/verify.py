@@ -19,6 +19,8 @@ def verify(run: str, resample: str | None, quiet: bool) -> None:
     """Check RUN (a run folder, or the head of its plan's hash): schemas, hash of the plan, sha256 of every chunk and table.
 
     --resample compares byte for byte where the run has level exact and this machine computes alike, else within a tolerance.
+    \f
+    Raises IntegrityError, which names everything that is not as recorded.
     """
     from scottbench.cli.printing import maybe, note
     from scottbench.errors import IntegrityError

@@ -45,7 +45,7 @@ HOW_TO_USE = {
 
 
 class PluginError(ScottbenchError):
-    """What is wrong with one plug-in; becomes its BROKEN line."""
+    """One plug-in breaks a rule; the message becomes its BROKEN line."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """For a method, trainer or metric that has nothing to set."""
+    """The options of a method, trainer or metric that has nothing to set."""
 
 
 # --- Model -----------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Items(Protocol):
     """sha256 hex over ids, prompts and image bytes: equal digests mean equal items."""
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Return reference images, (len(indices), H, W, 3) uint8 0..255, RGB, all of one size."""
+        """Return n reference images, one for each of n indices: (n,H,W,3) uint8 0..255, RGB, all of one size."""
 
 
 @dataclass(frozen=True)

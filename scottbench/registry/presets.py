@@ -31,15 +31,15 @@ class Preset:
     dataset: str
     """Name of the dataset, whose evaluation split gives prompts and reference images."""
     metrics: list[str]
-    """What `run` measures when the user names no metric."""
+    """Metrics that `run` measures when the user names none."""
     methods: list[str]
-    """What `run` samples when the user names no method."""
+    """Methods that `run` samples when the user names none."""
     steps: list[int]
     """Numbers of sampling steps that `run` takes when the user names none."""
     folder: Path = Path(".")
     """Folder of the TOML file; not a key of it."""
     device: str = "cpu"
-    """What `--device auto` means: cpu, cuda, or "auto" for a GPU if there is one."""
+    """The device that `--device auto` means: cpu, cuda, or "auto" for a GPU if there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """The number format of the networks that generate; "float16" is meant for a GPU and becomes float32 on a CPU."""
     sample_items: int = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
-from scottbench.plan.device import choose_device, choose_dtype
+from scottbench.plan import device
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Dataset, Method, Metric
 from scottbench.registry.options import make_options, options_of
@@ -83,10 +83,10 @@ def choose(plugins: Plugins, request: RunRequest) -> Choices:
     metrics = find_metrics(plugins, preset, request)
     check_seeds(metrics, request.seeds)
     needed = roles(preset, metrics)
-    device = choose_device(request.device, preset)
+    place = device.choose_device(request.device, preset)
     dataset = plugins.find("dataset", preset.dataset).noun
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
-    return Choices(request, preset, dataset, methods, metrics, needed, steps, seeds, device, choose_dtype(preset, device))
+    return Choices(request, preset, dataset, methods, metrics, needed, steps, seeds, place, device.choose_dtype(preset, place))
 
 
 def check_numbers(request: RunRequest) -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scottbench.plan import device
 from scottbench.plan.cells import PlannedCell, PlannedMetric
 from scottbench.plan.choices import Choices
-from scottbench.plan.device import choose_micro_batch
 from scottbench.plan.inputs import Inputs
+from scottbench.store import folder
 from scottbench.store.files import canonical
-from scottbench.store.folder import CHUNK, PLAN_SCHEMA
 
 if TYPE_CHECKING:
     from scottbench.models.extractors import Source
@@ -41,15 +41,15 @@ def identity(choices: Choices, inputs: Inputs, cells: Sequence[PlannedCell]) -> 
     preset, model, items = choices.preset, inputs.model, inputs.items
     metrics = fingerprints(choices, inputs)
     record = {
-        "schema": PLAN_SCHEMA,
+        "schema": folder.PLAN_SCHEMA,
         "preset": preset.name,
         "model": {"name": inputs.model_name, "digest": model.digest, "unsafe": model.pickled},
         "dataset": {"name": preset.dataset, "split": "evaluation", "digest": items.digest, "n": inputs.n},
         "seeds": choices.seeds,
         "device": choices.device.partition(":")[0],
         "dtype": choices.dtype,
-        "chunk": CHUNK,
-        "micro_batch": choose_micro_batch(choices.device, model.latent_shape),
+        "chunk": folder.CHUNK,
+        "micro_batch": device.choose_micro_batch(choices.device, model.latent_shape),
         "cells": [cell_record(cell) for cell in cells],
         "extractors": {role: source_record(inputs.sources[target]) for role, target in choices.roles.items()},
         "metrics": [metric_record(metric) for metric in metrics],

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.plan import device as devices
 from scottbench.plan.cells import PlannedMethod
 from scottbench.plan.choices import Choices, check_guidance
-from scottbench.plan.device import choose_dtype
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
@@ -84,7 +84,7 @@ def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: 
 
     Raises UsageError: an unknown name, or pickled weights; MissingAsset or DamagedAsset.
     """
-    dtype = choose_dtype(preset, device)
+    dtype = devices.choose_dtype(preset, device)
     name = preset.model if request.model is None else request.model
     if name not in plugins.nouns["model"] and request.model is not None:
         folder = Path(request.model).expanduser()
@@ -141,8 +141,11 @@ def with_weights(choices: Choices, folders: dict[str, Path], teacher: str) -> li
     """
     from scottbench.models.student import check_student
 
-    trainers = {choice.student: choice.method.trainer for choice in choices.methods if choice.student is not None}
-    facts = gather({name: functools.partial(check_student, folders[name], trainer, teacher) for name, trainer in trainers.items()})
+    trainers = {choice.student: choice.method.trainer for choice in choices.methods}
+    facts = gather({
+        name: functools.partial(check_student, folders[name], trainer, teacher)
+        for name, trainer in trainers.items() if name is not None and trainer is not None
+    })  # fmt: skip
     planned = []
     for choice in choices.methods:
         label, found, folder, digest = str(choice.label), None, None, teacher

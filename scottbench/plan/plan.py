@@ -12,7 +12,6 @@ from scottbench.plan.identity import identity
 from scottbench.plan.inputs import open_inputs
 from scottbench.plan.request import RunRequest, recorded
 from scottbench.registry.presets import Preset
-from scottbench.store.folder import CHUNK
 
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
@@ -71,7 +70,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model=inputs.model,
         items=inputs.items,
         n=inputs.n,
-        chunk=CHUNK,
+        chunk=named.record["chunk"],
         micro_batch=named.record["micro_batch"],
         cells=cells,
         metrics=named.metrics,

@@ -234,5 +234,5 @@ class Metric:
     """Least and greatest value possible, None = no limit; intervals stay inside."""
 
 
-KINDS = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
+KINDS: dict[str, type[Any]] = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
 """Everything a plug-in registers as an instance; presets are TOML files."""

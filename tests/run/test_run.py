@@ -184,7 +184,7 @@ def test_two_runs_of_one_plan_have_the_same_bytes(folder, files, tmp_path):
 
 def test_a_killed_run_goes_on_with_its_finished_chunks(folder, files, plugins, monkeypatch, tmp_path):
     """Killed in the second chunk of the second cell; the second attempt makes what is missing and no more."""
-    monkeypatch.setattr("scottbench.plan.plan.CHUNK", 4)
+    monkeypatch.setattr("scottbench.store.folder.CHUNK", 4)
     made, original = [], sample.make_images
 
     def make(work, planned, model, span):
@@ -288,7 +288,7 @@ def test_a_cell_that_fails_costs_no_other_cell_its_numbers(folder, files, tmp_pa
 ])  # fmt: skip
 def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, monkeypatch, chunk, message):
     """A sampler that evaluates twice for its second batch, of which 2 places are filled up: 7 + 7 * 2."""
-    monkeypatch.setattr("scottbench.plan.plan.CHUNK", chunk)
+    monkeypatch.setattr("scottbench.store.folder.CHUNK", chunk)
     monkeypatch.setattr("scottbench.plan.device.choose_micro_batch", lambda device, shape: 7)
     seen = []
 
@@ -306,9 +306,10 @@ def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, m
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_on_a_cpu_the_networks_always_see_the_same_number_of_images(files, tmp_path, monkeypatch, batch_size):
     """Matrix kernels sum in another order for another number of rows: without this, bytes would depend on --batch-size."""
-    from scottbench.plan.device import micro_batch
+    from scottbench.plan.device import choose_micro_batch
 
-    assert micro_batch("cpu", (4, 16, 16)) == 16 and micro_batch("cpu", (4, 64, 64)) == 1 and micro_batch("cuda:0", (4, 16, 16)) is None
+    found = [choose_micro_batch(*given) for given in (("cpu", (4, 16, 16)), ("cpu", (4, 64, 64)), ("cuda:0", (4, 16, 16)))]
+    assert found == [16, 1, None]
     plugins, rows = tiny_plugins(files), {"unet": set(), "decode": set()}
     plan = make_plan(plugins, RunRequest("tiny", methods=["ode"], device="cpu", guidance=1.0))
     assert plan.micro_batch == 16 and plan.n % 16 != 0

@@ -5,6 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scottbench.plan.plan import Plan
+    from scottbench.plan.request import RunRequest
+    from scottbench.registry.loader import Plugins
 
 SOON = 90
 """Seconds below which an estimate is given in seconds."""
@@ -12,7 +18,7 @@ SOON = 90
 KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: cell.seed)
 
 
-def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
+def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
     """Probe and print. Raises what planning raises: missing assets are all named at once."""
     from scottbench.cli.printing import print_json, print_table
     from scottbench.store.assets import in_words
@@ -22,15 +28,8 @@ def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
 
         plan = make_plan(plugins, request)
         from scottbench.run.estimate import estimate
-        from scottbench.store.differences import refuse
-        from scottbench.store.folder import RunFolder
-        from scottbench.store.runs import runs_of
 
-        folders = runs_of(plan.hash) if out is None else [out]
-        folder = folders[-1] if folders else None
-        there = None if folder is None else RunFolder(folder).locked_plan()
-        if there is not None and there["plan_hash"] != plan.hash:
-            raise refuse(folder, there, {"plan_hash": plan.hash, "plan": plan.record})
+        folder = _folder(plan, out)
         found = estimate(plan, folder)
     images = plan.n * len(plan.cells)
     level = "exact" if plan.micro_batch is not None else "tolerance"
@@ -50,6 +49,21 @@ def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
     print(f"left to do: about {_duration(found.seconds)} and {in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")
+
+
+def _folder(plan: Plan, out: Path | None) -> Path | None:
+    """The run folder that would be gone on with: `out`, else the newest of this plan. Raises as `refuse` if it holds another run."""
+    from scottbench.store.differences import refuse
+    from scottbench.store.folder import RunFolder
+    from scottbench.store.runs import runs_of
+
+    folders = runs_of(plan.hash) if out is None else [out]
+    if not folders:
+        return None
+    there = RunFolder(folders[-1]).locked_plan()
+    if there is not None and there["plan_hash"] != plan.hash:
+        raise refuse(folders[-1], there, {"plan_hash": plan.hash, "plan": plan.record})
+    return folders[-1]
 
 
 def _count(found: set, noun: str) -> str:

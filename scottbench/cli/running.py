@@ -7,11 +7,23 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scottbench.cli.progress import Progress
+    from scottbench.errors import ScottbenchError
+    from scottbench.plan.plan import Plan
+    from scottbench.registry.loader import Plugins
+    from scottbench.run.chunks import Share
 
 
-def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = None):
-    """(plan, manifest) of a run folder, made anew from what was asked for. Raises IntegrityError where it means something else now, in
-    `keys` only if given."""
+def plan_of(
+    plugins: Plugins, root: Path, changes: dict[str, Any], keys: tuple[str, ...] | None = None
+) -> tuple[Plan, dict[str, Any]]:
+    """Make the plan of a run folder again from what was asked for; return it with the folder's manifest.
+
+    Raises UsageError: no run folder; IntegrityError: the same words mean something else now, in `keys` only if given.
+    """
     from scottbench.errors import UsageError
     from scottbench.plan.plan import make_plan
     from scottbench.plan.request import request_of
@@ -27,8 +39,8 @@ def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = N
     return made, manifest
 
 
-def all_plugins():
-    """All plug-ins; a warning on stderr for each broken one."""
+def all_plugins() -> Plugins:
+    """Load all plug-ins; a warning on stderr for each broken one."""
     from scottbench.cli.printing import note
     from scottbench.registry.loader import load_plugins
 
@@ -48,8 +60,13 @@ def progress_of(quiet: bool) -> Iterator:
         yield progress
 
 
-def execute_plan(made, plugins, folder: Path, size: int | None, progress, share):
-    """(failure or None, run folder). Whatever stops the run says how to go on."""
+def execute_plan(
+    made: Plan, plugins: Plugins, folder: Path, size: int | None, progress: Progress, share: Share | None
+) -> tuple[ScottbenchError | None, Path]:
+    """Execute a plan; return the failure (None: all cells are whole) and the run folder.
+
+    Raises Interrupted, Terminated or Incomplete, which say how to go on, and other errors as they are.
+    """
     from scottbench.cli.printing import Interrupted, Terminated
     from scottbench.errors import Busy, Incomplete, ScottbenchError
     from scottbench.run.execute import execute
@@ -70,8 +87,8 @@ def execute_plan(made, plugins, folder: Path, size: int | None, progress, share)
         return error, folder
 
 
-def show_run(folder: Path, as_json: bool, failure) -> None:
-    """The tables of a run, or what a shard has done, then the failure if there is one; the main process only."""
+def show_run(folder: Path, as_json: bool, failure: ScottbenchError | None) -> None:
+    """Print the tables of a run, or what a shard has done, in the main process only; then raise the failure, if there is one."""
     from scottbench.cli.printing import print_json, rank
     from scottbench.cli.results import print_results, read_results
     from scottbench.store.files import read_json

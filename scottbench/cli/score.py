@@ -14,6 +14,8 @@ def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool) -> Non
     """Measure RUN (a run folder, or the head of its plan's hash) with other metrics, from its stored features and images.
 
     The records go to scores/ in the run folder; the run's own results stay as they are.
+    \f
+    Raises ScottbenchError, after the tables, where a metric could not be computed.
     """
     from scottbench.cli.printing import names, print_json
     from scottbench.cli.results import print_results, read_results

@@ -96,7 +96,9 @@ def read_schedule(config: dict) -> Schedule:
     return makers[name](float(config["beta_start"]), float(config["beta_end"]), int(config["num_train_timesteps"]))
 
 
-def open_student(teacher: DiffusionModel, folder: Path, trainer: str) -> DiffusionModel:
-    """The teacher's model with the U-Net of a student folder. Raises as `scottbench.models.student.check_student`."""
-    facts = check_student(folder, trainer, teacher.digest)
+def open_student(teacher: DiffusionModel, folder: Path, trainer: str, facts: dict | None = None) -> DiffusionModel:
+    """Return the teacher's model with the U-Net of a student folder. Raises as `scottbench.models.student.check_student`.
+
+    facts: student.json as `check_student` has returned it, where the folder has been checked already: nothing is hashed again."""
+    facts = check_student(folder, trainer, teacher.digest) if facts is None else facts
     return teacher.with_unet(load_unet(folder / "unet", teacher.dtype).to(teacher.device), facts)

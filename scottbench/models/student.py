@@ -16,7 +16,9 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
-    """student.json of a student folder, checked for presence and form. train: the line that would make it, but for --out."""
+    """Read student.json of a student folder. train: the line that would make the student, but for --out.
+
+    Raises MissingAsset: there is none; DamagedAsset: it says not whose student it is."""
     path = Path(folder) / "student.json"
     if not path.is_file():
         raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: {train} --out {folder}")
@@ -30,8 +32,9 @@ def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
 
 
 def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
-    """student.json of a student whose trainer, teacher and weights are the expected ones; nothing is loaded. Raises as
-    `scottbench.models.pipeline.open_student`."""
+    """Read student.json and check that trainer, teacher and weights are the expected ones; the weights are hashed, not loaded.
+
+    Raises UsageError: another trainer's student; MissingAsset: a file lacks; DamagedAsset: another teacher's, or other weights."""
     facts = read_student(folder)
     if facts["trainer"] != trainer:
         raise UsageError(

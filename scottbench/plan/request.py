@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
-from scottbench.registry.presets import Preset
 from scottbench.text import closest, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ NOT_KEPT = ("command", "origins")
 
 
 def variable(name: str) -> str:
-    """ "batch_size" -> "SCOTTBENCH_BATCH_SIZE"."""
+    """Name the variable of a setting: "batch_size" -> "SCOTTBENCH_BATCH_SIZE"."""
     return PREFIX + name.upper()
 
 
@@ -82,7 +81,7 @@ def _beside(path: Path, text: str) -> str:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """ "0..2" -> [0, 1, 2]; "0,1,7" -> [0, 1, 7]; "3" -> [3]. Raises UsageError: not whole numbers of at least 0, falling, twice."""
+    """Read "0..2" as [0, 1, 2]; "0,1,7" as [0, 1, 7]; "3" as [3]. Raises UsageError: not whole numbers of at least 0, falling, twice."""
     seeds: list[int] = []
     for piece in text.split(","):
         first, dots, last = piece.strip().partition("..")
@@ -121,11 +120,10 @@ def recorded(request: RunRequest, preset: Preset) -> dict[str, dict]:
 
 
 def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command: str) -> RunRequest:
-    """What a run folder was asked for, as a request; values of the preset and defaults are looked up again. changes: other values, by name.
+    """Make the request of a run folder again from its settings; values of the preset and defaults are looked up again.
 
-    Raises UsageError for settings that are of another version.
+    changes: other values, by name. Raises UsageError for settings that are of another version.
     """
-
     known = {item.name for item in dataclasses.fields(RunRequest)} - set(NOT_KEPT)
     given = {name: entry for name, entry in settings.items() if name == "preset" or not _filled_in(entry.get("origin", ""))}
     if not given.keys() <= known or "preset" not in given:
@@ -149,13 +147,13 @@ def origins(sources: Iterable[tuple[str, str]], config: str | None) -> dict[str,
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for, as text was parsed; names are looked up by `make_plan`."""
+    """Everything that the user asked for, as text was parsed; names are looked up by `make_plan`."""
 
     preset: str
     methods: list[str] = field(default_factory=list)
     """Each a name, or name@key=value,...; [] for the preset's."""
     steps: list[int] = field(default_factory=list)
-    """Of the methods that have none of their own (name@steps=N); [] for the preset's."""
+    """Numbers of sampling steps, for the methods that have none of their own (name@steps=N); [] for the preset's."""
     metrics: list[str] | None = None
     limit: int | None = None
     """Only the first `limit` items of the evaluation split; the reference set is the same items."""

@@ -1,4 +1,4 @@
-"""The five nouns that plug in, and the records they exchange.
+"""The records of what plugs in (models, datasets, methods, trainers, metrics), and of what their functions are given.
 
 A plug-in registers instances of `Model`, `Dataset`, `Method`, `Trainer`, `Metric` (and paths of preset TOML files).
 Registering must be cheap: give heavy functions as `lazy("package.module:function")`, so that `scottbench list` imports
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """For a method, trainer or metric that has nothing to set."""
+    """The options of a method, trainer or metric that has nothing to set."""
 
 
 # --- Model -----------------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ class Model:
     open: Callable[..., Any]
     """(device: str, dtype: str) -> `scottbench.models.diffusion_model.DiffusionModel`; raises MissingAsset or DamagedAsset."""
     folder: Callable[[], Path] | None = None
-    """Where its diffusers pipeline folder is (or would be), for `scottbench show`."""
+    """() -> its diffusers pipeline folder, there or not, for `scottbench show`."""
 
 
 # --- Dataset ---------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Items(Protocol):
     """sha256 hex over ids, prompts and image bytes: equal digests mean equal items."""
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Reference images, (len(indices), H, W, 3) uint8 0..255, RGB, all of one size."""
+        """Return n reference images, one for each of n indices: (n,H,W,3) uint8 0..255, RGB, all of one size."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
+    """All that a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
 
     denoise: Callable[..., tuple[Tensor, Tensor]]
     """(z (N,C,h,w), t int) -> (x0, eps), both (N,C,h,w): the network's guided prediction. Every call is counted as NFE:
@@ -212,11 +212,11 @@ class Metric:
     """(CellFeatures, options) -> value."""
     higher_is_better: bool
     unit: str = ""
-    """Of the value; "" for a pure number."""
+    """Unit of the value; "" for a pure number."""
     features: str = "image"
     """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `CellFeatures.images`)."""
     scope: str = "cell"
-    """What its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
+    """Its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
@@ -234,5 +234,5 @@ class Metric:
     """Least and greatest value possible, None = no limit; intervals stay inside."""
 
 
-KINDS = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
+KINDS: dict[str, type[Any]] = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
 """Everything a plug-in registers as an instance; presets are TOML files."""

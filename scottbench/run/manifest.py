@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.identity import reference_digest
 from scottbench.plan.plan import Plan, PlannedCell
+from scottbench.registry.label import Label
 from scottbench.run.clock import peak_memory
 from scottbench.store.environment import arithmetic
 from scottbench.store.events import read_events, spent
@@ -83,10 +84,10 @@ def over_seeds_record(cells: list[PlannedCell], n: int) -> dict:
 
 
 def metric_record(metric: PlannedMetric, plan: Plan) -> dict:
-    noun, (name, _, chosen) = metric.noun, metric.label.partition("@")
-    title = noun.label if noun.label else name
+    noun, label = metric.noun, Label.parse(metric.label)
+    title = noun.label if noun.label else label.name
     return {
-        "name": metric.label, "label": f"{title} ({chosen})" if chosen else title, "unit": noun.unit, "summary": noun.summary,
+        "name": metric.label, "label": f"{title} ({label.chosen})" if label.options else title, "unit": noun.unit, "summary": noun.summary,
         "paper": noun.paper, "higher_is_better": noun.higher_is_better, "digits": noun.digits, "scope": noun.scope,
         "fingerprint": metric.fingerprint,
         "extractor_label": plan.sources[plan.roles[noun.features]].label if noun.features else "",

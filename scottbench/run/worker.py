@@ -59,7 +59,7 @@ def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionMo
     if folder is None:
         return work.plan.model
     if folder not in students:
-        students[folder] = open_student(work.plan.model, folder, cell.method.noun.trainer)
+        students[folder] = open_student(work.plan.model, folder, cell.method.noun.trainer, cell.method.facts)
     return students[folder]
 
 

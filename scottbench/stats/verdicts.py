@@ -19,6 +19,7 @@ from typing import Any
 
 from scottbench.errors import Mismatch, ScottbenchError
 from scottbench.registry.claims import Arm, Claim, Comparison
+from scottbench.registry.label import Label
 from scottbench.stats.measured import Measured, comparable, on_shared_seeds
 from scottbench.stats.paired import PairedDifference, images_to_decide, paired_difference, paired_ratio, rounded
 from scottbench.text import bracket, decimals, one_line, p_text, signed
@@ -165,7 +166,7 @@ def _cells(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[list[Mea
     found = [one for one in measured if one.metric == metric and (arm.steps is None or one.steps == arm.steps) and _trained(one, arm)]
     exact = [one for one in found if one.method == arm.method]
     if not exact:
-        exact = [one for one in found if one.method.partition("@")[0] == arm.method]
+        exact = [one for one in found if Label.parse(one.method).name == arm.method]
         if len({one.method for one in exact}) > 1 and not arm.student:  # several recipes: none is the claim's
             return []
     cells: dict[tuple, list[Measured]] = {}

@@ -52,12 +52,12 @@ class Curve:
             warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)
         named = preset.train.get("metrics", preset.metrics[:1])
         self.metrics = choices.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
-        over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
+        over_seeds = [choice.label for choice in self.metrics if choice.metric.scope == "seeds"]
         if over_seeds:
             raise UsageError(f"metric '{over_seeds[0]}' compares several seeds of a method; a training is watched at one. Leave out "
                              f"--evaluate-every, or name other metrics under [train] of preset '{preset.name}'.")
-        self.label, registered, _ = self.metrics[0]
-        self.higher_is_better = registered.noun.higher_is_better
+        self.label = str(self.metrics[0].label)
+        self.higher_is_better = self.metrics[0].metric.higher_is_better
         self.roles = choices.roles(preset, self.metrics)
         sources = {role: inputs.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
         self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
@@ -96,7 +96,7 @@ class Curve:
         self.model.evaluations = counted
         features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
         cell = CellFeatures(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
-        return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
+        return {str(choice.label): float(choice.metric.compute(cell, choice.options)) for choice in self.metrics}
 
     @torch.inference_mode()
     def sample(self, student: DiffusionModel) -> np.ndarray:

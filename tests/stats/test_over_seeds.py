@@ -50,7 +50,7 @@ NAMES = ["gap", "diversity", "ms_ssim", "brightness"]
 @pytest.fixture(scope="module", autouse=True)
 def small_chunks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scottbench.plan.plan.CHUNK", CHUNK)
+        patch.setattr("scottbench.store.folder.CHUNK", CHUNK)
         yield
 
 

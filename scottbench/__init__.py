@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scottbench.models.extractors import Extractor as Extractor
     from scottbench.registry.hookspecs import hookimpl as hookimpl
     from scottbench.registry.lazy import lazy as lazy
+    from scottbench.registry.nouns import Batch as Batch
     from scottbench.registry.nouns import CellFeatures as CellFeatures
     from scottbench.registry.nouns import Dataset as Dataset
     from scottbench.registry.nouns import Distillation as Distillation
@@ -39,7 +40,7 @@ _WHERE = {
     "models.extractors": "Extractor",
     "registry.hookspecs": "hookimpl",
     "registry.lazy": "lazy",
-    "registry.nouns": "CellFeatures Dataset Distillation Influence Items Method Metric Model NoOptions Sampling Trainer",
+    "registry.nouns": "Batch CellFeatures Dataset Distillation Influence Items Method Metric Model NoOptions Sampling Trainer",
     "training.context": "Context",
 }
 """Module -> the public names that it defines; the block for type checkers above says the same, and a test compares the two."""

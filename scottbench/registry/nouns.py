@@ -10,15 +10,16 @@ eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from scottbench.registry.lazy import lazy as lazy
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
     from scottbench.diffusion import Schedule
@@ -138,8 +139,27 @@ class Trainer:
     paper: str = ""
 
 
+class Batch(TypedDict):
+    """One micro-batch of a training, as a trainer's `step` and `evaluate` get it."""
+
+    latents: Tensor
+    """(N,C,h,w) float32."""
+    text: Tensor
+    """(N,L,D) float32 embeddings of the prompts."""
+    uncond: Tensor
+    """(1,L,D) float32 embedding of the empty prompt."""
+    indices: Tensor
+    """(N,) int64 into `Context.data`."""
+    generator: torch.Generator
+    """The only randomness that a trainer may use."""
+    step: int
+    """Steps so far."""
+    fraction: float
+    """Part of the budget that is spent, 0 to 1, for stages."""
+
+
 class Distillation(Protocol):
-    """What a trainer's `build` returns."""
+    """Networks and losses of one training: this is what a trainer's `build` returns."""
 
     networks: dict[str, Any]
     """role -> torch.nn.Module to be optimised; must have "student". Only parameters with requires_grad are trained."""
@@ -152,17 +172,15 @@ class Distillation(Protocol):
     ema_decay: float
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
-    def step(self, batch: dict) -> Any:
-        """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
-        order of the updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no
-        update (a step that makes data). batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), indices (N,) int64 into
-        `Context.data`, generator torch.Generator (the only randomness), step int (steps so far), fraction float (0..1 of the
-        budget that is spent, for stages). Several of these generators may run side by side, one per micro-batch. Optional beside
-        `step`: `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Yield (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role, in the order of the updates.
+        The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that makes
+        data). Several of these generators may run side by side, one per micro-batch. Optional beside `step`:
+        `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
         in checkpoints and put back by a resumed training before its first step."""
 
-    def student_config(self) -> dict:
-        """JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
+    def student_config(self) -> dict[str, Any]:
+        """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
         guidance = "baked": sampled with s = 1 only; made_for: step counts, in place of the method's own."""
 
 

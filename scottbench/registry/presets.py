@@ -15,7 +15,7 @@ EXTRACTOR_KEYS = (
     "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "label", "bytes", "sha256", "same_as",
 )  # fmt: skip
 TRAIN_KEYS = (
-    "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "shard",
+    "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "fsdp",
     "evaluate_every", "evaluate_steps", "patience", "export", "weights",
 )
 
@@ -56,7 +56,7 @@ class Preset:
     """Role ("image", "clip") -> which network makes the features."""
     train: dict[str, Any] = field(default_factory=dict)
     """Defaults of `scottbench train` on this preset: minutes, metrics of its curve, options.TRAINER, and fields of
-    `scottbench.training.settings.Settings`."""
+    `scottbench.training.settings.TrainSettings`."""
 
     def path(self, relative: str) -> Path:
         """Return a path of the TOML file as seen from here; an absolute or `~` path is taken as it is."""

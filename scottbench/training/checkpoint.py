@@ -1,5 +1,5 @@
 """Training checkpoints without pickle: networks and AdamW moments as safetensors, the rest as JSON. No generator's state is in
-them: every draw of a step comes from a seed made of the training's seed and the step (`budget.shard_seed`).
+them: every draw of a step comes from a seed made of the training's seed and the step (`settings.micro_batch_seed`).
 
 Written to a temporary folder that replaces the old one, so that a kill leaves the last good checkpoint.
 """
@@ -18,7 +18,8 @@ from scottbench.training.distributed import full, like
 
 
 def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
-    """All tensors of a training, whole, under flat names: group/index, role/moments/index/key. Every process must ask."""
+    """Return all tensors of a training, each of any shape and whole, under flat names: group/index, role/moments/index/key. Every
+    process must ask."""
     named = {f"{group}/{i}": t.detach() for group, members in tensors.items() for i, t in members.items()}
     for role, optimizer in optimizers.items():
         for i, moments in optimizer.state_dict()["state"].items():
@@ -27,7 +28,7 @@ def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
 
 
 def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
-    """Raises Incomplete where it cannot be written; the checkpoint before is kept then."""
+    """Write a checkpoint: tensors of any shape, and the state. Raises Incomplete where it cannot be written; the one before is kept."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -50,7 +51,7 @@ def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
 
 
 def step_of(folder: Path) -> int | None:
-    """The step of the last checkpoint; None if there is none."""
+    """Return the step of the last checkpoint; None if there is none."""
     try:
         return int(json.loads((folder / "state.json").read_text())["step"])
     except (OSError, ValueError, KeyError):
@@ -59,7 +60,7 @@ def step_of(folder: Path) -> int | None:
 
 @torch.no_grad()
 def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
-    """Restores everything in place and returns the state. Raises MissingAsset, DamagedAsset, or UsageError if the
+    """Restore everything in place and return the state. Raises MissingAsset, DamagedAsset, or UsageError if the
     checkpoint belongs to another configuration."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

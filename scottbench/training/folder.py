@@ -15,7 +15,8 @@ SINCE = {"micro_batches": 1, "precision": "no"}
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
-    """Refuses a folder that holds another training, and to resume where there is none or a different one. Writes nothing."""
+    """Refuse a folder that holds another training, and to resume where there is none or a different one. Raises UsageError, or
+    DamagedAsset where the folder cannot be read; writes nothing."""
     path = out / CONFIGURATION
     if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
         raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
@@ -28,6 +29,7 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
 
 
 def make_folder(out: Path) -> None:
+    """Make the folder of a training. Raises UsageError where it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,19 +51,21 @@ def check_same(out: Path, config: dict) -> None:
 
 
 def flat(config: dict) -> dict[str, Any]:
-    """{"options": {"lr": 1}} -> {"options.lr": 1}."""
-    found = {}
+    """Take one level out of a table: {"options": {"lr": 1}} -> {"options.lr": 1}."""
+    found: dict[str, Any] = {}
     for key, value in config.items():
         found |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
     return found
 
 
 def shown(values: dict, key: str) -> str:
-    return str(values[key])[:16] if key in values else "not there"  # 16: of a digest its head
+    """Write a value for an error message; of a digest its head."""
+    return str(values[key])[:16] if key in values else "not there"
 
 
 def begin(out: Path, config: dict, resume: bool) -> None:
-    """Remembers the configuration, once nothing stands in the way of the first step; a new training begins a new log."""
+    """Remember the configuration, once nothing stands in the way of the first step; a new training begins a new log. Raises UsageError
+    where the folder cannot be written."""
     try:
         if not resume:
             (out / "log.jsonl").unlink(missing_ok=True)
@@ -71,7 +75,7 @@ def begin(out: Path, config: dict, resume: bool) -> None:
 
 
 def forget_lines_after(out: Path, step: int) -> None:
-    """Takes out of the log what a killed training wrote after its last checkpoint: it will be written again."""
+    """Take out of the log the lines that a killed training wrote after its last checkpoint: they will be written again."""
     path = out / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("}\n")]
@@ -79,11 +83,12 @@ def forget_lines_after(out: Path, step: int) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file in one step: who is killed meanwhile leaves the old one."""
+    """Write a file in one step: who is killed meanwhile leaves the old one."""
     temporary = path.with_name(path.name + ".new")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
 def unwritable(out: Path, error: OSError) -> UsageError:
+    """Return the error for a folder that cannot be written."""
     return UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.")

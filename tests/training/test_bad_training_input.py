@@ -13,12 +13,12 @@ import transformers
 from scottbench_cd import register_methods, register_trainers
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
+from tiny_training import train
 
 from scottbench.cli import invoke
 from scottbench.errors import ScottbenchWarning, TrainingDiverged, UsageError
 from scottbench.plan.choices import check_guidance
 from scottbench.registry.nouns import Method, Trainer
-from scottbench.training.train import train
 
 FAST = ("-O", "lr=1e-3", "-O", "w_min=0", "-O", "w_max=4")
 TRAIN = ("train", "cd", "-p", "tiny", "-b", "4", "-q", "-o", "s", *FAST)

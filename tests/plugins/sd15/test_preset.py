@@ -19,6 +19,7 @@ import tiny
 from PIL import Image
 from scottbench_sd15.coco import open_coco2017
 from sd15_files import CHOSEN, add_unused, coco_folder, make_old, new_pipeline
+from tiny_training import train
 
 from scottbench.errors import MissingAsset
 from scottbench.plan.device import auto_batch, choose_dtype
@@ -28,7 +29,6 @@ from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import load_plugins
 from scottbench.registry.presets import read_preset
 from scottbench.run.execute import execute
-from scottbench.training.train import train
 
 TOML = scottbench_sd15.HERE / "sd15.toml"
 TINY_EVALUATORS = """

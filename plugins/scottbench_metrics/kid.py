@@ -25,7 +25,7 @@ def influence(cell: CellFeatures, options: KernelOptions) -> Influence:
     if options.subsets:
         raise BadFeatures(f"kid over {options.subsets} random subsets has no influence of single images. Use subsets=0.")
     found = kernel_influence(cell.reference["image"], cell.generated["image"], sums=sums(cell))
-    return Influence(options.scale * found.generated, options.scale * found.reference)
+    return Influence(options.scale * found.generated, None if found.reference is None else options.scale * found.reference)
 
 
 def sums(cell: CellFeatures) -> KernelSums:

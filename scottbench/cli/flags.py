@@ -86,7 +86,9 @@ def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int 
 def warnings() -> None:
     """Warn on stderr of variables that look like settings and are none."""
     from scottbench.cli.printing import note
-    from scottbench.plan.request import misspelt
+    from scottbench.plan.request import NAMES, misspelt
+    from scottbench.training.request import NAMES as TRAINING
+    from scottbench.training.request import suffix
 
-    for line in misspelt(os.environ):
+    for line in misspelt(os.environ, dict.fromkeys([*NAMES, *map(suffix, TRAINING)])):
         note(line)

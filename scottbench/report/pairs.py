@@ -90,8 +90,9 @@ def claims_table(record: RunRecord) -> Table | None:
     rows = [[Entry(text(claim, "name"), small=(_where(claim),)), Entry(text(claim, "statement"), small=_quoted(claim)),
              Entry(text(claim, "verdict"), bold=claim.get("verdict") != UNTESTED, small=_evidence(claim))] for claim in record.claims]
     counts = Counter(text(claim, "verdict") for claim in record.claims)
+    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     caption = (
-        f"Claims of papers, held against this run at N = {sizes(record)}: {', '.join(f'{found} {verdict}' for verdict, found in counts.items())}. "
+        f"Claims of papers, held against this run at N = {sizes(record)}: {found}. "
         "A direction holds where the paired 95 % interval excludes no difference; it is reproduced where the quoted size is reached too, "
         "which only the paper's own setting and N can show. Quoted numbers are the papers' and are ranked with none of ours."
     )

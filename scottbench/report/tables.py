@@ -113,9 +113,9 @@ def cells_table(record: RunRecord) -> Table:
 def _recipe(cell: CellRecord) -> list[Entry]:
     facts = cell.facts
     options = ", ".join(f"{key} = {number(value)}" for key, value in section(facts, "options").items())
-    texts = [cell.method, str(cell.steps), str(facts.get("version", "")), number(facts.get("guidance_scale")), options if options else "none"]
     times = ", ".join(str(t) for t in facts.get("timesteps", []))
-    return [*map(Entry, texts), Entry(times), Entry(short(facts.get("weights_digest")), code=True)]
+    texts = [cell.method, str(cell.steps), str(facts.get("version", "")), number(facts.get("guidance_scale"))]
+    return [*map(Entry, texts), Entry(options if options else "none"), Entry(times), Entry(short(facts.get("weights_digest")), code=True)]
 
 
 STUDENT = (

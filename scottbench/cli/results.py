@@ -36,8 +36,10 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def print_results(folder: Path) -> None:
-    """Print the tables of a run: one row a cell, one column a metric with its interval, the best of a column marked with *; below them
-    the paired differences, and how its claims stand. Raises UsageError as `read_record` does."""
+    """Print a run: its tables with the best of each column marked by *, the paired differences, and how its claims stand.
+
+    Raises UsageError as `read_record` does.
+    """
     from scottbench.cli.printing import show_table
     from scottbench.report.results import leading_tables
     from scottbench.store.record import read_record

@@ -88,10 +88,10 @@ ENDLESS = 10_000
 
 
 def terminal(table: Table, screen: bool, narrow: bool = False) -> str:
-    """Set a table as aligned text, without its caption and footnotes: the best of a column has a "*" before it.
+    """Set a table as aligned text, without its caption and footnotes; bold fields have a "*" before them.
 
-    screen: for a terminal's window, with bold text and a rule below the headings; else for a pipe, one line a row. narrow: in a window,
-    headings stand one word a line and smaller lines below their value.
+    screen: the text is for a terminal's window, with styles and a rule below the headings; else for a pipe, one plain line a row.
+    narrow: in a window, headings stand one word a line and smaller lines below their value.
     """
     from rich.console import Console
     from rich.measure import Measurement

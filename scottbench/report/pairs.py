@@ -51,7 +51,7 @@ def _difference(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
 def pairs_list(
     pairs: Sequence[dict[str, Any]], metrics: Sequence[MetricRecord], difference: str = "difference", p: str = "p (Holm)"
 ) -> Table:
-    """The same differences for a terminal: one row a pair and metric, with the verdict in full.
+    """List the same differences for a terminal: one row a pair and metric, with the verdict in full.
 
     pairs: rows as pairs.parquet has them, each of one of `metrics`. difference, p: headings of these columns.
     """

@@ -24,7 +24,10 @@ SCOPES = ("mean", "seeds", "cell")
 
 
 def results_tables(record: RunRecord, scopes: Sequence[str] = SCOPES) -> list[Table]:
-    """One table per scope that there is and per set of cells that may be ranked together, in the order of `scopes` (of SCOPES)."""
+    """Make one table for each of `scopes` that the run has, and for each set of cells that may be ranked together.
+
+    scopes: of SCOPES, in the order of the tables.
+    """
     tables = []
     for scope in scopes:
         metrics, cells = record.of_scope(scope)
@@ -34,7 +37,7 @@ def results_tables(record: RunRecord, scopes: Sequence[str] = SCOPES) -> list[Ta
 
 
 def leading_tables(record: RunRecord) -> list[Table]:
-    """The tables that a terminal shows: means over seeds where there are several, else single cells; then metrics of seeds together."""
+    """Make a terminal's tables: means over seeds where there are several, else single cells; then metrics of seeds together."""
     single = "mean" if record.of_scope("mean")[0] else "cell"
     return results_tables(record, [scope for scope in (single, "seeds") if record.of_scope(scope)[0]])
 
@@ -74,7 +77,7 @@ def _metric_columns(metrics: list[MetricRecord]) -> list[Column]:
     for metric in metrics:
         detail = ", ".join(part for part in (metric.extractor, metric.unit) if part)
         name = metric.label if alone or not metric.extractor else f"{metric.label}, {metric.extractor}"
-        columns.append(Column(f"{metric.label} {metric.arrow}", detail, True, f"{name} {metric.arrow}"))
+        columns.append(Column(f"{metric.label} {metric.arrow}", detail, number=True, short=f"{name} {metric.arrow}"))
     return columns
 
 

@@ -104,6 +104,9 @@ def show_run(folder: Path, as_json: bool, failure: ScottbenchError | None) -> No
         else:
             print(f"shard {document['shard']} is done: {folder}\nput all shards together with: scottbench merge RUN RUN ...")
         return
-    (print_json if as_json else print_results)(read_results(folder))
+    if as_json:
+        print_json(read_results(folder))
+    else:
+        print_results(folder)
     if failure is not None:
         raise failure

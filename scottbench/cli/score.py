@@ -31,6 +31,9 @@ def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool) -> Non
 
         folder = score_run(made, root, progress.run_event)
     results = read_results(folder)
-    (print_json if as_json else print_results)(results)
+    if as_json:
+        print_json(results)
+    else:
+        print_results(folder)
     if results["status"] == "failed":
         raise ScottbenchError(f"some metrics could not be computed; the reasons are in {folder / 'manifest.json'}")

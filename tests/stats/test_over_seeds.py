@@ -15,7 +15,7 @@ from page import Page
 from scottbench_metrics import register_metrics
 
 from scottbench.cli import invoke
-from scottbench.cli.results import print_results, read_results
+from scottbench.cli.results import print_results
 from scottbench.errors import Mismatch, ScottbenchError, UsageError
 from scottbench.metrics import ms_ssim_diversity, pairwise_distance
 from scottbench.plan.plan import make_plan
@@ -324,7 +324,7 @@ def test_a_report_of_nothing_else_is_about_them(run, plugins, tmp_path):
 
 
 def test_the_terminal_shows_them_below_the_cells(run, capsys):
-    print_results(read_results(run[1]))
+    print_results(run[1])
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("over seeds 0,3,1 together: N = 12 prompts")
     assert lines[0] == "mean over seeds 0,3,1: metrics on tiny features, N = 12 prompts a seed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,10 +12,10 @@ def read_results(folder: Path) -> dict:
     headings need."""
     import polars as pl
 
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    report, judged = folder / "report" / "index.html", {"claims": []}
-    if (folder / "claims.json").is_file():
-        judged = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    from scottbench.store.record import read_claims, read_manifest
+
+    manifest = read_manifest(folder)
+    report = folder / "report" / "index.html"
     return {
         "run": str(folder),
         "plan_hash": manifest["plan_hash"],
@@ -25,7 +24,7 @@ def read_results(folder: Path) -> dict:
         "results": pl.read_parquet(folder / "results.parquet").to_dicts(),
         "timings": pl.read_parquet(folder / "timings.parquet").to_dicts(),
         "pairs": pl.read_parquet(folder / "pairs.parquet").to_dicts() if (folder / "pairs.parquet").is_file() else [],
-        "claims": judged["claims"],
+        "claims": read_claims(folder / "claims.json"),
         "report": str(report) if report.is_file() else None,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -65,7 +64,9 @@ def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker,
 
 def tell(out: Path, preset: str, name: str) -> None:
     """What was made, at what cost, and what to do with it."""
-    facts = json.loads((out / "student.json").read_text())
+    from scottbench.models.student import read_student
+
+    facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
     each = f" ({evaluations / samples:.1f} a sample)" if samples else ""
     click.echo(f"student {out}")

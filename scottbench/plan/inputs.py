@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from scottbench.plan.choices import Asked
 from scottbench.plan.device import choose_dtype
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, require
-from scottbench.store.files import check_name
+from scottbench.store.files import check_name, read_object
 from scottbench.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -98,10 +97,7 @@ def model_card(preset: Preset) -> dict | None:
         return None
     path = preset.path(preset.model_card)
     require(f"model card of preset '{preset.name}'", [Needed(path)])
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file.") from None
+    return read_object(path, lambda error: DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file."))
 
 
 def count(items: Items, limit: int | None, dataset: str) -> int:

@@ -24,6 +24,7 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     '"': "''", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$",
 }  # fmt: skip
+AGAIN = "Free some space or make the folder writable, then: the same line again"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula."""
 RECORDS = ("manifest.json", "plan.lock.json", "env.json", "results.parquet", "pairs.parquet", "items.parquet", "timings.parquet",
@@ -50,7 +51,7 @@ def export(run: Path, kinds: list[str], out: Path, records: bool) -> list[Path]:
             files += [(name + SUFFIX[kind], FORMS[kind](table).encode()) for name, table in found.items()]
     if records:
         files += [(name, (run / name).read_bytes()) for name in RECORDS if (run / name).is_file()]
-    return [write_file(Path(out) / name, data) for name, data in files]
+    return [write_file(Path(out) / name, data, AGAIN) for name, data in files]
 
 
 # --- LaTeX -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.store.files import replace_file
 
 SUMS = "SHA256SUMS"
 """Digests of an asset folder, one `<sha256>  <relative path>` a line, as the sha256sum tool writes and checks them."""
@@ -87,7 +88,7 @@ def write_sums(folder: Path) -> None:
     file of measured quality may change afterwards."""
     known = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known if path.is_file()]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    replace_file(folder / SUMS, "".join(lines).encode())
 
 
 def gather(checks: dict[str, Callable[[], Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.store.files import timestamp, writing
+from scottbench.store.files import timestamp, whole_lines, writing
 
 NAME = "events.ndjson"
 
@@ -40,19 +40,7 @@ class Events:
 
 def read_events(folder: Path) -> list[dict]:
     """All lines that are whole; [] where there is no log."""
-    try:
-        text = (Path(folder) / NAME).read_bytes().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    events = []
-    for line in text.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("attempt"), int):
-            events.append(event)
-    return events
+    return [event for event in whole_lines(Path(folder) / NAME) if isinstance(event.get("attempt"), int)]
 
 
 def attempts(events: list[dict]) -> int:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.store.differences import refuse
-from scottbench.store.files import check_name, read_json, sync_folder, writing
+from scottbench.store.files import check_name, json_bytes, read_json, read_object, write_file, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,33 +72,16 @@ class RunFolder:
         path = self.root / LOCK
         if not path.is_file():
             return None
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return {"settings": {}, **record, "plan_hash": str(record["plan_hash"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(f"{path} is damaged. Name another folder with --out.") from None
+        record = read_object(path, lambda _: UsageError(f"{path} is damaged. Name another folder with --out."), ["plan_hash"])
+        return {"settings": {}, **record, "plan_hash": str(record["plan_hash"])}
 
     def put(self, name: str, data: bytes) -> Path:
         """Replace a file in one step: a reader, and a machine that lost its power, sees the old or the new bytes, never a part."""
-        path = self.root / name
-        temporary = path.with_name(path.name + ".tmp")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, path)
-                sync_folder(path.parent)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-        return path
+        return write_file(self.root / name, data)
 
     def put_json(self, name: str, record: dict) -> None:
-        """ASCII only: names and prompts are not ours, and a control character of theirs must not reach a terminal that shows the file."""
-        self.put(name, (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode())
+        """Replace a JSON file in one step."""
+        self.put(name, json_bytes(record))
 
     def put_table(self, name: str, frame: Any) -> None:
         """A polars data frame as uncompressed Parquet: the tables are tiny, and no codec's version can change the bytes."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.store.files import read_object
 from scottbench.store.timings import per_image
 from scottbench.text import count, one_line
 
@@ -247,11 +247,8 @@ def read_manifest(folder: Path) -> dict:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    manifest = read_object(path, lambda error: UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run"))
+    schema = manifest.get("schema")
     if schema not in SCHEMAS:
         raise UsageError(
             f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run."
@@ -263,10 +260,15 @@ def read_manifest(folder: Path) -> dict:
 
 
 def read_claims(path: Path) -> list[dict]:
-    try:
-        claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(repr(error))}). Delete it: scottbench claims judges anew") from None
+    if not path.is_file():
+        return []
+
+    def broken(error: Exception) -> UsageError:
+        return UsageError(f"{path} cannot be read ({one_line(error)}). Delete it: scottbench claims judges anew")
+
+    claims = read_object(path, broken, ["claims"])["claims"]
+    if not isinstance(claims, list):
+        raise broken(ValueError("its claims are no list"))
     return [claim for claim in claims if isinstance(claim, dict)]
 
 

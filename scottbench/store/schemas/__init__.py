@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from scottbench.errors import DamagedAsset
+from scottbench.store.files import read_object
+from scottbench.text import one_line
 
 HERE = Path(__file__).parent
 
@@ -24,6 +27,8 @@ def violations(document: dict) -> list[str]:
     paths, name = known(), str(document.get("schema"))
     if name not in paths:
         return [f"schema {name!r} is not known; known: {', '.join(paths)}"]
-    validator = Draft202012Validator(json.loads(paths[name].read_text(encoding="utf-8")))
+    path = paths[name]
+    schema = read_object(path, lambda error: DamagedAsset(f"{path} cannot be read ({one_line(error)}). Install scottbench again."))
+    validator = Draft202012Validator(schema)
     errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
     return [f"{'.'.join(map(str, error.absolute_path)) or 'record'}: {error.message}" for error in errors]

@@ -15,7 +15,7 @@ from scottbench.plan.plan import Plan
 from scottbench.run import manifest
 from scottbench.run.chunks import Share, inventory
 from scottbench.run.clock import Clock
-from scottbench.run.measure import measure
+from scottbench.run.measure import measure, write
 from scottbench.run.processes import Workers
 from scottbench.run.session import Work
 from scottbench.run.worker import run_cells
@@ -25,6 +25,7 @@ from scottbench.store.events import Events, attempts, read_events
 from scottbench.store.files import read_json
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
+from scottbench.store.manifest import Manifest, Status
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], sha
     """The main process: its share, then all the rest. shard: what the manifest calls it, None for a whole run."""
     work.note("start", workers=workers.count, shard=shard, command=work.plan.command)
     environments = _note_environments(work, found)
-    state = {**manifest.start(work.plan, work, environments), "shard": shard}
+    state = manifest.start(work.plan, work, environments)
+    state.shard = shard
     if work.earlier["attempts"]:
         there = inventory(work.folder, work.plan)
         work.note("resume", whole=there.whole, chunks=there.chunks)
@@ -109,7 +111,7 @@ def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], sha
                 manifest.finish_cell(state, work, cell, reasons.get(cell.id))
             work.note("measure")
             work.texts.clear()  # metrics need the memory, and no text any more
-            measure(work, state)
+            write(work, state, measure(work, state))
     except BaseException as error:
         # the first failure is the one to report
         with contextlib.suppress(ScottbenchError, OSError):
@@ -138,21 +140,21 @@ def _help(work: Work, workers: Workers) -> None:
             workers.fail(stop.exit_code)
 
 
-def _finish_shard(work: Work, state: dict, reasons: dict[str, str], missing: int) -> None:
+def _finish_shard(work: Work, state: Manifest, reasons: dict[str, str], missing: int) -> None:
     """The last manifest of a shard that leaves chunks to others; raises ScottbenchError where cells failed."""
-    for entry in state["cells"]:
-        entry["error"] = reasons.get(entry["id"])
-    failures = manifest.failures(state)
+    for entry in state.cells:
+        entry.error = reasons.get(entry.id)
+    failures = state.failures()
     work.note("stop", missing=missing, failures=len(failures))
     save(work, state, "incomplete")
     if failures:
         raise ScottbenchError("\n".join([f"{len(failures)} cell(s) of the shard failed:", *(f"  {line}" for line in failures)]))
 
 
-def _finish(work: Work, state: dict, plugins: Plugins) -> None:
+def _finish(work: Work, state: Manifest, plugins: Plugins) -> None:
     """The last manifest and the report; raises ScottbenchError where parts failed."""
-    failures, root = manifest.failures(state), work.folder.root
-    state["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
+    failures, root = state.failures(), work.folder.root
+    state.files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
     work.note("stop", failures=len(failures))
     save(work, state, "failed" if failures else "complete")
     work.tell({"stage": "report", "cell": None, "done": 0, "total": 1})
@@ -166,13 +168,13 @@ def _finish(work: Work, state: dict, plugins: Plugins) -> None:
         raise ScottbenchError(f"{len(failures)} part(s) of the run failed; the others are in {root}:\n{lines}")
 
 
-def save(work: Work, state: dict, status: str) -> None:
+def save(work: Work, state: Manifest, status: Status) -> None:
     """Replace the manifest."""
     manifest.update(state, work, status)
-    work.folder.put_json(MANIFEST, state)
+    work.folder.put_json(MANIFEST, state.as_json())
 
 
-def _status(error: BaseException) -> str:
+def _status(error: BaseException) -> Status:
     if isinstance(error, Incomplete):
         return "incomplete"
     return "failed" if isinstance(error, Exception) else "interrupted"

@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.errors import Incomplete
+from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
 from scottbench.run.chunks import all_spans
 from scottbench.run.clock import Clock
-from scottbench.run.measure import measure
+from scottbench.run.measure import measure, write
 from scottbench.run.session import Work
 from scottbench.run.worker import open_extractors
 from scottbench.store.assets import offline
@@ -45,7 +45,10 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
     where images are missing, Busy while another process holds the run.
     """
     clock, own = Clock(plan.device), RunFolder(root)
-    locked_plan = own.locked_plan()["plan"]
+    found = own.locked_plan()
+    if found is None:
+        raise UsageError(f"{root} holds no plan.lock.json: it is no run folder.")
+    locked_plan = found["plan"]
     check_same(root, locked_plan, plan.record, GENERATION)
     shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
     for role in shared:
@@ -64,9 +67,10 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
         for cell in plan.cells:
             sample.extract_features(work, cell)
             manifest.finish_cell(state, work, cell, None)
-        measure(work, state)
-        manifest.update(state, work, "failed" if manifest.failures(state) else "complete")
-        folder.put_json(MANIFEST, {**state, "scored": str(own.locked_plan()["plan_hash"])})
+        write(work, state, measure(work, state))
+        manifest.update(state, work, "failed" if state.failures() else "complete")
+        state.scored = found["plan_hash"]
+        folder.put_json(MANIFEST, state.as_json())
     return root / "scores" / name
 
 

@@ -12,11 +12,12 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scottbench.errors import UsageError
 from scottbench.store.differences import refuse
 from scottbench.store.files import check_name, json_bytes, read_json, read_object, write_file, writing
+from scottbench.store.plan_record import PLAN_SCHEMA, LockRecord, PlanRecord, Setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,6 @@ UNCLAIMED = {"lock.json", LOCK + ".tmp"}
 """What a run that was killed before it wrote its plan may leave; a folder with nothing else is as good as empty."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every zip entry, so that equal images give equal bytes."""
-PLAN_SCHEMA = "scottbench.plan/2"
 
 
 def spans(n: int, chunk: int) -> list[range]:
@@ -61,8 +61,11 @@ class RunFolder:
                 if root.is_dir() and any(path.name not in UNCLAIMED for path in root.iterdir()):
                     raise UsageError(f"{root} is not empty and holds no run. Name a new or empty folder with --out.")
                 root.mkdir(parents=True, exist_ok=True)
-            record = {"schema": PLAN_SCHEMA, "plan_hash": plan_hash, "plan": plan}
-            folder.put_json(LOCK, {**record, "settings": {} if settings is None else settings})
+            record: LockRecord = {
+                "schema": PLAN_SCHEMA, "plan_hash": plan_hash, "plan": cast(PlanRecord, plan),
+                "settings": cast(dict[str, Setting], {} if settings is None else settings),
+            }  # fmt: skip
+            folder.put_json(LOCK, record)
         elif found["plan_hash"] != plan_hash:
             raise refuse(root, found, {"plan_hash": plan_hash, "plan": plan})
         return folder

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.store.files import read_object
+from scottbench.store.tables import PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS, read_rows
 from scottbench.store.timings import per_image
 from scottbench.text import count, one_line
 
-if TYPE_CHECKING:
-    import polars as pl
-
 SCHEMAS = ("scottbench.run/1", "scottbench.run/2")
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
-
-
-RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
-PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
-TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
 
 
 @dataclass(frozen=True)
@@ -185,7 +177,7 @@ def read_record(folder: Path) -> RunRecord:
         metrics = [_metric(entry) for entry in manifest["metrics"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
-    for row in read_rows(folder / "results.parquet", RESULT_COLUMNS):
+    for row in read_rows(folder / RESULTS, RESULT_COLUMNS):
         place = (row["method"], row["steps"])
         cell = together.get(place) if row["seed"] is None else cells.get((*place, row["seed"]))
         if cell is None:
@@ -198,14 +190,14 @@ def read_record(folder: Path) -> RunRecord:
             cell.values[row["metric"]] = row["value"]
             if row.get("ci_low") is not None and row.get("ci_high") is not None:
                 cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
-    timings = read_rows(folder / "timings.parquet", TIMING_COLUMNS)
+    timings = read_rows(folder / TIMINGS, TIMING_COLUMNS)
     sampling = per_image(timings)
     for row in timings:
         place = (row["method"], row["steps"], row["seed"])
         if place in cells and row["seconds_per_image"] is not None:
             cells[place].seconds[row["stage"]] = row["seconds_per_image"]
             cells[place].sampling = sampling.get(place)
-    pairs = read_rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
+    pairs = read_rows(folder / PAIRS, PAIR_COLUMNS) if (folder / PAIRS).is_file() else []
     return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
 
 
@@ -270,18 +262,3 @@ def read_claims(path: Path) -> list[dict]:
     if not isinstance(claims, list):
         raise broken(ValueError("its claims are no list"))
     return [claim for claim in claims if isinstance(claim, dict)]
-
-
-def read_rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
-    import polars as pl
-
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench run with --out {path.parent}")
-    try:
-        table: pl.DataFrame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    absent = needed - set(table.columns)
-    if absent:
-        raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
-    return table.to_dicts()

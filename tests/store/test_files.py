@@ -35,14 +35,17 @@ def test_nobody_else_reads_a_json_record_or_replaces_a_file(path):
         assert calls(path) == set()
 
 
-@pytest.mark.parametrize("source", ["json.loads(text)", "json.load(stream)", "os.replace(a, b)", "(folder / 'x').write_text('')", "os.fsync(1)"])
+@pytest.mark.parametrize("source", [
+    "json.loads(text)", "json.load(stream)", "os.replace(a, b)", "(folder / 'x').write_text('')", "os.fsync(1)",
+])  # fmt: skip
 def test_the_check_sees_what_it_is_for(source, tmp_path):
     (tmp_path / "x.py").write_text(source)
     assert len(calls(tmp_path / "x.py")) == 1
 
 
 @pytest.mark.parametrize("text, told", [
-    (None, "No such file"), ("{", "line 1"), ("[]", "no JSON object"), ('{"b": 1}', "lacks 'a'"), ("\x00\xff", "line 1"), ("[" * 10**5, "deep"),
+    (None, "No such file"), ("{", "line 1"), ("[]", "no JSON object"), ('{"b": 1}', "lacks 'a'"), ("\x00\xff", "line 1"),
+    ("[" * 10**5, "deep"),
 ])  # fmt: skip
 def test_a_record_that_cannot_be_read_is_the_callers_error_and_nothing_for_those_who_only_ask(tmp_path, text, told):
     path = tmp_path / "record.json"

@@ -27,11 +27,11 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.run.chunks import parse_share
+    from scottbench.run.chunks import parse_shard
 
     warnings()
     request, size = make_request(values, command)
-    share = None if shard is None else parse_share(shard)
+    share = None if shard is None else parse_shard(shard)
     plugins = all_plugins()
     if dry_run:
         _show_cost(plugins, request, None if out is None else Path(out), as_json)
@@ -74,7 +74,7 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
     Everything that the numbers depend on is checked first: weights, data, code and options are those of the run, or it ends with code 5.
     """
     from scottbench.cli.printing import folders, note, number
-    from scottbench.run.chunks import parse_share
+    from scottbench.run.chunks import parse_shard
     from scottbench.store.runs import find_run
 
     size = None if batch_size == "auto" else number("--batch-size", batch_size)
@@ -91,7 +91,7 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
         kept = manifest.get("shard") if shard is None else shard
         if not quiet:
             note(f"plan {made.hash[:8]} verified; {inventory(RunFolder(root), made)}")
-        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_share(kept))
+        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_shard(kept))
     show_run(root, as_json, failure)
 
 

@@ -30,6 +30,7 @@ class Workers:
 
     @property
     def main(self) -> bool:
+        """True in the process that speaks and writes records."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:

@@ -35,10 +35,11 @@ class ScoreFolder(RunFolder):
         self.name = name
 
     def put(self, name: str, data: bytes) -> Path:
+        """Replace a file in one step: features go to the run, records to the folder of their own."""
         return super().put(name if name.startswith("features/") else f"scores/{self.name}/{name}", data)
 
 
-def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
+def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
     """Measure `plan`, the run's own plan with other metrics, on the run's images; returns the folder of the new records.
 
     Raises IntegrityError where anything that the images or the stored features depend on is not what the run was made of, Incomplete
@@ -58,7 +59,7 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
     with locked(root), contextlib.ExitStack() as watched, offline():
         _refuse_unfinished(own, plan)
         flush_denormals()
-        work = Work(plan, folder, clock, {}, plan.chunk, tell, lambda event, **facts: None,
+        work = Work(plan, folder, clock, {}, plan.chunk, on_progress, lambda event, **facts: None,
                     earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
         state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
         open_extractors(work, watched)

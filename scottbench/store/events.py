@@ -23,7 +23,7 @@ class Events:
     def __init__(self, folder: Path, attempt: int, worker: int, reading: Callable[[], dict]):
         self.path, self.attempt, self.worker, self.reading = Path(folder) / NAME, attempt, worker, reading
 
-    def note(self, event: str, **facts) -> None:
+    def log_event(self, event: str, **facts) -> None:
         """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending."""
         line = {"time": timestamp(), "attempt": self.attempt, "worker": self.worker, "event": event, **facts, **self.reading()}
         data = (json.dumps(line) + "\n").encode()

@@ -25,6 +25,10 @@ SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,119}")
 """Names that become files: no separators, no leading dot, nothing that a file system rewrites."""
 
 
+class NoObject(ValueError):
+    """A file holds JSON of another kind than an object."""
+
+
 def check_name(name: str, what: str) -> str:
     """Return `name` if it is safe as a file name; otherwise raise UsageError. what: what it names, for the message."""
     if not SAFE.fullmatch(name):
@@ -149,7 +153,7 @@ def read_object(path: Path, broken: Callable[[Exception], ScottbenchError], keys
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(record, dict):
-            raise ValueError("it holds no JSON object")
+            raise NoObject("it holds no JSON object")
         if absent := [key for key in keys if key not in record]:
             raise ValueError(f"it lacks '{absent[0]}'")
     except (OSError, ValueError) as error:

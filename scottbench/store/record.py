@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scottbench.errors import UsageError
-from scottbench.store.files import read_object
+from scottbench.store.files import NoObject, read_object
 from scottbench.store.tables import PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS, read_rows
 from scottbench.store.timings import per_image
 from scottbench.text import count, one_line
@@ -239,16 +239,24 @@ def read_manifest(folder: Path) -> dict:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
-    manifest = read_object(path, lambda error: UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run"))
-    schema = manifest.get("schema")
-    if schema not in SCHEMAS:
-        raise UsageError(
-            f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run."
-        )
+
+    def broken(error: Exception) -> UsageError:
+        if isinstance(error, NoObject):
+            return _unknown_schema(path, None)
+        return UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run")
+
+    manifest = read_object(path, broken)
+    if manifest.get("schema") not in SCHEMAS:
+        raise _unknown_schema(path, manifest.get("schema"))
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
         raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
     return manifest
+
+
+def _unknown_schema(path: Path, schema: object) -> UsageError:
+    return UsageError(
+        f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run.")
 
 
 def read_claims(path: Path) -> list[dict]:

@@ -38,8 +38,8 @@ def execute(
     """Run a plan, or go on with it, and return its run folder.
 
     out: the run folder; None = runs/<UTC>-<preset>-<plan8>. batch_size: images at once, at most a chunk; None = `auto_batch`. shard: the
-    chunks to make, None = all; a shard that leaves some to others ends without results. Raises UsageError or IntegrityError (folder), Busy (folder
-    in use), Incomplete (disk full), and, after all that could be done was stored, ScottbenchError if a cell or a metric failed.
+    chunks to make, None = all; a shard that leaves some to others ends without results. Raises UsageError or IntegrityError (folder), Busy
+    (folder in use), Incomplete (disk full), and, after all that could be done was stored, ScottbenchError if a cell or a metric failed.
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: must be auto or a whole number of at least 1.")
@@ -54,7 +54,8 @@ def execute(
         stored: dict[str, float] = {}
         reading = lambda: {"wall": round(clock.wall, 3), "forward": dict(clock.forward), **stored}  # noqa: E731
         events = Events(root, earlier["attempts"] + 1, workers.rank, reading)
-        work = Work(plan, folder, clock, {}, size, progress, events.log_event, part.divided(workers.rank, workers.count), earlier, stored=stored)
+        own = part.divided(workers.rank, workers.count)
+        work = Work(plan, folder, clock, {}, size, progress, events.log_event, own, earlier, stored=stored)
         found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
         if workers.main:
             _main(work, plugins, workers, found, None if part.count == 1 else str(part))

@@ -141,8 +141,8 @@ def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
 
 
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
-    """Return `CellFeatures.images` of the run folder: (len(indices), H, W, 3) uint8. It reads the chunks that hold the indices, and keeps
-    the last one. Raises AssertionError where a chunk is not there."""
+    """Return `CellFeatures.images` of the run folder: indices to (n, H, W, 3) uint8. It reads the chunks that hold them, and keeps the
+    last one. Raises AssertionError where a chunk is not there."""
 
     @functools.lru_cache(maxsize=1)
     def chunk(number: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def extract_features(work: Work, planned: PlannedCell) -> None:
 
 
 def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: range) -> tuple[np.ndarray, dict[str, Any]]:
-    """Sample a chunk: (len(span), H, W, 3) uint8, and its facts: counted NFE, seconds by stage.
+    """Sample a chunk: (n, H, W, 3) uint8, and its facts: counted NFE, seconds by stage.
 
     Raises ScottbenchError where images of one chunk need unequal NFE.
     """

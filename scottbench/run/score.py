@@ -40,10 +40,10 @@ class ScoreFolder(RunFolder):
 
 
 def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
-    """Measure `plan`, the run's own plan with other metrics, on the run's images; returns the folder of the new records.
+    """Measure `plan`, the run's own plan with other metrics, on the run's images; return the folder of the new records.
 
     Raises IntegrityError where anything that the images or the stored features depend on is not what the run was made of, Incomplete
-    where images are missing, Busy while another process holds the run.
+    where images are missing, Busy while another process holds the run, UsageError where the folder holds no plan.
     """
     clock, own = Clock(plan.device), RunFolder(root)
     found = own.locked_plan()

@@ -76,7 +76,7 @@ class Work:
         return self.uncond
 
     def text(self, span: range) -> tuple[Tensor, float]:
-        """Return the (len(span), L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
+        """Return the (n, L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
         if span.start in self.texts:
             return self.texts[span.start]
         seconds: dict[str, float] = {}

@@ -31,7 +31,7 @@ class Needed:
 
 
 def cache_dir() -> Path:
-    """Where large files live that no package ships: $SCOTTBENCH_CACHE, else the user's cache folder."""
+    """Return the folder of large files that no package ships: $SCOTTBENCH_CACHE, else one in the user's cache folder."""
     chosen = os.environ.get("SCOTTBENCH_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -40,13 +40,13 @@ def cache_dir() -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 hex of a file's bytes."""
+    """Return the sha256 of a file's bytes, in hex."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def in_words(count: int) -> str:
-    """A number of bytes for people: 95607719 -> "95.6 MB"."""
+    """Say a number of bytes for people: 95607719 -> "95.6 MB"."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

@@ -148,7 +148,7 @@ def sync(path: Path) -> None:
 def read_object(path: Path, broken: Callable[[Exception], ScottbenchError], keys: Iterable[str] = ()) -> dict[str, Any]:
     """Read the JSON object of a file. keys: what it must hold.
 
-    broken: makes the error to raise of what went wrong: an OSError, or a ValueError where the file is no JSON, no object or lacks a key.
+    broken: makes the error to raise of what went wrong: an OSError; a ValueError where the file is no JSON or lacks a key; NoObject.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))

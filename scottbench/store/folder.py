@@ -34,7 +34,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def spans(n: int, chunk: int) -> list[range]:
-    """Items 0..n-1 as chunks of `chunk` items in plan order; the last may be shorter."""
+    """Cut items 0..n-1 into chunks of `chunk` items in plan order; the last may be shorter."""
     return [range(start, min(start + chunk, n)) for start in range(0, n, chunk)]
 
 
@@ -46,7 +46,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path, plan_hash: str, plan: dict, settings: dict | None = None) -> RunFolder:
-        """A new run folder, or the folder of the same plan to go on with.
+        """Make a new run folder, or open the folder of the same plan to go on with.
 
         settings: {name: {"value", "origin"}} of what was asked for, kept beside the plan. Raises UsageError for a folder of anything
         else, IntegrityError for one of the same words whose digests are others now.
@@ -71,7 +71,7 @@ class RunFolder:
         return folder
 
     def locked_plan(self) -> dict | None:
-        """{"plan_hash", "plan", "settings"} of plan.lock.json; None where there is none. Raises UsageError where it is damaged."""
+        """Read {"plan_hash", "plan", "settings"} of plan.lock.json; None where there is none. Raises UsageError where it is damaged."""
         path = self.root / LOCK
         if not path.is_file():
             return None
@@ -87,19 +87,19 @@ class RunFolder:
         self.put(name, json_bytes(record))
 
     def put_table(self, name: str, frame: Any) -> None:
-        """A polars data frame as uncompressed Parquet: the tables are tiny, and no codec's version can change the bytes."""
+        """Replace a table by a polars data frame. Uncompressed Parquet: tables are tiny, and no codec's version can change the bytes."""
         buffer = io.BytesIO()
         frame.write_parquet(buffer, compression="uncompressed")
         self.put(name, buffer.getvalue())
 
     def manifest(self) -> dict | None:
-        """The manifest of an earlier attempt, if there is a readable one."""
+        """Read the manifest of an earlier attempt, if there is a readable one."""
         return read_json(self.root / MANIFEST)
 
     # --- chunks ------------------------------------------------------------------------------------------------------
 
     def put_images(self, place: Sequence[str], span: range, ids: Sequence[str], images: np.ndarray, facts: dict | None = None) -> None:
-        """A chunk of images, (len(span), H, W, 3) uint8, as a stored zip of PNGs named by item id. Equal images, equal bytes."""
+        """Store a chunk of images, (n, H, W, 3) uint8, as a zip of PNGs named by item id. Equal images, equal bytes."""
         from PIL import Image
 
         buffer = io.BytesIO()
@@ -112,7 +112,7 @@ class RunFolder:
         self.put_chunk(place, span, buffer.getvalue(), {"ids": list(ids), **({} if facts is None else facts)})
 
     def get_images(self, place: Sequence[str], span: range, ids: Sequence[str]) -> np.ndarray | None:
-        """(len(span), H, W, 3) uint8 of a chunk that exists; None otherwise."""
+        """Return the (n, H, W, 3) uint8 images of a chunk that exists; None otherwise."""
         import numpy as np
         from PIL import Image
 
@@ -123,7 +123,7 @@ class RunFolder:
             return np.stack([np.asarray(Image.open(archive.open(f"{item_id}.png"))) for item_id in ids])
 
     def put_features(self, place: Sequence[str], span: range, ids: Sequence[str], features: np.ndarray, facts: dict | None = None) -> None:
-        """A chunk of features, (len(span), d) float32, as .npy."""
+        """Store a chunk of features, (n, d) float32, as .npy."""
         import numpy as np
 
         buffer = io.BytesIO()
@@ -131,14 +131,14 @@ class RunFolder:
         self.put_chunk(place, span, buffer.getvalue(), {"ids": list(ids), **({} if facts is None else facts)})
 
     def get_features(self, place: Sequence[str], span: range, ids: Sequence[str]) -> np.ndarray | None:
-        """(len(span), d) float32 of a chunk that exists; None otherwise."""
+        """Return the (n, d) float32 features of a chunk that exists; None otherwise."""
         import numpy as np
 
         found = self.chunk(place, span, ids)
         return None if found is None else np.load(io.BytesIO(found[0]), allow_pickle=False)
 
     def facts(self, place: Sequence[str], span: range) -> dict | None:
-        """A chunk's side-car: sha256, ids and whatever was measured when it was made; None if unreadable."""
+        """Read a chunk's side-car: sha256, ids and whatever was measured when it was made; None if unreadable."""
         return read_json(self._path(place, span, ".json"))
 
     def _path(self, place: Sequence[str], span: range, suffix: str | None = None) -> Path:
@@ -150,7 +150,7 @@ class RunFolder:
 
     def put_chunk(self, place: Sequence[str], span: range, data: bytes, facts: dict) -> None:
         """Store a chunk's bytes, then its side-car: `facts`, which name the "ids", with the sha256."""
-        assert len(facts["ids"]) == len(span)
+        assert len(facts["ids"]) == len(span)  # or the chunk could never be read
         path, side_car = self._path(place, span), self._path(place, span, ".json")
         # the old side-car goes first: it must never describe new bytes
         with writing(side_car):
@@ -159,7 +159,7 @@ class RunFolder:
         self.put_json(str(side_car.relative_to(self.root)), {**facts, "sha256": hashlib.sha256(data).hexdigest()})
 
     def chunk(self, place: Sequence[str], span: range, ids: Sequence[str]) -> tuple[bytes, dict] | None:
-        """(bytes, side-car) of a chunk that exists; None otherwise."""
+        """Return (bytes, side-car) of a chunk that exists; None otherwise."""
         facts = self.facts(place, span)
         if facts is None or facts.get("ids") != list(ids):
             return None
@@ -170,7 +170,7 @@ class RunFolder:
         return (data, facts) if hashlib.sha256(data).hexdigest() == facts.get("sha256") else None
 
     def state(self, place: Sequence[str], span: range, ids: Sequence[str]) -> str:
-        """"whole", "damaged" (something is there that no side-car vouches for) or "absent": a chunk of images or of features."""
+        """Say how a chunk of images or features stands: "whole", "damaged" (something is there that no side-car vouches for), "absent"."""
         if self.chunk(place, span, ids) is not None:
             return "whole"
         there = any(self._path(place, span, part).exists() for part in (None, ".json"))

@@ -85,12 +85,12 @@ def _open(path: Path) -> int:
 
 
 def holder_of(path: Path) -> dict:
-    """{"pid", "host", "started"} of a lock file; {} where there is none or nothing legible in it."""
+    """Return {"pid", "host", "started"} of a lock file; {} where there is none or nothing legible in it."""
     return read_json(path) or {}
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the run folder now."""
+    """True while a process holds the run folder."""
     path = Path(folder) / NAME
     if not path.exists():
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scottbench.errors import UsageError
 from scottbench.store.files import NoObject, read_object
@@ -38,9 +39,11 @@ class MetricRecord:
 
     @property
     def arrow(self) -> str:
+        """The direction that is better."""
         return "↑" if self.higher_is_better else "↓"
 
     def show(self, value: float) -> str:
+        """Return a value with this column's decimals."""
         return f"{value:.{self.digits}f}"
 
 
@@ -51,14 +54,14 @@ class Interval:
     low: float
     high: float
     method: str
-    """Where its standard error comes from: "influence" or "half-sampling"."""
+    """The source of its standard error: "influence" or "half-sampling"."""
 
 
 @dataclass
 class CellRecord:
     """One method at one number of steps and one seed, or (`Record.over_seeds`) all its seeds together."""
 
-    facts: dict
+    facts: dict[str, Any]
     """Its entry in manifest.json; of several seeds together with "seed" None and "error" None."""
     values: dict[str, float] = field(default_factory=dict)
     """Metric -> value, for metrics that could be computed."""
@@ -73,14 +76,17 @@ class CellRecord:
 
     @property
     def method(self) -> str:
+        """The method's label."""
         return str(self.facts["method"])
 
     @property
     def steps(self) -> int:
-        return self.facts["steps"]
+        """Number of sampling steps."""
+        return int(self.facts["steps"])
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Its seed, or all seeds that it puts together."""
         return tuple(self.facts["seeds"]) if "seeds" in self.facts else (self.facts["seed"],)
 
     @property
@@ -90,6 +96,7 @@ class CellRecord:
 
     @property
     def name(self) -> str:
+        """Its name in prose: "scott at 2 steps"."""
         return f"{self.method} at {count(self.steps, 'step')}"
 
     @property
@@ -98,7 +105,7 @@ class CellRecord:
         return None if self.sampling is None else 1000 * self.sampling[0]
 
     def reason(self, metric: str) -> str:
-        """Why a metric has no value here, as far as the run recorded it."""
+        """Say why a metric has no value here, as far as the run recorded it."""
         if self.facts.get("error") is not None:
             return one_line(self.facts["error"])
         return one_line(section(self.facts, "failures").get(metric, "the reason was not recorded"))
@@ -109,24 +116,25 @@ class RunRecord:
     """A run, as its folder tells it."""
 
     folder: Path
-    manifest: dict
+    manifest: dict[str, Any]
     metrics: list[MetricRecord]
     """All of them, in plan order."""
     cells: list[CellRecord]
     over_seeds: list[CellRecord] = field(default_factory=list)
-    """Of several seeds, one entry per method and number of steps: values of the metrics of scope "seeds", and means over the seeds of the
-    others (which runs of earlier versions lack); none in a run of one seed."""
-    pairs: list[dict] = field(default_factory=list)
+    """One entry per method and number of steps where there are several seeds; none in a run of one seed. It has the values of the metrics
+    of scope "seeds", and the means over seeds of the others (which runs of earlier versions lack)."""
+    pairs: list[dict[str, Any]] = field(default_factory=list)
     """Rows of pairs.parquet; none in a run of an earlier version."""
-    claims: list[dict] = field(default_factory=list)
-    """Judged claims, as claims.json has them; likewise."""
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    """Judged claims, as claims.json has them; none in a run of an earlier version."""
 
     @property
-    def plan(self) -> dict:
+    def plan(self) -> dict[str, Any]:
+        """The plan's record."""
         return section(self.manifest, "plan")
 
     def of_scope(self, scope: str) -> tuple[list[MetricRecord], list[CellRecord]]:
-        """The metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
+        """Return the metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
         cells = self.cells if scope == "cell" else self.over_seeds
         metrics = [metric for metric in self.metrics if (metric.scope == "seeds") == (scope == "seeds")]
         if scope == "mean" and not any(metric.name in cell.fingerprints for cell in cells for metric in metrics):
@@ -134,8 +142,8 @@ class RunRecord:
         return metrics, cells
 
     def leading(self) -> tuple[list[MetricRecord], list[CellRecord]]:
-        """The metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else single
-        cells, else several seeds together."""
+        """Return the metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else
+        single cells, else several seeds together."""
         for scope in ("mean", "cell", "seeds"):
             metrics, cells = self.of_scope(scope)
             if metrics:
@@ -143,12 +151,12 @@ class RunRecord:
         return metrics, groups(cells if cells else self.cells)[0]
 
     def first_seed(self) -> list[CellRecord]:
-        """The cells of the plan's first seed, for what all seeds share."""
+        """Return the cells of the plan's first seed, for what all seeds share."""
         return [cell for cell in self.cells if cell.facts["seed"] == self.cells[0].facts["seed"]]
 
 
 def groups(cells: list[CellRecord]) -> list[list[CellRecord]]:
-    """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
+    """Group the cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
     found: list[list[CellRecord]] = []
     for cell in cells:
         home = next((group for group in found if all(_comparable(cell, other) for other in group)), None)
@@ -224,18 +232,19 @@ def _metric(entry: dict) -> MetricRecord:
 
 
 def text(entry: dict, key: str, default: str = "") -> str:
-    """entry[key] as text; the default where it is absent, null or empty."""
+    """Return entry[key] as text; the default where it is absent, null or empty."""
     value = entry.get(key)
     return default if value is None or value == "" else str(value)
 
 
 def section(entry: dict, key: str) -> dict:
-    """entry[key], a table; {} where it is absent or null."""
+    """Return entry[key], a table; {} where it is absent or null."""
     value = entry.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read manifest.json of a run that was begun by any version that this one reads. Raises UsageError, one line, for anything else."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
@@ -259,7 +268,8 @@ def _unknown_schema(path: Path, schema: object) -> UsageError:
         f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run.")
 
 
-def read_claims(path: Path) -> list[dict]:
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """Read the judged claims of claims.json; none where there is no such file. Raises UsageError where it is damaged."""
     if not path.is_file():
         return []
 

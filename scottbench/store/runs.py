@@ -24,7 +24,7 @@ class RunListing:
     folder: Path
     plan_hash: str
     status: str
-    """The manifest's, "in use" while a process holds the folder, or "damaged"."""
+    """The manifest's status; "killed" where it says running and nothing runs, "in use" while a process holds the folder, or "damaged"."""
     preset: str
     cells: int
     n: int
@@ -33,7 +33,7 @@ class RunListing:
 
 
 def all_runs(home: Path = HOME) -> list[RunListing]:
-    """Every run folder directly below `home`, oldest first; a damaged one too."""
+    """Read every run folder directly below `home`, oldest first; a damaged one too."""
     folders = [path.parent for path in sorted(home.glob(f"*/{LOCK}"))] if home.is_dir() else []
     return [_read(folder) for folder in folders]
 
@@ -53,7 +53,7 @@ def _read(folder: Path) -> RunListing:
 
 
 def find_run(text: str, home: Path = HOME) -> Path:
-    """The run folder that a path, a folder's name below runs/ or the head of a plan's hash (at least 4 digits) means.
+    """Find the run folder that is meant by a path, a folder's name below runs/ or the head of a plan's hash (at least 4 digits).
 
     Raises UsageError: nothing, or more than one.
     """
@@ -80,12 +80,12 @@ def _hashes(home: Path) -> dict[Path, str]:
 
 
 def runs_of(plan_hash: str, home: Path = HOME) -> list[Path]:
-    """The run folders below `home` that were made from a plan."""
+    """List the run folders below `home` that were made from a plan."""
     return [folder for folder, found in _hashes(home).items() if found == plan_hash]
 
 
 def leftovers(home: Path = HOME) -> list[Path]:
-    """What can go without loss: files that a killed run was writing, chunks that no side-car vouches for, runs without any chunk.
+    """List what can go without loss: files that a killed run was writing, chunks that no side-car vouches for, runs without any chunk.
 
     Folders that a process holds are left out.
     """

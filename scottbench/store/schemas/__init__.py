@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from scottbench.errors import DamagedAsset
 from scottbench.store.files import read_object
@@ -12,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def known() -> dict[str, Path]:
-    """ "scottbench.run/2" -> its file, for every version that was ever written."""
+    """Return "scottbench.run/2" -> its file, for every version that was ever written."""
     found = {}
     for path in sorted(HERE.glob("*.json")):
         kind, _, version = path.stem.rpartition("-")
@@ -20,8 +21,8 @@ def known() -> dict[str, Path]:
     return found
 
 
-def violations(document: dict) -> list[str]:
-    """What is wrong with a record, one line each, by the schema that it names; one line if it names none that is known."""
+def violations(document: dict[str, Any]) -> list[str]:
+    """List what is wrong with a record, one line each, by the schema that it names; one line if it names none that is known."""
     from jsonschema import Draft202012Validator
 
     paths, name = known(), str(document.get("schema"))

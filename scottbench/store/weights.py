@@ -15,9 +15,9 @@ WEIGHTS = ("text_encoder", "unet", "vae")
 
 
 def weights_digest(folder: Path, expected: dict[str, str] | None = None) -> str:
-    """Return the sha256, in hex, over the relative names and bytes of everything in `folder` (a pipeline, a U-Net, an evaluator) that is opened
-    and can change an image: weights, configs, vocabulary. READMEs and the file of measured quality do not count.
+    """Return the sha256, in hex, over the relative names and bytes of everything in `folder` that is opened and can change an image.
 
+    folder: a pipeline, a U-Net, an evaluator. Weights, configs and vocabulary count; READMEs and the file of measured quality do not.
     expected: relative name -> sha256 hex, where it is known. Raises DamagedAsset if a file has another.
     """
     total = hashlib.sha256()

@@ -56,11 +56,11 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
 
 def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> DiffusionModel:
     """Return the model that a cell samples from: the teacher, or its student, opened at its first cell."""
-    folder = cell.method.student
-    if folder is None:
+    folder, trainer = cell.method.student, cell.method.noun.trainer
+    if folder is None or trainer is None:
         return work.plan.model
     if folder not in students:
-        students[folder] = open_student(work.plan.model, folder, cell.method.noun.trainer)
+        students[folder] = open_student(work.plan.model, folder, trainer)
     return students[folder]
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def canonical(record: dict[str, Any]) -> bytes:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def json_bytes(record: dict[str, Any], indent: int = 1, sort_keys: bool = False) -> bytes:
+def json_bytes(record: Mapping[str, object], indent: int = 1, sort_keys: bool = False) -> bytes:
     """Return a record as the lines of a JSON file. ASCII only: names and prompts are not ours, and a control character of theirs must
     not reach a terminal that shows the file."""
     return (json.dumps(record, indent=indent, sort_keys=sort_keys, ensure_ascii=True) + "\n").encode()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,7 +82,7 @@ class RunFolder:
         """Replace a file in one step: a reader, and a machine that lost its power, sees the old or the new bytes, never a part."""
         return write_file(self.root / name, data)
 
-    def put_json(self, name: str, record: dict) -> None:
+    def put_json(self, name: str, record: Mapping[str, object]) -> None:
         """Replace a JSON file in one step."""
         self.put(name, json_bytes(record))
 

@@ -145,9 +145,14 @@ class Manifest:
         """Return the entry of a cell of the plan."""
         return next(entry for entry in self.cells if entry.id == cell_id)
 
+    @property
+    def entries(self) -> list[CellEntry | SeedsEntry]:
+        """The cells, then several seeds together."""
+        return [*self.cells, *self.over_seeds]
+
     def entry(self, entry_id: str) -> CellEntry | SeedsEntry:
         """Return the entry of a cell, or of several seeds together."""
-        return next(entry for entry in (*self.cells, *self.over_seeds) if entry.id == entry_id)
+        return next(entry for entry in self.entries if entry.id == entry_id)
 
     def failed(self, cell_id: str, reason: str | None) -> None:
         """Note why a cell has no images; None: it has them."""
@@ -164,7 +169,7 @@ class Manifest:
     def failures(self) -> list[str]:
         """Return one line for each cell that failed, then one for each metric of a cell, or of several seeds, that did."""
         lines = [f"{cell.id}: {cell.error}" for cell in self.cells if cell.error is not None]
-        for entry in (*self.cells, *self.over_seeds):
+        for entry in self.entries:
             lines += [f"{entry.id} {metric}: {reason}" for metric, reason in entry.failures.items()]
         return lines
 

@@ -201,10 +201,10 @@ def read_record(folder: Path) -> RunRecord:
     timings = read_rows(folder / TIMINGS, TIMING_COLUMNS)
     sampling = per_image(timings)
     for row in timings:
-        place = (row["method"], row["steps"], row["seed"])
-        if place in cells and row["seconds_per_image"] is not None:
-            cells[place].seconds[row["stage"]] = row["seconds_per_image"]
-            cells[place].sampling = sampling.get(place)
+        timed = (row["method"], row["steps"], row["seed"])
+        if timed in cells and row["seconds_per_image"] is not None:
+            cells[timed].seconds[row["stage"]] = row["seconds_per_image"]
+            cells[timed].sampling = sampling.get(timed)
     pairs = read_rows(folder / PAIRS, PAIR_COLUMNS) if (folder / PAIRS).is_file() else []
     return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
 

@@ -33,12 +33,12 @@ def run(command: str, out: str | None, dry_run: bool, as_json: bool, quiet: bool
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.run.chunks import parse_share
+    from scottbench.run.chunks import parse_shard
 
     warnings()
     shard = values.pop("shard")
     request, size = make_request(values, command)
-    share = None if shard is None else parse_share(shard)
+    share = None if shard is None else parse_shard(shard)
     plugins = all_plugins()
     if dry_run:
         _show_cost(plugins, request, None if out is None else Path(out), as_json)
@@ -81,7 +81,7 @@ def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: An
     Everything that the numbers depend on is checked first: weights, data, code and options are those of the run, or it ends with code 5.
     """
     from scottbench.cli.printing import folders, note, number
-    from scottbench.run.chunks import parse_share
+    from scottbench.run.chunks import parse_shard
     from scottbench.store.runs import find_run
 
     size = None if values["batch_size"] == "auto" else number("--batch-size", values["batch_size"])
@@ -98,7 +98,7 @@ def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: An
         kept = manifest.get("shard") if shard is None else shard
         if not quiet:
             note(f"plan {made.hash[:8]} verified; {inventory(RunFolder(root), made)}")
-        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_share(kept))
+        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_shard(kept))
     show_run(root, as_json, failure)
 
 

@@ -37,9 +37,9 @@ def list_runs(as_json: bool = False) -> None:
 def collect(yes: bool) -> None:
     """List or remove half-written files, chunks without a side-car, and runs without any chunk. Finished chunks are never touched."""
     from scottbench.store.assets import in_words
-    from scottbench.store.runs import remove, rubbish
+    from scottbench.store.runs import leftovers, remove
 
-    paths = rubbish()
+    paths = leftovers()
     for path in paths:
         click.echo(str(path))
     if not paths:

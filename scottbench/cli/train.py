@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -161,7 +160,9 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
 
 def _tell(out: Path, request: TrainRequest) -> None:
     """Say which student was made, at what cost, and how to use it."""
-    facts = json.loads((out / "student.json").read_text())
+    from scottbench.models.student import read_student
+
+    facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
     each = f" ({evaluations / samples:.1f} a sample)" if samples else ""
     click.echo(f"student {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.diffusion_model import DTYPES, DiffusionModel
 from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
+from scottbench.store.files import read_object
 from scottbench.store.weights import WEIGHTS, absent_files, pickled_weights, weights_digest
 
 
@@ -66,14 +66,18 @@ def open_pipeline(
     if absent:
         raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
     kind = DTYPES[dtype]
+
+    def broken(error: Exception) -> DamagedAsset:
+        return DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.")
+
+    index = read_object(folder / "model_index.json", broken)
+    scheduler = read_object(folder / "scheduler" / "scheduler_config.json", broken)
     try:
-        index = json.loads((folder / "model_index.json").read_text())
-        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
         vae_class = getattr(diffusers, index["vae"][1])
         schedule = read_schedule(scheduler)
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.") from None
+        raise broken(error) from None
     digest = weights_digest(folder, expected)
     unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
     text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).requires_grad_(False).eval().to(device)

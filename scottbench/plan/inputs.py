@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from scottbench.plan.choices import Choices, check_guidance
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
-from scottbench.store.files import check_name
+from scottbench.store.files import check_name, read_object
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -163,10 +162,7 @@ def model_card(preset: Preset) -> dict | None:
         return None
     path = preset.path(preset.model_card)
     require(f"model card of preset '{preset.name}'", [Needed(path)])
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file.") from None
+    return read_object(path, lambda error: DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file."))
 
 
 def count(items: Items, limit: int | None, dataset: str) -> int:

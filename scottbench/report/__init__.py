@@ -30,7 +30,8 @@ def build(run_folder: Path) -> Path:
     from scottbench.store.record import read_record
 
     html = render(read_record(Path(run_folder)))
-    return write_file(Path(run_folder) / "report" / "index.html", html.encode(), f"scottbench report {run_folder}")
+    hint = f"Free some space or make the folder writable, then: scottbench report {run_folder}"
+    return write_file(Path(run_folder) / "report" / "index.html", html.encode(), hint)
 
 
 def render(record: RunRecord) -> str:

@@ -19,6 +19,7 @@ from scottbench.store.files import write_file
 from scottbench.store.record import RunRecord, read_record, read_rows
 from scottbench.text import in_one_line
 
+AGAIN = "Free some space or make the folder writable, then: the same line again"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula."""
 RECORDS = ("manifest.json", "plan.lock.json", "env.json", "results.parquet", "pairs.parquet", "items.parquet", "timings.parquet",
@@ -41,7 +42,7 @@ def export(run: Path, kinds: list[str], out: Path, records: bool) -> list[Path]:
             files += [(name + SUFFIX[kind], FORMS[kind](table).encode()) for name, table in tables.items()]
     if records:
         files += [(name, (run / name).read_bytes()) for name in RECORDS if (run / name).is_file()]
-    return [write_file(out / name, data) for name, data in files]
+    return [write_file(out / name, data, AGAIN) for name, data in files]
 
 
 def named_tables(record: RunRecord) -> dict[str, Table]:

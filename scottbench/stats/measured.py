@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Mismatch, UsageError
 from scottbench.stats.intervals import HALVES
+from scottbench.store.tables import ITEM_COLUMNS, ITEMS, ITEMS_SCHEMA, polars_schema
 from scottbench.text import closest, one_line
 
 if TYPE_CHECKING:
     import numpy as np
 
-ITEMS = "items.parquet"
-NEEDED = {"method", "steps", "seed", "metric", "id", "influence"}
 _STEPS = re.compile(r"(?P<method>.+)[:@](?P<steps>\d+)")
 
 
@@ -82,8 +81,8 @@ def read_measured(folder: Path) -> list[Measured]:
         items = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    if NEEDED - set(items.columns):
-        raise UsageError(f"{path} lacks column '{min(NEEDED - set(items.columns))}': another version wrote it. Make the run again.")
+    if ITEM_COLUMNS - set(items.columns):
+        raise UsageError(f"{path} lacks column '{min(ITEM_COLUMNS - set(items.columns))}': another version wrote it. Make the run again.")
     cells = {(cell.method, cell.steps, cell.facts["seed"]): cell for cell in (*record.cells, *record.over_seeds)}
     metrics = {metric.name: metric for metric in record.metrics}
     found = []
@@ -182,8 +181,7 @@ def items_frame(measured: Sequence[tuple[Measured, np.ndarray | None]]) -> Any:
     """
     import polars as pl
 
-    schema = {"method": pl.String, "steps": pl.Int32, "seed": pl.Int64, "metric": pl.String, "id": pl.String, "value": pl.Float64,
-              "influence": pl.Float64, "seeds": pl.String}
+    schema = polars_schema(ITEMS_SCHEMA)
     frames = [
         pl.DataFrame({
             "method": [one.method] * one.n, "steps": [one.steps] * one.n, "seed": [one.seeds[0] if len(one.seeds) == 1 else None] * one.n,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.errors import Mismatch
 from scottbench.stats.intervals import LEVEL, NoInterval, deviation, t_quantile, t_tail
 from scottbench.stats.measured import Measured, comparable, on_shared_seeds
+from scottbench.store.tables import PAIRS_SCHEMA, frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,14 +189,7 @@ def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
 
 def pairs_frame(pairs: Sequence[Pair]) -> Any:
     """Make the table of pairs.parquet: one row per metric and pair, A - B."""
-    import polars as pl
-
-    schema = {
-        "metric": pl.String, "method_a": pl.String, "steps_a": pl.Int32, "method_b": pl.String, "steps_b": pl.Int32, "seeds": pl.String,
-        "n": pl.Int32, "value_a": pl.Float64, "value_b": pl.Float64, "difference": pl.Float64, "ci_low": pl.Float64,
-        "ci_high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64, "images_to_decide": pl.Int64, "verdict": pl.String,
-    }  # fmt: skip
-    return pl.DataFrame([pair_row(pair) for pair in pairs], schema=schema)
+    return frame([pair_row(pair) for pair in pairs], PAIRS_SCHEMA)
 
 
 def pair_row(pair: Pair) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.store.files import replace_file
 
 SUMS = "SHA256SUMS"
 """Digests of an asset folder, one `<sha256>  <relative path>` a line, as the sha256sum tool writes and checks them."""
@@ -30,7 +31,7 @@ class Needed:
 
 
 def cache_dir() -> Path:
-    """Where large files live that no package ships: $SCOTTBENCH_CACHE, else the user's cache folder."""
+    """Return the folder of large files that no package ships: $SCOTTBENCH_CACHE, else one in the user's cache folder."""
     chosen = os.environ.get("SCOTTBENCH_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -39,13 +40,13 @@ def cache_dir() -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 hex of a file's bytes."""
+    """Return the sha256 of a file's bytes, in hex."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def in_words(count: int) -> str:
-    """A number of bytes for people: 95607719 -> "95.6 MB"."""
+    """Say a number of bytes for people: 95607719 -> "95.6 MB"."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -87,7 +88,7 @@ def write_sums(folder: Path) -> None:
     file of measured quality may change afterwards."""
     known = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known if path.is_file()]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    replace_file(folder / SUMS, "".join(lines).encode())
 
 
 def gather(checks: dict[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def offline() -> Iterator[None]:
     settings = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     before = {name: os.environ.get(name) for name in settings}
     # the library reads its variable once, when it is imported
-    constants = sys.modules.get("huggingface_hub.constants")
+    constants: Any = sys.modules.get("huggingface_hub.constants")
     was_offline = None if constants is None else constants.HF_HUB_OFFLINE
     os.environ.update(settings)
     if constants is not None:

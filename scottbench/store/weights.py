@@ -15,9 +15,9 @@ WEIGHTS = ("text_encoder", "unet", "vae")
 
 
 def weights_digest(folder: Path, expected: dict[str, str] | None = None) -> str:
-    """sha256 hex over the relative names and bytes of everything in `folder` (a pipeline, a U-Net, an evaluator) that is opened
-    and can change an image: weights, configs, vocabulary. READMEs and the file of measured quality do not count.
+    """Return the sha256, in hex, over the relative names and bytes of everything in `folder` that is opened and can change an image.
 
+    folder: a pipeline, a U-Net, an evaluator. Weights, configs and vocabulary count; READMEs and the file of measured quality do not.
     expected: relative name -> sha256 hex, where it is known. Raises DamagedAsset if a file has another.
     """
     total = hashlib.sha256()
@@ -30,7 +30,7 @@ def weights_digest(folder: Path, expected: dict[str, str] | None = None) -> str:
 
 
 def opened_files(folder: Path) -> list[Path]:
-    """Weights, configs and vocabularies below `folder`, sorted, without the gigabytes that published pipelines hold beside them:
+    """List weights, configs and vocabularies below `folder`, sorted, without the gigabytes that published pipelines hold beside them:
     whole checkpoints in the first folder, a safety checker, variants of weights (a dot in the stem: `model.fp16.safetensors`).
     Pickled weights count where a part of a pipeline has no others."""
     pipeline = (folder / "model_index.json").is_file()
@@ -45,7 +45,7 @@ def opened_files(folder: Path) -> list[Path]:
 
 
 def pickled_weights(folder: Path) -> list[str]:
-    """Relative names of the .bin files that the parts of a pipeline folder would be read from for want of safetensors."""
+    """List the relative names of the .bin files that the parts of a pipeline folder would be read from for want of safetensors."""
     found = []
     for part in WEIGHTS if (folder / "model_index.json").is_file() else ():
         if not any("." not in path.stem for path in (folder / part).glob("*.safetensors")):
@@ -54,7 +54,7 @@ def pickled_weights(folder: Path) -> list[str]:
 
 
 def absent_files(folder: Path) -> list[str]:
-    """What a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), do not count."""
+    """List what a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), do not count."""
     absent = [name for name in PARTS if not (folder / name).exists()]
     weights = {path.relative_to(folder).parts[0] for path in opened_files(folder) if path.suffix in {".safetensors", ".bin"}}
     return absent + [f"{part}/*.safetensors" for part in WEIGHTS if part not in {*absent, *weights}]

@@ -6,14 +6,13 @@ Written to a temporary folder that replaces the old one, so that a kill leaves t
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
 from scottbench.errors import DamagedAsset, Incomplete, MissingAsset, UsageError
+from scottbench.store.files import json_bytes, read_json, read_object, replace_file, replace_folder, restore_folder
 from scottbench.training.distributed import full, like
 
 
@@ -37,25 +36,18 @@ def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
     try:
         temporary.mkdir(parents=True)
         save_file(flat, temporary / "tensors.safetensors")
-        (temporary / "state.json").write_text(json.dumps(state))
+        replace_file(temporary / "state.json", json_bytes(state))
+        replace_folder(temporary, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = "None had been made yet" if step_of(folder) is None else f"That of step {step_of(folder)} is kept"
         raise Incomplete(f"cannot write the checkpoint {folder}: {error}. {kept}. Make room and go on with --resume.") from None
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def step_of(folder: Path) -> int | None:
     """Return the step of the last checkpoint; None if there is none."""
-    try:
-        return int(json.loads((folder / "state.json").read_text())["step"])
-    except (OSError, ValueError, KeyError):
-        return None
+    step = (read_json(folder / "state.json") or {}).get("step")
+    return None if step is None else int(step)
 
 
 @torch.no_grad()
@@ -65,16 +57,18 @@ def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.exists():
-        os.replace(old, folder)
+    restore_folder(folder)
     if not (folder / "state.json").is_file():
         raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
+
+    def broken(error: Exception) -> DamagedAsset:
+        return DamagedAsset(f"cannot read the checkpoint {folder}: {error}. Start again without --resume.")
+
+    state = read_object(folder / "state.json", broken)
     try:
         flat = load_file(folder / "tensors.safetensors")
-        state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError, SafetensorError) as error:
-        raise DamagedAsset(f"cannot read the checkpoint {folder}: {error}. Start again without --resume.") from None
+        raise broken(error) from None
     for group, members in tensors.items():
         for i, tensor in members.items():
             stored = flat.get(f"{group}/{i}")

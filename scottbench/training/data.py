@@ -7,7 +7,6 @@ A second training on the same model and data reads them back. They are memory-ma
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Items
 from scottbench.store.assets import cache_dir, in_words
+from scottbench.store.files import json_bytes, read_json, replace_file, replace_folder
 
 CHUNK = 64
 """Items encoded in one call; fixed, so that the stored numbers do not depend on the batch size of a training."""
@@ -100,10 +100,10 @@ def empty_prompt(model: DiffusionModel) -> torch.Tensor:
 
 def is_whole(folder: Path) -> bool:
     """Tell whether the folder holds all that `encode` wrote: the facts are written last, and name every file's size."""
+    sizes = read_json(folder / FACTS)
     try:
-        sizes = json.loads((folder / FACTS).read_text())
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+        return sizes is not None and all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except OSError:
         return False
 
 
@@ -120,9 +120,8 @@ def encode(model: DiffusionModel, items: Items, folder: Path, progress: Callable
                 append(text, model.encode_prompts([items.prompts[i] for i in index]), n, start)
                 progress("encode", index.stop, n)
         sizes = {path.name: path.stat().st_size for path in sorted(partial.glob("*.npy"))}
-        (partial / FACTS).write_text(json.dumps(sizes))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        replace_file(partial / FACTS, json_bytes(sizes))
+        replace_folder(partial, folder)
     except OSError as error:
         raise UsageError(
             f"cannot keep the encoded training split in {folder.parent}: {error.strerror}. "

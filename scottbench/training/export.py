@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from scottbench.errors import Incomplete
+from scottbench.errors import DamagedAsset, Incomplete
+from scottbench.store.files import json_bytes, read_object, replace_file
 from scottbench.store.weights import weights_digest
 from scottbench.training.distributed import gathered
 from scottbench.training.loop import Loop
@@ -36,16 +36,16 @@ def write_student(folder: Path, unet: UNet, facts: dict) -> dict:
     half.save_pretrained(folder / "unet", safe_serialization=True)
     _forget_origin(folder / "unet" / "config.json")
     facts = {"schema": "scottbench.student/1", **facts, "weights_digest": weights_digest(folder / "unet")}
-    (folder / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    replace_file(folder / "student.json", json_bytes(facts, sort_keys=True))
     return facts
 
 
 def _forget_origin(path: Path) -> None:
     """Drop the folder that the teacher was opened from, which diffusers notes in a config: it says nothing to others, and equal
     trainings in two places would have two digests."""
-    config = json.loads(path.read_text())
+    config = read_object(path, lambda error: DamagedAsset(f"cannot read {path}, just written: {error}."))
     config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    replace_file(path, json_bytes(config, indent=2, sort_keys=True))
 
 
 def export(loop: Loop, config: dict, folder: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, UsageError
+from scottbench.store.files import as_read, json_bytes, read_object, replace_file, whole_lines
 
 CONFIGURATION = "training.json"
 SINCE = {"micro_batches": 1, "precision": "no"}
@@ -38,11 +38,10 @@ def make_folder(out: Path) -> None:
 
 def check_same(out: Path, config: dict) -> None:
     """Raises UsageError where the folder's training has another configuration, DamagedAsset where that cannot be read."""
-    try:
-        found = SINCE | json.loads((out / CONFIGURATION).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedAsset(f"cannot read {out / CONFIGURATION}: {error}. Restore it, or train anew with another --out.") from None
-    there, here = flat(found), flat(json.loads(json.dumps(config)))
+    path = out / CONFIGURATION
+    found = SINCE | read_object(
+        path, lambda error: DamagedAsset(f"cannot read {path}: {error}. Restore it, or train anew with another --out."))
+    there, here = flat(found), flat(as_read(config))
     different = [key for key in sorted(here.keys() | there.keys()) if key.split(".")[0] in config and there.get(key) != here.get(key)]
     if different:
         listed = ", ".join(f"{key} was {shown(there, key)}, now {shown(here, key)}" for key in different[:3])
@@ -69,7 +68,7 @@ def begin(out: Path, config: dict, resume: bool) -> None:
     try:
         if not resume:
             (out / "log.jsonl").unlink(missing_ok=True)
-        replace(out / CONFIGURATION, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        replace_file(out / CONFIGURATION, json_bytes(config, sort_keys=True))
     except OSError as error:
         raise unwritable(out, error) from None
 
@@ -77,16 +76,8 @@ def begin(out: Path, config: dict, resume: bool) -> None:
 def forget_lines_after(out: Path, step: int) -> None:
     """Take out of the log the lines that a killed training wrote after its last checkpoint: they will be written again."""
     path = out / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    whole = [line for line in lines if line.endswith("}\n")]
-    replace(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file in one step: who is killed meanwhile leaves the old one."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    kept = [line for line in whole_lines(path) if line["step"] <= step]
+    replace_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 def unwritable(out: Path, error: OSError) -> UsageError:

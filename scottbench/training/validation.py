@@ -9,19 +9,20 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from scottbench.errors import ScottbenchWarning, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.extractors import open_extractor
-from scottbench.models.noise import ItemNoise
+from scottbench.models.sampling import Sampler, embed_prompts
 from scottbench.plan.cells import checked_timesteps, unusual
 from scottbench.plan.choices import find_metrics, in_range, roles
+from scottbench.plan.device import choose_micro_batch
 from scottbench.plan.inputs import find_source
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import CellFeatures, Method
 from scottbench.registry.options import make_options
 from scottbench.registry.presets import Preset
+from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
 from scottbench.training.export import plain_unet
 from scottbench.training.unet import UNet
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
     from scottbench.registry.nouns import Items
     from scottbench.training.loop import Loop
 
-BATCH = 64
-
-
 class Validation:
     """The metric curve: `validation()` -> {label: value} of the weights that will be exported, as they are now.
+
 
     `label` names the metric that decides. With weights "both", theta's values stand beside theta-minus's as "student/label".
     """
@@ -115,17 +114,13 @@ class Validation:
         cell = CellFeatures(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
         return {str(choice.label): float(choice.metric.compute(cell, choice.options)) for choice in self.metrics}
 
-    @torch.inference_mode()
     def sample(self, student: DiffusionModel) -> np.ndarray:
-        """(n,H,W,3) uint8 images of the held-out prompts."""
-        parts = []
-        for start in range(0, len(self.index), BATCH):
-            rows = self.index[start : start + BATCH]
-            text = torch.from_numpy(self.data.text[rows]).to(student.device)
-            noise = ItemNoise(0, [self.items.ids[i] for i in rows], student.latent_shape, student.device)
-            sampling = student.sampling(text, self.data.uncond.to(student.device), self.guidance, noise, self.steps, self.options)
-            parts.append(student.decode(self.method.sample(sampling)))
-        return np.concatenate(parts)
+        """Make (n,H,W,3) uint8 images of the held-out prompts: the bytes that `scottbench run` makes of these weights, items and seed."""
+        ids, prompts = ([texts[i] for i in self.index] for texts in (self.items.ids, self.items.prompts))
+        fixed = choose_micro_batch(student.device, student.latent_shape)
+        text, uncond = embed_prompts(student, prompts, fixed, CHUNK), student.encode_prompts([""])
+        sampler = Sampler(student, self.method, self.method.name, self.options, uncond, self.guidance, self.steps, seed=0)
+        return sampler.images(text, ids, fixed, CHUNK)
 
 
 def find_method(plugins: Plugins, trainer: str) -> Method:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scottbench.errors import ScottbenchError
     from scottbench.plan.plan import Plan
     from scottbench.registry.loader import Plugins
-    from scottbench.run.chunks import Share
+    from scottbench.run.chunks import Shard
 
 
 def plan_of(
@@ -61,7 +61,7 @@ def progress_of(quiet: bool) -> Iterator:
 
 
 def execute_plan(
-    made: Plan, plugins: Plugins, folder: Path, size: int | None, progress: Progress, share: Share | None
+    made: Plan, plugins: Plugins, folder: Path, size: int | None, progress: Progress, shard: Shard | None
 ) -> tuple[ScottbenchError | None, Path]:
     """Execute a plan; return the failure (None: all cells are whole) and the run folder.
 
@@ -73,7 +73,7 @@ def execute_plan(
 
     line = f"scottbench resume {shlex.quote(str(folder))}"
     try:
-        return None, execute(made, plugins, folder, size, progress.run_event, share)
+        return None, execute(made, plugins, folder, size, progress.run_event, shard)
     except KeyboardInterrupt:
         raise Interrupted(line) from None
     except Terminated:

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-DEFAULT_PRESET = "pocket"
-"""The preset that needs nothing but this package; `-p` names another."""
+from scottbench import DEFAULT_PRESET
 
 
 def _read_config(context: click.Context, option: click.Parameter, path: str | None) -> str | None:

@@ -39,9 +39,9 @@ def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker,
     On several processes: accelerate launch --multi_gpu --num_processes 2 $(which scottbench) train NAME
     """
     from scottbench.cli.printing import maybe, number, positive
-    from scottbench.cli.progress import Progress
     from scottbench.registry.loader import load_plugins
     from scottbench.registry.options import parse_pairs
+    from scottbench.text.progress import Progress
 
     arguments = {"minutes": positive("--minutes", minutes), "max_steps": maybe("--max-steps", max_steps), "options": parse_pairs(pairs)}
     for flag, lowest in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 0), ("evaluate_steps", 1), ("patience", 1)):

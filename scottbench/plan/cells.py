@@ -11,6 +11,7 @@ from typing import Any
 from scottbench.errors import UsageError
 from scottbench.registry.nouns import Method, Metric
 from scottbench.store.files import check_name
+from scottbench.text import counts_in_words
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,7 @@ def checked_timesteps(method: Method, options: Any, schedule: Any, steps: int, f
 def allowed_steps(method: Method, options: Any, schedule: Any) -> str:
     """The numbers of steps that a method can do, in words."""
     counts = range(1, len(schedule) + 1)
-    return in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
-
-
-def in_words(counts: Sequence[int]) -> str:
-    """Rising numbers of steps: "1 to 50", "1, 2, 4"."""
-    if len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1)):
-        return f"{counts[0]} to {counts[-1]}"
-    return ", ".join(map(str, counts)) if counts else "no"
+    return counts_in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
 
 
 def unusual_steps(cells: list[PlannedCell]) -> list[str]:
@@ -117,5 +111,5 @@ def unusual(who: str, made_for: Sequence[int], steps: int) -> list[str]:
     """A line if `steps` is none of the numbers that something was made for; no numbers mean any."""
     if len(made_for) == 0 or steps in made_for:
         return []
-    counts = "1 step" if list(made_for) == [1] else f"{in_words(made_for)} steps"
+    counts = "1 step" if list(made_for) == [1] else f"{counts_in_words(made_for)} steps"
     return [f"{who} was made for {counts}, not for {steps}."]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from scottbench.text import printable
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from scottbench.store.record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,9 +35,14 @@ def build(run_folder: Path) -> Path:
 
 def render(record: RunRecord) -> str:
     """The page as text."""
+    return environment().get_template("report.html.j2").render(contents(record))
+
+
+def environment() -> Environment:
+    """Return the templates, in which all text is escaped and a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -43,7 +50,6 @@ def render(record: RunRecord) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(contents(record))
 
 
 def _finalize(value: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.text import bytes_in_words as in_words
 
 SUMS = "SHA256SUMS"
 """Digests of an asset folder, one `<sha256>  <relative path>` a line, as the sha256sum tool writes and checks them."""
@@ -42,14 +43,6 @@ def file_digest(path: Path) -> str:
     """sha256 hex of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def in_words(count: int) -> str:
-    """A number of bytes for people: 95607719 -> "95.6 MB"."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def require(what: str, files: Iterable[Needed]) -> None:

@@ -8,7 +8,7 @@ import operator
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -251,10 +251,13 @@ def _request(given: dict[str, Any]) -> RunRequest:
     for name in given:
         if name not in known:
             raise UsageError(f"benchmark() has no argument '{name}'.{did_you_mean(name, known)} Arguments: {', '.join(known)}")
-    given = {name: value for name, value in given.items() if value is not None}
-    read = {"methods": _names, "metrics": _names, "steps": _whole, "guidance": _number, "options": _texts, "students": _texts}
-    asked = {name: read.get(name, lambda _, value: value)(name, value) for name, value in given.items()}
-    asked = {name: value for name, value in asked.items() if name not in ("batch_size", "progress")}
+    absent = [name for name, value in given.items() if name in ("batch_size", "progress") or (value is None and name != "preset")]
+    given = {name: value for name, value in given.items() if name not in absent}
+    read: dict[str, Callable[[str, Any], Any]] = {
+        "preset": _word, "device": _word, "methods": _names, "metrics": _names, "steps": _whole, "guidance": _number, "options": _texts,
+        "students": _texts,
+    }  # fmt: skip
+    asked: dict[str, Any] = {name: read.get(name, lambda _, value: value)(name, value) for name, value in given.items()}
     if "limit" in asked:
         asked["limit"] = _whole("limit", asked["limit"])[0]
     if "seeds" in asked:
@@ -263,6 +266,12 @@ def _request(given: dict[str, Any]) -> RunRequest:
         asked["model"] = os.fspath(asked["model"])
     words = ", ".join(f"{name}={value!r}" for name, value in asked.items())
     return RunRequest(**asked, command=f"scottbench.benchmark({words})")
+
+
+def _word(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{what} must be a name, found {one_line(repr(value))}")
+    return value
 
 
 def _names(what: str, value: object) -> list[str]:
@@ -277,7 +286,7 @@ def _names(what: str, value: object) -> list[str]:
 
 def _whole(what: str, value: object) -> list[int]:
     """A list of whole numbers."""
-    found = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
+    found: list[Any] = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
     try:
         if not found or any(isinstance(number, bool) for number in found):
             raise TypeError

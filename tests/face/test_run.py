@@ -60,8 +60,8 @@ def test_all_arguments_reach_the_plan(tiny, tmp_path, small):
     student = scottbench.Student(tiny.find("preset", "tiny").noun.path("student"))
     assert student.trainer == "hop" and student.facts["updates"] == 0
     run = scottbench.benchmark(
-        ["hop@guidance=1.5"], [1], "tiny", 5, tmp_path / "run", metrics="gap", seeds=7, students={"hop": student}, device="cpu", batch_size=2,
-        progress=False)  # fmt: skip
+        ["hop@guidance=1.5"], [1], "tiny", 5, tmp_path / "run", metrics="gap", seeds=7, students={"hop": student}, device="cpu",
+        batch_size=2, progress=False)  # fmt: skip
     assert run.results.select("metric", "seed", "guidance_scale", "n").rows() == [("gap", 7, 1.5, 5)]
     settings = json.loads((run.folder / "plan.lock.json").read_text())["settings"]
     assert settings["students"]["value"] == {"hop": str(student.folder)}
@@ -94,6 +94,7 @@ def test_progress_is_the_command_line_s_and_can_be_left_out(tiny, tmp_path, capf
     ({"options": ["eta"]}, "options must be a dict"),
     ({"students": {"hop": "nowhere"}}, "no student at nowhere"),
     ({"batch_size": 0}, "must be auto or a whole number of at least 1"),
+    ({"preset": None}, "preset must be a name, found None"),
     ({"preset": "tinny"}, "unknown preset 'tinny'. Did you mean 'tiny'"),
 ])  # fmt: skip
 def test_a_mistake_gives_one_clear_message(tiny, arguments, message):

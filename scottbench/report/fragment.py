@@ -11,7 +11,7 @@ from scottbench.errors import UsageError
 from scottbench.report import environment
 from scottbench.report.results import results_tables
 from scottbench.report.samples import LARGEST, Grid, Picture, sample_grid
-from scottbench.text import count, printable
+from scottbench.text import count, one_line, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,7 +44,8 @@ def grid_image(record: RunRecord, n: int | None = None) -> Image:
 
     grid = _with_pictures(record)
     if grid is None:
-        raise UsageError(f"{record.folder} holds no images to show. To have them, make the run again: {record.manifest['command']}")
+        command = one_line(record.manifest["command"])
+        raise UsageError(f"{record.folder} holds no images to show. To have them, make the run again: {command}")
     if n is not None and (not isinstance(n, int) or not 1 <= n <= len(grid.rows)):
         raise UsageError(f"samples({n!r}): this run shows {count(len(grid.rows), 'sample item')}; give a number from 1 to that.")
     rows = grid.rows[:n]

@@ -6,6 +6,8 @@ This is the public face: what a plug-in registers, and three functions for noteb
     run = scottbench.benchmark(methods=["scott", "cd"], steps=[2], limit=256)
     run.results
 
+`distil` makes a student of your own, `open_run` opens a run folder.
+
 Each name is imported when it is first used, so that `import scottbench` loads neither torch nor any plug-in.
 """
 
@@ -15,6 +17,8 @@ import importlib
 
 TYPE_CHECKING = False  # type checkers take it for true by its name; the module typing would double the time of this import
 __version__ = "0.1.0"
+DEFAULT_PRESET = "pocket"
+"""The preset that needs nothing but this package: what `benchmark`, `distil` and the command line take where none is named."""
 
 if TYPE_CHECKING:
     from typing import Any
@@ -34,14 +38,21 @@ if TYPE_CHECKING:
     from scottbench.registry.nouns import NoOptions as NoOptions
     from scottbench.registry.nouns import Sampling as Sampling
     from scottbench.registry.nouns import Trainer as Trainer
+    from scottbench.run.notebook import Run as Run
+    from scottbench.run.notebook import benchmark as benchmark
+    from scottbench.run.notebook import open_run as open_run
     from scottbench.training.context import Context as Context
+    from scottbench.training.notebook import Student as Student
+    from scottbench.training.notebook import distil as distil
 
 _WHERE = {
     "models.extractors": "Extractor",
     "registry.hookspecs": "hookimpl",
     "registry.lazy": "lazy",
     "registry.nouns": "Batch CellFeatures Dataset Distillation Influence Items Method Metric Model NoOptions Sampling Trainer",
+    "run.notebook": "Run benchmark open_run",
     "training.context": "Context",
+    "training.notebook": "Student distil",
 }
 """Module -> the public names that it defines; the block for type checkers above says the same, and a test compares the two."""
 _MODULE = {name: f"scottbench.{module}" for module, names in _WHERE.items() for name in names.split()}

@@ -12,6 +12,10 @@ class ScottbenchError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Give IPython and Jupyter the message in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(ScottbenchError):
     """A wrong flag, an unknown name, an unusable folder. Exit code 2."""

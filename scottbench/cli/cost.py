@@ -12,16 +12,13 @@ if TYPE_CHECKING:
     from scottbench.plan.request import RunRequest
     from scottbench.registry.loader import Plugins
 
-SOON = 90
-"""Seconds below which an estimate is given in seconds."""
-
 KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: cell.seed)
 
 
 def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
     """Probe and print. Raises what planning raises: missing assets are all named at once."""
     from scottbench.cli.printing import print_json, print_table
-    from scottbench.store.assets import in_words
+    from scottbench.text import bytes_in_words, count, estimated
 
     with contextlib.redirect_stdout(sys.stderr):
         from scottbench.plan.plan import make_plan
@@ -42,11 +39,11 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
         })  # fmt: skip
         return
     methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
-    counts = f"{_count(methods, 'method')} x {_count(steps, 'step count')} x {_count(seeds, 'seed')} x {plan.n:,} prompts"
+    counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
     print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
     rows = [[cell.id, f"{plan.n:,}", str(cell.nfe), f"{1000 * cell.seconds_per_image:.1f}"] for cell in found.cells]
     print_table(["cell", "images", "NFE", "ms/image"], rows, right=(1, 2, 3))
-    print(f"left to do: about {_duration(found.seconds)} and {in_words(found.bytes)}, by a probe of three images; level {level}")
+    print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")
 
@@ -64,11 +61,3 @@ def _folder(plan: Plan, out: Path | None) -> Path | None:
     if there is not None and there["plan_hash"] != plan.hash:
         raise refuse(folders[-1], there, {"plan_hash": plan.hash, "plan": plan.record})
     return folders[-1]
-
-
-def _count(found: set, noun: str) -> str:
-    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < SOON else f"{seconds / 60:.1f} min" if seconds < 60 * SOON else f"{seconds / 3600:.1f} h"

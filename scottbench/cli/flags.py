@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scottbench import DEFAULT_PRESET
+
 if TYPE_CHECKING:
     from scottbench.plan.request import RunRequest
 
-DEFAULT_PRESET = "pocket"
-"""The preset that needs nothing but this package; `-p` names another."""
 
 
 def _read_config(context: click.Context, option: click.Parameter, path: str | None) -> str | None:

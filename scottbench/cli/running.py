@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scottbench.cli.progress import Progress
     from scottbench.errors import ScottbenchError
     from scottbench.plan.plan import Plan
     from scottbench.registry.loader import Plugins
     from scottbench.run.chunks import Shard
+    from scottbench.text.progress import Progress
 
 
 def plan_of(
@@ -52,12 +50,12 @@ def all_plugins() -> Plugins:
 
 @contextlib.contextmanager
 def progress_of(quiet: bool) -> Iterator:
-    """Progress of the main process. Libraries that print must not write between our tables or into the JSON document."""
+    """Progress of the main process alone."""
     from scottbench.cli.printing import rank
-    from scottbench.cli.progress import Progress
+    from scottbench.text import progress
 
-    with contextlib.redirect_stdout(sys.stderr), Progress(quiet or rank() > 0) as progress:
-        yield progress
+    with progress.progress_of(quiet or rank() > 0) as shown:
+        yield shown
 
 
 def execute_plan(
@@ -68,23 +66,15 @@ def execute_plan(
     Raises Interrupted, Terminated or Incomplete, which say how to go on, and other errors as they are.
     """
     from scottbench.cli.printing import Interrupted, Terminated
-    from scottbench.errors import Busy, Incomplete, ScottbenchError
-    from scottbench.run.execute import execute
+    from scottbench.run.outcome import attempt, resume_line
 
-    line = f"scottbench resume {shlex.quote(str(folder))}"
     try:
-        return None, execute(made, plugins, folder, size, progress.run_event, shard)
+        outcome = attempt(made, plugins, folder, size, progress.run_event, shard)
     except KeyboardInterrupt:
-        raise Interrupted(line) from None
+        raise Interrupted(resume_line(folder)) from None
     except Terminated:
-        raise Terminated(line) from None
-    except Incomplete as error:
-        raise error if isinstance(error, Busy) else Incomplete(f"{error} Go on with: {line}") from None
-    except ScottbenchError as error:
-        # exit code 1 means that some cells failed: the others have numbers, which are shown before the reasons
-        if error.exit_code != 1 or not (folder / "results.parquet").is_file():
-            raise
-        return error, folder
+        raise Terminated(resume_line(folder)) from None
+    return outcome.failure, outcome.folder
 
 
 def show_run(folder: Path, as_json: bool, failure: ScottbenchError | None) -> None:

@@ -74,9 +74,9 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     Values: flag > variable > config file > preset > default. The variables are SCOTTBENCH_PRESET, _DEVICE and _MODEL, which `run` has
     too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
-    from scottbench.cli.progress import Progress
     from scottbench.registry.loader import load_plugins
     from scottbench.store.assets import offline
+    from scottbench.text.progress import Progress
 
     warnings()
     request = _request(name, values, command)

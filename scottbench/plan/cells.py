@@ -12,6 +12,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Method, Metric
 from scottbench.store.files import check_name
+from scottbench.text import counts_in_words
 
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
@@ -107,14 +108,7 @@ def checked_timesteps(method: Method, options: Any, schedule: Schedule, steps: i
 def allowed_steps(method: Method, options: Any, schedule: Schedule) -> str:
     """Say in words which numbers of steps a method can do."""
     counts = range(1, len(schedule) + 1)
-    return in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
-
-
-def in_words(counts: Sequence[int]) -> str:
-    """Say rising numbers of steps: "1 to 50", "1, 2, 4"."""
-    if len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1)):
-        return f"{counts[0]} to {counts[-1]}"
-    return ", ".join(map(str, counts)) if counts else "no"
+    return counts_in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
 
 
 def unusual_steps(cells: Sequence[PlannedCell]) -> list[str]:
@@ -132,5 +126,5 @@ def unusual(who: str, made_for: Sequence[int], steps: int) -> list[str]:
     """Warn, in one line or none, if `steps` is none of the numbers that something was made for; no numbers mean any."""
     if len(made_for) == 0 or steps in made_for:
         return []
-    counts = "1 step" if list(made_for) == [1] else f"{in_words(made_for)} steps"
+    counts = "1 step" if list(made_for) == [1] else f"{counts_in_words(made_for)} steps"
     return [f"{who} was made for {counts}, not for {steps}."]

@@ -13,6 +13,7 @@ from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.store.files import replace_file
+from scottbench.text import bytes_in_words as in_words
 
 SUMS = "SHA256SUMS"
 """Digests of an asset folder, one `<sha256>  <relative path>` a line, as the sha256sum tool writes and checks them."""
@@ -43,14 +44,6 @@ def file_digest(path: Path) -> str:
     """Return the sha256 of a file's bytes, in hex."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def in_words(count: int) -> str:
-    """Say a number of bytes for people: 95607719 -> "95.6 MB"."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def require(what: str, files: Iterable[Needed]) -> None:

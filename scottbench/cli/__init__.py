@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -85,6 +86,7 @@ def _terminate(number, frame):
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; the one place where an exception becomes a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
     with_place = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *place: (
         f"warning: {one_line(message)}\n" if issubclass(category, ScottbenchWarning) else with_place(message, category, *place)

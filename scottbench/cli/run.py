@@ -37,7 +37,10 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
         _show_cost(plugins, request, None if out is None else Path(out), as_json)
         return
     with progress_of(quiet) as progress:
-        from scottbench.plan.plan import make_plan
+        from scottbench.models.importing import importing
+
+        with importing():
+            from scottbench.plan.plan import make_plan
 
         made = make_plan(plugins, request)
         _warn(made)

@@ -13,7 +13,10 @@ def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = N
     """(plan, manifest) of a run folder, made anew from what was asked for. Raises IntegrityError where it means something else now, in
     `keys` only if given."""
     from scottbench.errors import UsageError
-    from scottbench.plan.plan import make_plan
+    from scottbench.models.importing import importing
+
+    with importing():
+        from scottbench.plan.plan import make_plan
     from scottbench.plan.request import request_of
     from scottbench.store.differences import check_same
     from scottbench.store.folder import RunFolder

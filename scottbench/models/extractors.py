@@ -214,7 +214,7 @@ def _open_open_clip(source: Source, device: str) -> Extractor:
 
 
 def _side(size: int | Sequence[int], source: Source) -> int:
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise DamagedAsset(f"{source.path}: input size {tuple(size)} is not square")
-    return sides.pop()
+    sides = (size,) if isinstance(size, int) else tuple(size)
+    if len(set(sides)) != 1:
+        raise DamagedAsset(f"{source.path}: input size {sides} is not square")
+    return sides[0]

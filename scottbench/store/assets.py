@@ -125,7 +125,7 @@ def offline() -> Iterator[None]:
     settings = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     before = {name: os.environ.get(name) for name in settings}
     # the library reads its variable once, when it is imported
-    constants = sys.modules.get("huggingface_hub.constants")
+    constants: Any = sys.modules.get("huggingface_hub.constants")
     was_offline = None if constants is None else constants.HF_HUB_OFFLINE
     os.environ.update(settings)
     if constants is not None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.images import rgb
-from scottbench.store.assets import cache_dir, file_digest, in_words
+from scottbench.store.assets import bytes_in_words, cache_dir, file_digest
 
 VARIABLE = "SCOTTBENCH_COCO2017"
 """The variable names the folder with annotations/, val2017/ and train2017/."""
@@ -185,5 +185,5 @@ def archive_hint(root: Path, place: str, archive: str, member: str = "") -> str:
     count, size = ARCHIVES[archive]
     unpack = " ".join(["unzip -q", f"{archive}.zip", *([member] if member else [])])
     folder, url = shlex.quote(str(root)), f"http://images.cocodataset.org/{place}/{archive}.zip"
-    what = f" ({count:,} pictures, a zip of {in_words(size)})" if not member else f" (in a zip of {in_words(size)})"
+    what = f" ({count:,} pictures, a zip of {bytes_in_words(size)})" if not member else f" (in a zip of {bytes_in_words(size)})"
     return f"{what}  fetch: mkdir -p {folder} && cd {folder} && curl -LO {url} && {unpack}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import DamagedAsset, MissingAsset
-from scottbench.store.assets import Needed, in_words, require
+from scottbench.store.assets import Needed, bytes_in_words, require
 
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
@@ -41,7 +41,7 @@ SHA256 = {
     "unet/diffusion_pytorch_model.safetensors": "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
     "vae/diffusion_pytorch_model.safetensors": "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
 }
-TOTAL = in_words(sum(BYTES.values()))
+TOTAL = bytes_in_words(sum(BYTES.values()))
 FETCH = f"hf download {REPOSITORY} --revision {REVISION} {' '.join(BYTES)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -88,6 +89,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line of this process and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
     with_place = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *place: (
         f"warning: {one_line(message)}\n" if issubclass(category, ScottbenchWarning) else with_place(message, category, *place)

@@ -44,7 +44,10 @@ def run(command: str, out: str | None, dry_run: bool, as_json: bool, quiet: bool
         _show_cost(plugins, request, None if out is None else Path(out), as_json)
         return
     with progress_of(quiet) as progress:
-        from scottbench.plan.plan import make_plan
+        from scottbench.models.importing import importing
+
+        with importing():
+            from scottbench.plan.plan import make_plan
 
         made = make_plan(plugins, request)
         _warn(made)

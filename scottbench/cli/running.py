@@ -23,7 +23,10 @@ def plan_of(
     Raises UsageError: no run folder; IntegrityError: the same words mean something else now, in `keys` only if given.
     """
     from scottbench.errors import UsageError
-    from scottbench.plan.plan import make_plan
+    from scottbench.models.importing import importing
+
+    with importing():
+        from scottbench.plan.plan import make_plan
     from scottbench.plan.request import request_of
     from scottbench.store.differences import check_same
     from scottbench.store.folder import RunFolder

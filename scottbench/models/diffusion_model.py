@@ -6,8 +6,9 @@ tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +17,13 @@ from torch import Tensor
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
 from scottbench.registry.nouns import Sampling
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Name of a number format -> torch's."""
+Time = int | float | Tensor
+
 
 @dataclass
 class DiffusionModel:
@@ -28,65 +35,71 @@ class DiffusionModel:
     """"epsilon", "v_prediction" or "sample"."""
     tokenizer: Any
     text_encoder: torch.nn.Module
-    unet: torch.nn.Module
-    vae: torch.nn.Module
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL | AutoencoderTiny
     device: str = "cpu"
     student: dict | None = None
-    """Contents of student.json; None for a teacher."""
+    """The contents of student.json; None for a teacher."""
     pickled: list[str] = field(default_factory=list)
     """Files of its folder that were read from Python's pickle format, on request."""
     evaluations: int = field(default=0, init=False)
     """Network evaluations so far, one per image and pass (NFE x images); the host resets and reads it."""
 
-    def __post_init__(self):
-        def count(module, arguments, output):
+    def __post_init__(self) -> None:
+        def count(module: torch.nn.Module, arguments: tuple, output: object) -> None:
             self.evaluations += len(arguments[0])
 
         self._count = count
         self.unet.register_forward_hook(count)
 
     def count_also(self, network: torch.nn.Module) -> None:
-        """Counts the evaluations of every U-Net inside `network` too: a student in training, a discriminator. A U-Net that is
-        counted already (this model's own, or a deep copy of it, which keeps its hooks) is not counted twice."""
+        """Count the evaluations of every U-Net inside `network` too: a student in training, a discriminator.
+
+        A U-Net that is counted already (this model's own, or a deep copy of it, which keeps its hooks) is not counted twice.
+        """
         for module in network.modules():
             if isinstance(module, type(self.unet)) and self._count not in module._forward_hooks.values():
                 module.register_forward_hook(self._count)
 
     @property
     def dtype(self) -> torch.dtype:
+        """Name the number format in which the U-Net computes."""
         return self.unet.dtype
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w)."""
+        """Give (C, h, w) of a latent."""
         size = self.unet.config.sample_size
         return (self.unet.config.in_channels, size, size)
 
     @property
     def takes_guidance(self) -> bool:
-        """Whether the guidance scale is an input of the network (a w-conditioned student)."""
+        """Tell whether the guidance scale is an input of the network (a w-conditioned student)."""
         return self.unet.config.time_cond_proj_dim is not None
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: list[str]) -> Tensor:
-        """n prompts -> (n, L, D) last hidden states, padded and truncated to the tokenizer's length."""
+        """Give the last hidden states (n, L, D) of n prompts, padded and truncated to the tokenizer's length."""
         return self.embed(prompts)
 
     def embed(self, prompts: list[str]) -> Tensor:
-        """`encode_prompts` with gradients left on, for trainers that keep the text encoder trainable."""
+        """Do as `encode_prompts`, (n, L, D), with gradients left on, for trainers that keep the text encoder trainable."""
         tokens = self.tokenizer(
             prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
         return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
     def network(self, z: Tensor, t: int | float | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
-        """Raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network."""
+        """Give the raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network."""
         condition = None if w is None else guidance_embedding(w, self.unet.config.time_cond_proj_dim).to(z.dtype)
         return self.unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
 
-    def predictor(self, text: Tensor, uncond: Tensor, guidance_scale: float):
-        """predict(z, t) -> the network's raw output (N,C,h,w) float32, guided; t int, float or (N,). Two evaluations per image for
-        classifier-free guidance (s != 1), one if the guidance scale is an input or s == 1. text: (N,L,D); uncond: (1,L,D)."""
+    def predictor(self, text: Tensor, uncond: Tensor, guidance_scale: float) -> Callable[..., Tensor]:
+        """Return predict(z, t) -> the network's raw output (N,C,h,w) float32, guided; t int, float or (N,).
+
+        Two evaluations per image for classifier-free guidance (s != 1), one if the guidance scale is an input or s == 1.
+        text: (N,L,D); uncond: (1,L,D).
+        """
         w = guidance_scale - 1.0
         n = len(text)
         if self.takes_guidance:
@@ -97,30 +110,32 @@ class DiffusionModel:
         else:
             both = torch.cat([text, uncond.expand_as(text)])
 
-            def predict(z, t):
+            def predict(z: Tensor, t: Time) -> Tensor:
                 cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
                 return guide(cond, unc, w)
 
         return lambda z, t: predict(z.to(self.dtype), t).float()
 
-    def sampling(self, text: Tensor, uncond: Tensor, guidance_scale: float, noise, steps: int, options) -> Sampling:
-        """All that a method's sampler is given for one micro-batch; noise and options as `Sampling` says."""
+    def sampling(
+        self, text: Tensor, uncond: Tensor, guidance_scale: float, noise: Callable[[int], Tensor], steps: int, options: Any
+    ) -> Sampling:
+        """Gather all that a method's sampler is given for one micro-batch. text: (N,L,D); uncond: (1,L,D); the rest as in `Sampling`."""
         given = (text, uncond, guidance_scale)
         return Sampling(self.denoiser(*given), noise, self.schedule, steps, options, self.predictor(*given), self.student)
 
-    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float):
-        """denoise(z, t) -> (x0, eps), guided, of a network that predicts as its teacher does. Arguments as of `predictor`."""
+    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Return denoise(z, t) -> (x0, eps), both (N,C,h,w), guided, for a network that predicts as its teacher does; see `predictor`."""
         predict = self.predictor(text, uncond, guidance_scale)
         return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z, t), self.prediction)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Latents (N,C,h,w) -> images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
+        """Decode latents (N,C,h,w) to images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
         images = self.pixels(latents).clamp(0, 255)
         return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def pixels(self, latents: Tensor) -> Tensor:
-        """Latents (N,C,h,w) -> (N,3,H,W) float32, 0..255 but for what the VAE overshoots; `decode` with gradients left on."""
+        """Decode latents (N,C,h,w) to (N,3,H,W) float32, 0..255 but for what the VAE overshoots, with gradients left on."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         shift = getattr(self.vae.config, "shift_factor", None)
         images = self.vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
@@ -128,14 +143,12 @@ class DiffusionModel:
 
     @torch.inference_mode()
     def encode_images(self, images: np.ndarray) -> Tensor:
-        """Images (N,H,W,3) uint8 -> latents (N,C,h,w) float32, the posterior's mean."""
+        """Encode images (N,H,W,3) uint8 to latents (N,C,h,w) float32, the posterior's mean."""
         x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).to(self.vae.dtype) / 127.5 - 1
         posterior = self.vae.encode(x)
         latents = posterior.latent_dist.mean if hasattr(posterior, "latent_dist") else posterior.latents
         return latents.float() * self.vae.config.scaling_factor
 
-    def with_unet(self, unet: torch.nn.Module, facts: dict) -> DiffusionModel:
-        """This teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
+    def with_unet(self, unet: UNet2DConditionModel, facts: dict) -> DiffusionModel:
+        """Return this teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
-
-

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.images import RULES, resize
-from scottbench.store.assets import Needed, cache_dir, file_digest, in_words, require, verify_folder
-from scottbench.text import one_line
+from scottbench.models.importing import importing
+from scottbench.store.assets import Needed, cache_dir, file_digest, require, verify_folder
+from scottbench.text import bytes_in_words, one_line
 
 BATCH = 64
 """Images per forward pass. Fixed: features must not depend on --batch-size."""
@@ -45,7 +46,7 @@ class Source:
     model: str | None = None
     """open_clip's name of the architecture, where `path` is a weights file."""
     pretrained: str | None = None
-    """open_clip's tag of the weights, likewise."""
+    """open_clip's tag of the weights, where `path` is a weights file."""
     resize: str = "clean"
     """Name of the resize rule, a key of `scottbench.models.images.RULES`."""
     prefix: str = ""
@@ -53,7 +54,7 @@ class Source:
 
     @property
     def papers(self) -> list[str]:
-        """What a fingerprint says of it: label, model and weights tag, digest, rule, prefix."""
+        """List what a fingerprint says of it: label, model and weights tag, digest, rule, prefix."""
         tag = [] if self.model is None else [f"{self.model}/{self.pretrained}"]
         prefix = [f"prefix '{self.prefix}'"] if self.prefix else []
         return [f"{self.label} {self.digest[:8]}", *tag, f"resize {self.resize}", *prefix]
@@ -74,16 +75,16 @@ class Extractor:
     device: str = "cpu"
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """(H,W,3) uint8 -> (S,S,3) float32 0..255 by the source's rule."""
+        """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by the source's rule."""
         return resize(image, self.size, self.source.resize)
 
     @torch.inference_mode()
     def network(self, batch: Tensor) -> Tensor:
-        """(N,3,S,S) float32 0..255 -> (N,d) float32: what clean-fid calls a custom feature extractor."""
+        """Run the image tower: (N,3,S,S) float32 0..255 -> (N,d) float32. clean-fid calls this a custom feature extractor."""
         return self.image_tower(batch.to(self.device))
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """(N,H,W,3) uint8 -> (N,d) float32."""
+        """Resize images (N,H,W,3) uint8, `BATCH` at a time, and give their features (N,d) float32."""
         parts = []
         for start in range(0, len(images), BATCH):
             resized = np.stack([self.resize(image) for image in images[start : start + BATCH]])
@@ -92,9 +93,12 @@ class Extractor:
 
     @torch.inference_mode()
     def text_features(self, prompts: Sequence[str]) -> np.ndarray:
-        """n prompts -> (n,d) float32, the prefix put before each. The end token of a prompt that is too long is kept, since CLIP
-        pools on it."""
-        assert self.text_tower is not None and self.tokenize is not None, "this extractor has no text tower"
+        """Give features (n,d) float32 of n prompts, the prefix put before each.
+
+        The end token of a prompt that is too long is kept, since CLIP pools on it. Raises TypeError without a text tower.
+        """
+        if self.text_tower is None or self.tokenize is None:
+            raise TypeError(f"extractor '{self.source.label}' has no text tower")
         texts = [f"{self.source.prefix} {prompt}" if self.source.prefix else prompt for prompt in prompts]
         batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
         return torch.cat([self.text_tower(self.tokenize(batch).to(self.device)) for batch in batches]).cpu().numpy()
@@ -138,7 +142,8 @@ def _find_inception(spec: dict[str, Any]) -> Source:
 
 
 def _open_inception(source: Source, device: str) -> Extractor:
-    from cleanfid.inception_torchscript import InceptionV3W
+    with importing():
+        from cleanfid.inception_torchscript import InceptionV3W
 
     network = InceptionV3W(str(source.path.parent), download=False, resize_inside=False).to(device).eval()
     return Extractor(source, 299, network, None, None, device)
@@ -183,12 +188,13 @@ def _cached_weights(spec: dict[str, Any], label: str) -> tuple[Path, str]:
     found = try_to_load_from_cache(repository, name, revision=revision)
     if isinstance(found, str):
         return Path(found), fetch
-    size = spec.get("size", in_words(spec["bytes"]) if "bytes" in spec else "size unknown")
+    size = spec.get("size", bytes_in_words(spec["bytes"]) if "bytes" in spec else "size unknown")
     raise MissingAsset(f"extractor '{label}' cannot be used:\n  missing {repository}/{name} ({size})  fetch: {fetch}")
 
 
 def _open_open_clip(source: Source, device: str) -> Extractor:
-    import open_clip
+    with importing():
+        import open_clip
 
     name = source.model if source.model is not None else f"local-dir:{source.path}"
     weights = str(source.path) if source.model is not None else None
@@ -208,7 +214,7 @@ def _open_open_clip(source: Source, device: str) -> Extractor:
 
 
 def _side(size: int | Sequence[int], source: Source) -> int:
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise DamagedAsset(f"{source.path}: input size {tuple(size)} is not square")
-    return sides.pop()
+    sides = (size,) if isinstance(size, int) else tuple(size)
+    if len(set(sides)) != 1:
+        raise DamagedAsset(f"{source.path}: input size {sides} is not square")
+    return sides[0]

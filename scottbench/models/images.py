@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def rgb(picture: Image.Image) -> Image.Image:
-    """Any decoded picture as 8-bit RGB: gray repeated, CMYK converted, 16-bit gray divided by 257, transparency laid on white."""
+    """Turn any decoded picture into 8-bit RGB: gray repeated, CMYK converted, 16-bit gray divided by 257, transparency laid on white."""
     if picture.mode.startswith("I"):  # 16-bit gray, "I" in some versions of PIL, whose own conversion would clip it to white
         picture = Image.fromarray(np.rint(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
@@ -24,21 +24,22 @@ def rgb(picture: Image.Image) -> Image.Image:
 
 
 def resize(image: np.ndarray, size: int, rule: str) -> np.ndarray:
-    """(H,W,3) uint8 -> (S,S,3) float32 0..255 by a rule of `RULES`. All but gigagan256 are the identity at size S."""
+    """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by a rule of `RULES`. All but gigagan256 are the identity at size S."""
     if image.shape[:2] == (size, size) and rule != "gigagan256":
         return image.astype(np.float32)
     return RULES[rule](image, size)
 
 
 def clean(image: np.ndarray, size: int) -> np.ndarray:
-    """clean-fid's "clean": PIL bicubic on float channels, sides stretched (Parmar et al. 2022)."""
+    """Resize (H,W,3) uint8 to (S,S,3) float32 by clean-fid's rule (Parmar et al. 2022): PIL bicubic on float channels, sides stretched."""
     from cleanfid.resize import make_resizer
 
     return make_resizer("PIL", False, "bicubic", (size, size))(image)
 
 
 def gigagan256(image: np.ndarray, size: int) -> np.ndarray:
-    """GigaGAN's evaluator, also DMD2's and SiD-LSG's: centred square of the short side, LANCZOS to 256 in 8 bit, then "clean"."""
+    """Resize (H,W,3) uint8 to (S,S,3) float32 as the evaluator of GigaGAN, DMD2 and SiD-LSG does: the centred square of the short side,
+    LANCZOS to 256 in 8 bit, then "clean"."""
     height, width = image.shape[:2]
     short = min(height, width)
     left, top = (round((side - short) / 2) for side in (width, height))
@@ -47,8 +48,10 @@ def gigagan256(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def tf1(image: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear without antialiasing as TensorFlow 1 has it (torch-fidelity; the first FID): output pixel i lies at i * in / out of the
-    input, in float32, and the last row and column are repeated."""
+    """Resize (H,W,3) uint8 to (S,S,3) float32, bilinear without antialiasing, as TensorFlow 1 does (torch-fidelity; the first FID).
+
+    Output pixel i lies at i * in / out of the input, in float32, and the last row and column are repeated.
+    """
     rows, columns = (_tf1_places(side, size) for side in image.shape[:2])
     values = image.astype(np.float32)
     low, high, share = rows
@@ -67,15 +70,19 @@ def _tf1_places(side: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def torchmetrics_antialiased(image: np.ndarray, size: int) -> np.ndarray:
-    """torchmetrics' default since 1.9: torch's antialiased bilinear interpolation of float32 pixels, sides stretched."""
+    """Resize (H,W,3) uint8 to (S,S,3) float32 by torchmetrics' default since 1.9: torch's antialiased bilinear interpolation of float32
+    pixels, sides stretched."""
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     resized = torch.nn.functional.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
 
 def open_clip(image: np.ndarray, size: int) -> np.ndarray:
-    """What open_clip models are trained with, as whole numbers: shorter side to S, the longer in proportion (rounded down, as
-    torchvision does), PIL bicubic on 8 bit; centre crop with torchvision's rounding of the offsets."""
+    """Resize (H,W,3) uint8 to (S,S,3) float32 whole numbers, as open_clip models are trained.
+
+    The shorter side goes to S, the longer in proportion (rounded down, as torchvision does), by PIL bicubic on 8 bit; then a centre crop
+    with torchvision's rounding of the offsets.
+    """
     height, width = image.shape[:2]
     short = min(height, width)
     shape = (int(size * width / short), int(size * height / short))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def item_seed(seed: int, item_id: str, draw: int) -> int:
-    """63-bit seed of one draw: the head of sha256("seed/draw/id")."""
+    """Return the 63-bit seed of one draw: the head of sha256("seed/draw/id")."""
     digest = hashlib.sha256(f"{seed}/{draw}/{item_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

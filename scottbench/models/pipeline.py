@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -11,28 +12,33 @@ from safetensors import SafetensorError
 from scottbench.diffusion import Schedule
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.diffusion_model import DTYPES, DiffusionModel
+from scottbench.models.importing import importing
 from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
-from scottbench.store.files import read_object
-from scottbench.store.weights import WEIGHTS, absent_files, pickled_weights, weights_digest
+from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
 
-
-def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> torch.nn.Module:
-    """A U-Net folder (config.json + safetensors) in eval mode; frozen."""
+if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-    unet = _load(UNet2DConditionModel, folder, dtype, pickled)
-    return fast_layout(unet.requires_grad_(False).eval())
+M = TypeVar("M", bound=torch.nn.Module)
 
 
-def fast_layout(network: torch.nn.Module) -> torch.nn.Module:
-    """Channels-last weights: convolutions are a third faster so on CPUs, and on tensor cores too."""
+def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> UNet2DConditionModel:
+    """Load a U-Net folder (config.json + safetensors), frozen and in eval mode. Raises DamagedAsset."""
+    with importing():
+        from diffusers import UNet2DConditionModel
+
+    return fast_layout(_load(UNet2DConditionModel, folder, dtype, pickled))
+
+
+def fast_layout(network: M) -> M:
+    """Turn the weights to channels-last: convolutions are a third faster so on CPUs, and on tensor cores too."""
     return network.to(memory_format=torch.channels_last)
 
 
-def _load(cls, folder: Path, dtype: torch.dtype, pickled: bool = False):
-    """cls.from_pretrained without network, pickles or remote code; a damaged file becomes a DamagedAsset, and so does one that
-    lacks a weight: the libraries would go on with random numbers in its place. pickled: read a .bin, as tensors only."""
+def _load(cls: Any, folder: Path, dtype: torch.dtype, pickled: bool = False) -> Any:
+    """cls.from_pretrained, frozen, in eval mode, without network, pickles or remote code; a damaged file becomes a DamagedAsset, and so
+    does one that lacks a weight: the libraries would go on with random numbers in its place. pickled: read a .bin, as tensors only."""
     safely = {"local_files_only": True, "use_safetensors": not pickled, "low_cpu_mem_usage": False, "output_loading_info": True}
     try:
         network, info = cls.from_pretrained(folder, torch_dtype=dtype, **safely)
@@ -42,21 +48,57 @@ def _load(cls, folder: Path, dtype: torch.dtype, pickled: bool = False):
     if info["missing_keys"]:
         absent = sorted(info["missing_keys"])
         raise DamagedAsset(f"cannot read {folder}: its safetensors lack {len(absent)} weights, first '{absent[0]}'. Restore the folder.")
-    return network
+    return network.requires_grad_(False).eval()
 
 
 def open_pipeline(
     folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None, allow_unsafe: bool = False
 ) -> DiffusionModel:
-    """Any Stable Diffusion 1.x / 2.x pipeline folder as a DiffusionModel. Safety checker and feature extractor are not
-    loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for `weights_digest`.
+    """Open any Stable Diffusion 1.x / 2.x pipeline folder. Its files are hashed while the libraries are imported.
 
-    allow_unsafe: read pickled weights where a part has no safetensors; otherwise they raise UsageError."""
-    import diffusers
-    from transformers import CLIPTextModel, CLIPTokenizer
-
+    Safety checker and feature extractor are not loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for
+    `weights_digest`. allow_unsafe: read pickled weights where a part has no safetensors; otherwise they raise UsageError. Raises
+    MissingAsset for absent parts, DamagedAsset for files that cannot be read or are not the expected ones.
+    """
     folder = Path(folder)
-    verify_folder(folder, f"the model at {folder}")
+    digests = hashed_beside(folder)
+    with importing():
+        from transformers import CLIPTextModel, CLIPTokenizer
+    known = digests()
+    verify_folder(folder, f"the model at {folder}", known)
+    pickled = _check_parts(folder, allow_unsafe)
+    kind = DTYPES[dtype]
+
+    def broken(error: Exception) -> DamagedAsset:
+        return DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.")
+
+    scheduler = read_object(folder / "scheduler" / "scheduler_config.json", broken)
+    index = read_object(folder / "model_index.json", broken)
+    try:
+        vae_class = _vae_class(index)
+        schedule = read_schedule(scheduler)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise broken(error) from None
+    digest = weights_digest(folder, expected, known)
+    unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
+    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).to(device)
+    vae = fast_layout(_load(vae_class, folder / "vae", kind, unsafe["vae"])).to(device)
+    unet = load_unet(folder / "unet", kind, unsafe["unet"]).to(device)
+    prediction = scheduler.get("prediction_type", "epsilon")
+    return DiffusionModel(digest, schedule, prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled)
+
+
+def _vae_class(index: dict[str, Any]) -> Any:
+    """The class of a pipeline's VAE, which diffusers imports when it is named. index: model_index.json."""
+    with importing():
+        import diffusers
+
+        return getattr(diffusers, index["vae"][1])
+
+
+def _check_parts(folder: Path, allow_unsafe: bool) -> list[str]:
+    """`pickled_weights` of a pipeline folder that has all its parts, and none of them pickled unless that is allowed."""
     pickled = pickled_weights(folder)
     if pickled and not allow_unsafe:
         raise UsageError(
@@ -65,30 +107,11 @@ def open_pipeline(
     absent = absent_files(folder)
     if absent:
         raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
-    kind = DTYPES[dtype]
-
-    def broken(error: Exception) -> DamagedAsset:
-        return DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.")
-
-    index = read_object(folder / "model_index.json", broken)
-    scheduler = read_object(folder / "scheduler" / "scheduler_config.json", broken)
-    try:
-        vae_class = getattr(diffusers, index["vae"][1])
-        schedule = read_schedule(scheduler)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise broken(error) from None
-    digest = weights_digest(folder, expected)
-    unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
-    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).requires_grad_(False).eval().to(device)
-    vae = fast_layout(_load(vae_class, folder / "vae", kind, unsafe["vae"]).requires_grad_(False).eval()).to(device)
-    unet = load_unet(folder / "unet", kind, unsafe["unet"]).to(device)
-    prediction = scheduler.get("prediction_type", "epsilon")
-    return DiffusionModel(digest, schedule, prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled)
+    return pickled
 
 
 def read_schedule(config: dict) -> Schedule:
-    """A diffusers scheduler config to a Schedule; unknown beta schedules are refused rather than guessed."""
+    """Turn a diffusers scheduler config into a Schedule. Raises ValueError for an unknown one, rather than to guess."""
     name = config.get("beta_schedule", "linear")
     makers = {"scaled_linear": Schedule.scaled_linear, "linear": Schedule.linear}
     if name not in makers:

@@ -13,8 +13,10 @@ from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.store.files import replace_file
-from scottbench.text import bytes_in_words as in_words
+from scottbench.text import bytes_in_words as bytes_in_words  # plug-ins name sizes too
 
+BLOCK = 8 * 2**20
+"""Bytes that are read and hashed at once: a thread that hashes beside an import has to wait for it after every block."""
 SUMS = "SHA256SUMS"
 """Digests of an asset folder, one `<sha256>  <relative path>` a line, as the sha256sum tool writes and checks them."""
 
@@ -41,29 +43,40 @@ def cache_dir() -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return the sha256 hex of a file's bytes."""
+    total = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        block = memoryview(bytearray(min(BLOCK, os.fstat(stream.fileno()).st_size + 1)))
+        while read := stream.readinto(block):
+            total.update(block[:read])
+    return total.hexdigest()
 
 
-def require(what: str, files: Iterable[Needed]) -> None:
-    """Raise MissingAsset (or DamagedAsset, if all are here) with one line for each file that is absent or not as expected."""
+def require(what: str, files: Iterable[Needed], known: dict[Path, str] | None = None) -> None:
+    """Raise MissingAsset (or DamagedAsset, if all are here) with one line for each file that is absent or not as expected.
+
+    known: digests of files that were hashed just now; those are not read again.
+    """
+    digest_of = lambda path: file_digest(path) if known is None or path not in known else known[path]  # noqa: E731
     missing, damaged = [], []
     for file in files:
         hint = f"  fetch: {file.fetch}" if file.fetch else ""
         if not file.path.is_file():
-            size = f" ({in_words(file.bytes)})" if file.bytes is not None else ""
+            size = f" ({bytes_in_words(file.bytes)})" if file.bytes is not None else ""
             missing.append(f"  missing {file.path}{size}{hint}")
         elif file.bytes is not None and file.path.stat().st_size != file.bytes:
             damaged.append(f"  damaged {file.path}: {file.path.stat().st_size} bytes, expected {file.bytes}{hint}")
-        elif file.sha256 is not None and file_digest(file.path) != file.sha256:
+        elif file.sha256 is not None and digest_of(file.path) != file.sha256:
             damaged.append(f"  damaged {file.path}: sha256 is not {file.sha256[:12]}...{hint}")
     if missing or damaged:
         raise (MissingAsset if missing else DamagedAsset)("\n".join([f"{what} cannot be used:", *missing, *damaged]))
 
 
-def verify_folder(folder: Path, what: str) -> None:
-    """Check every file that the folder's SHA256SUMS lists; a folder without one is not checked. Raises as `require`."""
+def verify_folder(folder: Path, what: str, known: dict[Path, str] | None = None) -> None:
+    """Check every file that the folder's SHA256SUMS lists; a folder without one is not checked. Arguments as in `require`.
+
+    Raises as `require`, and DamagedAsset for a SHA256SUMS that cannot be read.
+    """
     sums = folder / SUMS
     if not sums.is_file():
         return
@@ -73,19 +86,21 @@ def verify_folder(folder: Path, what: str) -> None:
         if len(digest) != 64 or not name:
             raise DamagedAsset(f"{what} cannot be used:\n  damaged {sums}: a line is not '<sha256>  <file>'")
         files.append(Needed(folder / name, sha256=digest))
-    require(what, files)
+    require(what, files, known)
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS over weights, configs and vocabularies of the folder, for builders of shipped assets. READMEs and the
-    file of measured quality may change afterwards."""
+    """Write SHA256SUMS over weights, configs and vocabularies of the folder, for builders of shipped assets.
+
+    READMEs and the file of measured quality are left out: they may change afterwards.
+    """
     known = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known if path.is_file()]
     replace_file(folder / SUMS, "".join(lines).encode())
 
 
 def gather(checks: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Run all checks, so that one message names everything that is missing; {name: result} if nothing is."""
+    """Run all checks and return {name: result}; one error names everything that is missing, of the kind that `require` raises."""
     results, errors = {}, []
     for name, check in checks.items():
         try:

@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scottbench.errors import DamagedAsset
 from scottbench.store.assets import file_digest
 
 PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
-"""What is opened of a pipeline folder."""
+"""The parts of a pipeline folder that are opened."""
 WEIGHTS = ("text_encoder", "unet", "vae")
 """The parts of it that hold weights."""
 
 
-def weights_digest(folder: Path, expected: dict[str, str] | None = None) -> str:
-    """Return the sha256, in hex, over the relative names and bytes of everything in `folder` that is opened and can change an image.
+def weights_digest(folder: Path, expected: dict[str, str] | None = None, known: dict[Path, str] | None = None) -> str:
+    """Return the sha256 hex over names and bytes of everything in `folder` (a pipeline, a U-Net, an evaluator) that is opened.
 
-    folder: a pipeline, a U-Net, an evaluator. Weights, configs and vocabulary count; READMEs and the file of measured quality do not.
-    expected: relative name -> sha256 hex, where it is known. Raises DamagedAsset if a file has another.
+    That is all that can change an image: weights, configs, vocabulary. READMEs and the file of measured quality do not count.
+    expected: relative name -> the sha256 hex that the file must have. known: digests of files that were hashed just now; those are
+    not read again. Raises DamagedAsset if a file has another digest than expected.
     """
-    total = hashlib.sha256()
+    known, total = {} if known is None else known, hashlib.sha256()
     for path in opened_files(folder):
-        name, digest = path.relative_to(folder).as_posix(), file_digest(path)
+        name, digest = path.relative_to(folder).as_posix(), known[path] if path in known else file_digest(path)
         if expected is not None and expected.get(name, digest) != digest:
             raise DamagedAsset(f"{path} has sha256 {digest[:12]}..., expected {expected[name][:12]}... Fetch it again.")
         total.update(f"{name}\0{digest}\n".encode())
     return total.hexdigest()
 
 
+def hashed_beside(folder: Path) -> Callable[[], dict[Path, str]]:
+    """Begin to hash the opened files of `folder` in a thread, and return a function that waits for it and gives {path: sha256 hex}.
+
+    Hashing leaves the interpreter free, so it costs an import beside it next to nothing. From the first file on
+    that cannot be read there are no digests: whoever needs one reads the file again, and meets the error.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="hashing")
+
+    def digests() -> dict[Path, str]:
+        found = {}
+        with contextlib.suppress(OSError):
+            for path in opened_files(folder):
+                found[path] = file_digest(path)
+        return found
+
+    result = pool.submit(digests).result
+    pool.shutdown(wait=False)
+    return result
+
+
 def opened_files(folder: Path) -> list[Path]:
-    """List weights, configs and vocabularies below `folder`, sorted, without the gigabytes that published pipelines hold beside them:
-    whole checkpoints in the first folder, a safety checker, variants of weights (a dot in the stem: `model.fp16.safetensors`).
-    Pickled weights count where a part of a pipeline has no others."""
+    """List the weights, configs and vocabularies below `folder` that are opened, sorted.
+
+    Left out are the gigabytes that published pipelines hold beside them: whole checkpoints in the first folder, a safety checker,
+    variants of weights (a dot in the stem: `model.fp16.safetensors`). Pickled weights count where a part of a pipeline has no others.
+    """
     pipeline = (folder / "model_index.json").is_file()
     pickled = {folder / name for name in pickled_weights(folder)}
 
@@ -45,7 +71,7 @@ def opened_files(folder: Path) -> list[Path]:
 
 
 def pickled_weights(folder: Path) -> list[str]:
-    """List the relative names of the .bin files that the parts of a pipeline folder would be read from for want of safetensors."""
+    """List the .bin files, by relative name, that the parts of a pipeline folder would be read from for want of safetensors."""
     found = []
     for part in WEIGHTS if (folder / "model_index.json").is_file() else ():
         if not any("." not in path.stem for path in (folder / part).glob("*.safetensors")):
@@ -54,7 +80,7 @@ def pickled_weights(folder: Path) -> list[str]:
 
 
 def absent_files(folder: Path) -> list[str]:
-    """List what a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), do not count."""
+    """List what a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), are as good as none."""
     absent = [name for name in PARTS if not (folder / name).exists()]
     weights = {path.relative_to(folder).parts[0] for path in opened_files(folder) if path.suffix in {".safetensors", ".bin"}}
     return absent + [f"{part}/*.safetensors" for part in WEIGHTS if part not in {*absent, *weights}]

@@ -20,8 +20,9 @@ import torch
 from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Items
-from scottbench.store.assets import cache_dir, in_words
+from scottbench.store.assets import cache_dir
 from scottbench.store.files import json_bytes, read_json, replace_file, replace_folder
+from scottbench.text import bytes_in_words
 
 CHUNK = 64
 """Items encoded in one call; fixed, so that the stored numbers do not depend on the batch size of a training."""
@@ -125,7 +126,7 @@ def encode(model: DiffusionModel, items: Items, folder: Path, progress: Callable
     except OSError as error:
         raise UsageError(
             f"cannot keep the encoded training split in {folder.parent}: {error.strerror}. "
-            f"Free some space ({in_words(size_needed(model, n))} are needed) or set SCOTTBENCH_CACHE to another folder."
+            f"Free some space ({bytes_in_words(size_needed(model, n))} are needed) or set SCOTTBENCH_CACHE to another folder."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

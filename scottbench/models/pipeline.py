@@ -15,6 +15,7 @@ from scottbench.models.diffusion_model import DTYPES, DiffusionModel
 from scottbench.models.importing import importing
 from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
+from scottbench.store.files import read_object
 from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ def _read_config(context: click.Context, option: click.Parameter, path: str | No
     if path is not None:
         from scottbench.plan.request import read_config
 
-        context.default_map = read_config(path)
+        context.default_map = read_config(Path(path))
     return path
 
 

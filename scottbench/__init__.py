@@ -21,8 +21,6 @@ DEFAULT_PRESET = "pocket"
 """The preset that needs nothing but this package: what `benchmark`, `distil` and the command line take where none is named."""
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from scottbench.models.extractors import Extractor as Extractor
     from scottbench.registry.hookspecs import hookimpl as hookimpl
     from scottbench.registry.lazy import lazy as lazy
@@ -59,12 +57,14 @@ _MODULE = {name: f"scottbench.{module}" for module, names in _WHERE.items() for 
 __all__ = sorted([*_MODULE, "__version__"])
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module 'scottbench' has no attribute '{name}'. It has: {', '.join(__all__)}")
-    found = getattr(importlib.import_module(_MODULE[name]), name)
-    globals()[name] = found  # the next look-up does not come here
-    return found
+if not TYPE_CHECKING:  # a type checker that sees it takes every name for one of ours
+
+    def __getattr__(name):
+        if name not in _MODULE:
+            raise AttributeError(f"module 'scottbench' has no attribute '{name}'. It has: {', '.join(__all__)}")
+        found = getattr(importlib.import_module(_MODULE[name]), name)
+        globals()[name] = found  # the next look-up does not come here
+        return found
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,52 +39,56 @@ class Schedule:
         return len(self.alphas_cumprod)
 
     def alpha_bar(self, t: int | Tensor) -> Coefficient:
+        """Return alpha_t^2 in float64: a float for an int t, (N,1,1,1) for t of shape (N,)."""
         if isinstance(t, Tensor):
             return self.alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
         return float(self.alphas_cumprod[t])
 
     def alpha(self, t: int | Tensor) -> Coefficient:
+        """Return alpha_t, the share of the clean latent: a float, or (N,1,1,1) for t of shape (N,)."""
         return self.alpha_bar(t) ** 0.5
 
     def sigma(self, t: int | Tensor) -> Coefficient:
+        """Return sigma_t, the share of the noise: a float, or (N,1,1,1) for t of shape (N,)."""
         return (1 - self.alpha_bar(t)) ** 0.5
 
     def lam(self, t: int | Tensor) -> Coefficient:
+        """Return lambda_t = sigma_t / alpha_t, noise to signal: a float, or (N,1,1,1) for t of shape (N,)."""
         return self.sigma(t) / self.alpha(t)
 
 
 def scale(coefficient: Coefficient, z: Tensor) -> Tensor:
-    """coefficient * z in z's dtype: a float64 coefficient must not promote float32 latents."""
+    """Return coefficient * z, (N,C,h,w), in z's dtype: a float64 coefficient must not promote float32 latents."""
     return (coefficient.to(z.dtype) if isinstance(coefficient, Tensor) else coefficient) * z
 
 
 def add_noise(schedule: Schedule, x0: Tensor, t: int | Tensor, noise: Tensor) -> Tensor:
-    """z_t = alpha_t x0 + sigma_t noise."""
+    """Return z_t = alpha_t x0 + sigma_t noise, (N,C,h,w)."""
     return scale(schedule.alpha(t), x0) + scale(schedule.sigma(t), noise)
 
 
 def x0_from_eps(schedule: Schedule, z: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
-    """x0 = (z - sigma_t eps) / alpha_t."""
+    """Return x0 = (z - sigma_t eps) / alpha_t, (N,C,h,w)."""
     return scale(1 / schedule.alpha(t), z - scale(schedule.sigma(t), eps))
 
 
 def eps_from_x0(schedule: Schedule, z: Tensor, t: int | Tensor, x0: Tensor) -> Tensor:
-    """eps = (z - alpha_t x0) / sigma_t."""
+    """Return eps = (z - alpha_t x0) / sigma_t, (N,C,h,w)."""
     return scale(1 / schedule.sigma(t), z - scale(schedule.alpha(t), x0))
 
 
 def x0_from_v(schedule: Schedule, z: Tensor, t: int | Tensor, v: Tensor) -> Tensor:
-    """x0 = alpha_t z - sigma_t v, where v = alpha_t eps - sigma_t x0 (Salimans & Ho 2022)."""
+    """Return x0 = alpha_t z - sigma_t v, (N,C,h,w), where v = alpha_t eps - sigma_t x0 (Salimans & Ho 2022)."""
     return scale(schedule.alpha(t), z) - scale(schedule.sigma(t), v)
 
 
 def eps_from_v(schedule: Schedule, z: Tensor, t: int | Tensor, v: Tensor) -> Tensor:
-    """eps = alpha_t v + sigma_t z."""
+    """Return eps = alpha_t v + sigma_t z, (N,C,h,w)."""
     return scale(schedule.alpha(t), v) + scale(schedule.sigma(t), z)
 
 
 def to_x0_eps(schedule: Schedule, z: Tensor, t: int | Tensor, output: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
-    """A network's raw output to (x0, eps). prediction: "epsilon", "v_prediction" or "sample" (diffusers' names)."""
+    """Turn a network's raw output into (x0, eps), each (N,C,h,w). prediction: "epsilon", "v_prediction" or "sample" (diffusers' names)."""
     if prediction == "epsilon":
         return x0_from_eps(schedule, z, t, output), output
     if prediction == "v_prediction":
@@ -93,7 +98,7 @@ def to_x0_eps(schedule: Schedule, z: Tensor, t: int | Tensor, output: Tensor, pr
 
 
 def guide(cond: Tensor, uncond: Tensor, w: Coefficient) -> Tensor:
-    """cond + w (cond - uncond). w = s - 1, where s is the pipelines' guidance scale; w = 0 is unguided.
+    """Return cond + w (cond - uncond), (N,C,h,w). w = s - 1, where s is the pipelines' guidance scale; w = 0 is unguided.
 
     For VP models guiding x0 or eps is the same thing: the map between them is affine with weights that sum to one.
     """
@@ -101,7 +106,7 @@ def guide(cond: Tensor, uncond: Tensor, w: Coefficient) -> Tensor:
 
 
 def update(schedule: Schedule, x0: Tensor, eps: Tensor, t: int | Tensor, rho: Coefficient, noise: Tensor | None) -> Tensor:
-    """The primitive: z_t = alpha_t x0 + sigma_t (rho eps + sqrt(1 - rho^2) noise), 0 <= rho <= 1.
+    """Return the primitive z_t = alpha_t x0 + sigma_t (rho eps + sqrt(1 - rho^2) noise), (N,C,h,w), 0 <= rho <= 1.
 
     DDIM with a partly refreshed noise direction. rho = 1 is the ODE step (DDIM eta = 0, DPM-Solver++ order 1), rho = 0 is
     the re-noising of consistency sampling, rho = lambda_t / lambda_s is ancestral (DDIM eta = 1). noise may be None only
@@ -123,14 +128,14 @@ def _complement(rho: Coefficient) -> Coefficient:
 
 
 def rho_ddim(schedule: Schedule, s: int | Tensor, t: int | Tensor, eta: float) -> Coefficient:
-    """rho of DDIM(eta) for a step s -> t: rho^2 = 1 - eta^2 (1 - lambda_t^2 / lambda_s^2) (Song et al. 2021, eq. 16)."""
+    """Return rho of DDIM(eta) for a step s -> t: rho^2 = 1 - eta^2 (1 - lambda_t^2 / lambda_s^2) (Song et al. 2021, eq. 16)."""
     ratio = schedule.lam(t) / schedule.lam(s)
     squared = 1 - eta**2 * (1 - ratio) * (1 + ratio)
     return squared.clamp_min(0).sqrt() if isinstance(squared, Tensor) else math.sqrt(max(0.0, squared))
 
 
 def boundary_scalings(t: int | Tensor, timestep_scaling: float = 10.0, sigma_data: float = 0.5) -> tuple[Coefficient, Coefficient]:
-    """(c_skip, c_out) of f(z,t) = c_skip z + c_out x0, so that f(z,0) = z (LCM: Luo et al. 2023).
+    """Return (c_skip, c_out) of f(z,t) = c_skip z + c_out x0, so that f(z,0) = z (LCM: Luo et al. 2023).
 
     c_out lacks the factor sigma_data of the consistency-model paper: the published LCM weights assume this form.
     """
@@ -141,13 +146,13 @@ def boundary_scalings(t: int | Tensor, timestep_scaling: float = 10.0, sigma_dat
 
 
 def consistency_function(z: Tensor, t: int | Tensor, x0: Tensor) -> Tensor:
-    """f(z,t) = c_skip(t) z + c_out(t) x0: the student's clean latent with the boundary condition built in."""
+    """Return f(z,t) = c_skip(t) z + c_out(t) x0, (N,C,h,w): the student's clean latent with the boundary condition built in."""
     c_skip, c_out = boundary_scalings(t)
     return scale(c_skip, z) + scale(c_out, x0)
 
 
 def guidance_embedding(w: Tensor, dim: int = 256) -> Tensor:
-    """Sinusoidal embedding of w = s - 1: (N,) -> (N, dim) float32, [sin, cos] of 1000 w at dim/2 frequencies (LCM)."""
+    """Return the sinusoidal embedding of w = s - 1: (N,) -> (N, dim) float32, [sin, cos] of 1000 w at dim/2 frequencies (LCM)."""
     half = dim // 2
     frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=torch.float64, device=w.device) / (half - 1))
     angle = 1000.0 * w.double()[:, None] * frequency[None]
@@ -155,7 +160,7 @@ def guidance_embedding(w: Tensor, dim: int = 256) -> Tensor:
 
 
 def pseudo_huber(prediction: Tensor, target: Tensor, c: float = 1e-3, form: str = "element") -> Tensor:
-    """mean over the batch of sqrt(d^2 + c^2) - c; d is each element's difference ("element": LCM) or each sample's L2
+    """Return the mean over the batch (N,...) of sqrt(d^2 + c^2) - c; d is each element's difference ("element": LCM) or each sample's L2
     norm ("norm": improved consistency training, Song & Dhariwal 2024). In float32 at least: c^2 = 1e-6 underflows in fp16."""
     wide = torch.promote_types(prediction.dtype, torch.float32)
     d2 = (prediction.to(wide) - target.to(wide)) ** 2
@@ -167,18 +172,21 @@ def pseudo_huber(prediction: Tensor, target: Tensor, c: float = 1e-3, form: str 
 
 
 def skipping_grid(schedule: Schedule, skip: int) -> list[int]:
-    """Training time steps from the top, T-1, T-1-skip, ..., all > 0: LCM's 999, 979, ..., 19 for skip 20."""
+    """List training time steps from the top, T-1, T-1-skip, ..., all > 0: LCM's 999, 979, ..., 19 for skip 20."""
     return list(range(len(schedule) - 1, 0, -skip))
 
 
 def spread(grid: list[int], steps: int) -> list[int]:
-    """`steps` time steps of a falling grid, evenly by index: grid[floor(len * j / steps)] (LCM's inference rule)."""
+    """Pick `steps` time steps of a falling grid, evenly by index: grid[floor(len * j / steps)] (LCM's inference rule)."""
     return [grid[len(grid) * j // steps] for j in range(steps)]
 
 
-def consistency_sample(run, times: list[int]) -> Tensor:
-    """Multistep consistency sampling (Luo et al. 2023, algorithm 3): f(z_T, T), then re-noise (rho = 0) to the next time and
-    apply f again; no noise after the last step, so one step is deterministic given z_T. run: a `nouns.Sampling`."""
+def consistency_sample(run: Any, times: list[int]) -> Tensor:
+    """Sample clean latents (N,C,h,w) in several consistency steps (Luo et al. 2023, algorithm 3).
+
+    f(z_T, T), then re-noise (rho = 0) to the next time and apply f again; no noise after the last step, so one step is deterministic
+    given z_T. run: a `scottbench.Sampling`.
+    """
     z = run.noise(0)
     for k, t in enumerate(times):
         x0, eps = run.denoise(z, t)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
+from scottbench.models.diffusion_model import UNet
 from scottbench.training.distillation import adapters_off, consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
-from scottbench.training.unet import UNet
 from scottbench_cd.options import CDOptions
 
 TARGETS = [
@@ -45,7 +45,7 @@ class ConsistencyDistillation:
         return consistency_output(self.teacher, network, z, t, text, w)
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the student's consistency loss."""
+        """Yield the student's consistency loss, 0-d."""
         schedule, generator, device = self.teacher.schedule, batch["generator"], batch["latents"].device
         x0, text, n = batch["latents"], batch["text"], len(batch["latents"])
         t_n = self.grid[torch.randint(len(self.grid), (n,), generator=generator)].to(device)

@@ -1,16 +1,19 @@
 """DDIM with eta = 0 (Song et al. 2021). The smallest method: copy this file to write your own."""
 
-from scottbench.diffusion import update
+from torch import Tensor
+
+from scottbench import Sampling
+from scottbench.diffusion import Schedule, update
 
 
-def timesteps(schedule, steps, options=None):
-    """Stable Diffusion's "leading" spacing with offset 1: for 50 steps 981, 961, ..., 21, 1."""
+def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[int]:
+    """Give Stable Diffusion's "leading" spacing with offset 1: for 50 steps 981, 961, ..., 21, 1."""
     stride = len(schedule) // steps
     return [stride * j + (1 if stride > 1 else 0) for j in reversed(range(steps))]
 
 
-def sample(run):
-    """z_T -> x0: predict, then step along the ODE (rho = 1). The step after the last t goes to alpha_bar_0, not to 1."""
+def sample(run: Sampling) -> Tensor:
+    """Sample x0 (N,C,h,w) from z_T: predict, then step along the ODE (rho = 1). The step after the last t goes to alpha_bar_0, not to 1."""
     z = run.noise(0)
     times = timesteps(run.schedule, run.steps)
     for t, t_next in zip(times, times[1:] + [0]):

@@ -1,16 +1,19 @@
 """UFOGen's sampler (methods.md 5): predict the clean latent, noise it to the next time, predict again."""
 
-from scottbench.diffusion import update
+from torch import Tensor
+
+from scottbench import Sampling
+from scottbench.diffusion import Schedule, update
 
 
-def timesteps(schedule, steps, options=None):
-    """floor(999 j / n) for j = n..1: 1 step [999], 2 steps [999, 499], 4 steps [999, 749, 499, 249]."""
+def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[int]:
+    """Give floor(999 j / n) for j = n..1: 1 step [999], 2 steps [999, 499], 4 steps [999, 749, 499, 249]."""
     last = len(schedule) - 1
     return [last * j // steps for j in range(steps, 0, -1)]
 
 
-def sample(run):
-    """x0 = G(z_t, t); z <- alpha_t' x0 + sigma_t' xi with fresh noise (rho = 0), as the discriminator saw it in training."""
+def sample(run: Sampling) -> Tensor:
+    """Sample x0 (N,C,h,w): x0 = G(z_t, t); z <- alpha_t' x0 + sigma_t' xi with fresh noise (rho = 0), as the discriminator saw it."""
     z = run.noise(0)
     times = timesteps(run.schedule, run.steps)
     for k, t in enumerate(times):

@@ -33,7 +33,7 @@ class DiffusionGAN:
     # --- one training step -------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the discriminator's loss, in every so-many-th step, then the generator's reconstruction and adversarial losses."""
+        """Yield, each 0-d, the discriminator's loss (in every so-many-th step), then the generator's reconstruction and adversarial ones."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
         t = torch.randint(1, len(schedule), (n,), generator=generator).to(x0.device)

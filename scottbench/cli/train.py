@@ -129,14 +129,13 @@ def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
 
 
 def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
-    from scottbench.cli.cost import _duration
     from scottbench.cli.printing import print_table
-    from scottbench.text import printable
+    from scottbench.text import estimated, printable
     from scottbench.training.choices import in_words
 
     preset, settings, budget = choices.preset, choices.settings, choices.budget
     teacher = preset.model if choices.request.model is None else choices.request.model
-    encoding = "encoded already" if found.encoding is None else f"about {_duration(found.encoding)} to encode them"
+    encoding = "encoded already" if found.encoding is None else f"about {estimated(found.encoding)} to encode them"
     limits = [] if budget.minutes is None else [f"{budget.minutes:g} minutes"]
     limits += [] if budget.max_steps is None else [f"{budget.max_steps:,} steps"]
     split = f"{found.items - found.held_out:,} trained on, {found.held_out:,} held out"
@@ -149,7 +148,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
         f"trained  {', '.join(f'{role} {count:,} parameters' for role, count in found.parameters.items())}",
         f"budget   {' or '.join(limits)}",
         f"out      {choices.out} ({going_on})",
-        f"estimate about {found.steps:,} steps in {_duration(found.seconds)}, from {len(found.times)} timed steps of "
+        f"estimate about {found.steps:,} steps in {estimated(found.seconds)}, from {len(found.times)} timed steps of "
         f"{min(found.times):.3g} to {max(found.times):.3g} s",
     ]
     for line in lines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,12 +17,13 @@ from torch import Tensor
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
 from scottbench.registry.nouns import Sampling
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Name of a number format -> torch's."""
 Time = int | float | Tensor
+UNet: TypeAlias = Any
+"""A diffusers `UNet2DConditionModel`, or a network of its form. Type checkers see none of the methods that its mixins add at run time."""
+VAE: TypeAlias = Any
+"""A diffusers `AutoencoderKL` or `AutoencoderTiny`, or a network of their form; see `UNet`."""
 
 
 @dataclass
@@ -35,8 +36,8 @@ class DiffusionModel:
     """"epsilon", "v_prediction" or "sample"."""
     tokenizer: Any
     text_encoder: torch.nn.Module
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL | AutoencoderTiny
+    unet: UNet
+    vae: VAE
     device: str = "cpu"
     student: dict | None = None
     """The contents of student.json; None for a teacher."""
@@ -149,6 +150,6 @@ class DiffusionModel:
         latents = posterior.latent_dist.mean if hasattr(posterior, "latent_dist") else posterior.latents
         return latents.float() * self.vae.config.scaling_factor
 
-    def with_unet(self, unet: UNet2DConditionModel, facts: dict) -> DiffusionModel:
+    def with_unet(self, unet: UNet, facts: dict) -> DiffusionModel:
         """Return this teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 
 from scottbench.diffusion import Schedule
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.diffusion_model import DTYPES, DiffusionModel
+from scottbench.models.diffusion_model import DTYPES, DiffusionModel, UNet
 from scottbench.models.importing import importing
 from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
 from scottbench.store.files import read_object
 from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
 
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-
 M = TypeVar("M", bound=torch.nn.Module)
 
 
-def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> UNet2DConditionModel:
+def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> UNet:
     """Load a U-Net folder (config.json + safetensors), frozen and in eval mode. Raises DamagedAsset."""
     with importing():
         from diffusers import UNet2DConditionModel

@@ -173,7 +173,7 @@ class Distillation(Protocol):
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role, in the order of the updates.
+        """Yield (role, {term: 0-d loss, already weighted}, {name: scalar to log}) once per role, in the order of the updates.
         The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that makes
         data). Several of these generators may run side by side, one per micro-batch. Optional beside `step`:
         `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept

@@ -14,7 +14,7 @@ from scottbench.run.execute import execute
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
     from scottbench.registry.loader import Plugins
-    from scottbench.run.chunks import Share
+    from scottbench.run.chunks import Shard
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def resume_line(folder: Path) -> str:
 
 
 def attempt(
-    plan: Plan, plugins: Plugins, folder: Path, batch_size: int | None, progress: Callable[[dict], None], share: Share | None = None
+    plan: Plan, plugins: Plugins, folder: Path, batch_size: int | None, progress: Callable[[dict], None], shard: Shard | None = None
 ) -> Outcome:
     """Run a plan in `folder`, or go on with it. Arguments as of `execute`.
 
@@ -40,7 +40,7 @@ def attempt(
     outcome has the reasons.
     """
     try:
-        return Outcome(execute(plan, plugins, folder, batch_size, progress, share), None)
+        return Outcome(execute(plan, plugins, folder, batch_size, progress, shard), None)
     except Incomplete as error:
         raise error if isinstance(error, Busy) else Incomplete(f"{error} Go on with: {resume_line(folder)}") from None
     except ScottbenchError as error:

@@ -79,16 +79,20 @@ def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
                 )
             tensor.copy_(like(stored, tensor))
     for role, optimizer in optimizers.items():
-        template = optimizer.state_dict()
-        prefix = f"{role}/moments/"
-        template["state"] = {}
-        for name, value in flat.items():
-            if name.startswith(prefix):
-                index, key = name.removeprefix(prefix).split("/")
-                if value.dim() > 0:  # else AdamW's count of steps
-                    # in the parameter's memory layout: fused AdamW on a CPU reads both as they lie, without a look at their strides
-                    parameter = tensors[role][int(index)]
-                    value = torch.empty_like(parameter, dtype=value.dtype).copy_(like(value, parameter))
-                template["state"].setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(template)
+        _put_moments(optimizer, f"{role}/moments/", flat, tensors[role])
     return state
+
+
+def _put_moments(optimizer: torch.optim.Optimizer, prefix: str, flat: dict[str, torch.Tensor], parameters: dict) -> None:
+    """Give an optimizer of a role the moments that a checkpoint holds under `prefix`."""
+    template = optimizer.state_dict()
+    template["state"] = {}
+    for name, value in flat.items():
+        if name.startswith(prefix):
+            index, key = name.removeprefix(prefix).split("/")
+            if value.dim() > 0:  # else AdamW's count of steps
+                # in the parameter's memory layout: fused AdamW on a CPU reads both as they lie, without a look at their strides
+                parameter = parameters[int(index)]
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(like(value, parameter))
+            template["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(template)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from scottbench.training.unet import UNet
+from scottbench.models.diffusion_model import UNet
 
 ADAPTER = "discriminator"
 OWN = ("full", "whole")

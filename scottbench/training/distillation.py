@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from scottbench.diffusion import consistency_function, guidance_embedding, guide, to_x0_eps
-from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.diffusion_model import DiffusionModel, UNet
 from scottbench.models.pipeline import fast_layout
-from scottbench.training.unet import UNet
 
 
 def w_conditioned_copy(unet: UNet, embedding_dim: int = 256) -> UNet:

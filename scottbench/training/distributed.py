@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scottbench.training.unet import UNet
+from scottbench.models.diffusion_model import UNet
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

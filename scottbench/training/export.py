@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError
 
 from scottbench.errors import DamagedAsset, Incomplete
+from scottbench.models.diffusion_model import UNet
 from scottbench.store.files import json_bytes, read_object, replace_file
 from scottbench.store.weights import weights_digest
 from scottbench.training.distributed import gathered
 from scottbench.training.loop import Loop
-from scottbench.training.unet import UNet
 
 
 def plain_unet(network: UNet) -> UNet:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scottbench.errors import ScottbenchWarning, UsageError
-from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.diffusion_model import DiffusionModel, UNet
 from scottbench.models.extractors import open_extractor
 from scottbench.models.sampling import Sampler, embed_prompts
 from scottbench.plan.cells import checked_timesteps, unusual
@@ -25,7 +25,6 @@ from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
 from scottbench.training.export import plain_unet
-from scottbench.training.unet import UNet
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins

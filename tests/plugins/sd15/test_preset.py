@@ -22,8 +22,9 @@ from sd15_files import CHOSEN, add_unused, coco_folder, make_old, new_pipeline
 from tiny_training import train
 
 from scottbench.errors import MissingAsset
+from scottbench.plan import inputs
 from scottbench.plan.device import auto_batch, choose_dtype
-from scottbench.plan.plan import inputs, make_plan
+from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
 from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import load_plugins

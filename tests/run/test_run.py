@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_plugin import PRESET, Dots, timesteps, tiny_plugins
 
 from scottbench.errors import Incomplete, ScottbenchError, UsageError
+from scottbench.models.noise import ItemNoise
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Method, Metric
@@ -137,7 +138,7 @@ def test_stored_features_are_those_of_the_stored_images(folder, plan):
 def test_images_do_not_depend_on_the_batch_size(folder, plan, plugins, tmp_path, monkeypatch, size):
     """Not by one bit, nor do the results; and every noise is a function of the item alone."""
     drawn = {}
-    original = sample.ItemNoise.__call__
+    original = ItemNoise.__call__
 
     def spy(self, draw):
         noise = original(self, draw)
@@ -145,11 +146,11 @@ def test_images_do_not_depend_on_the_batch_size(folder, plan, plugins, tmp_path,
             drawn.setdefault((item_id, draw), []).append(row.clone())
         return noise
 
-    monkeypatch.setattr(sample.ItemNoise, "__call__", spy)
+    monkeypatch.setattr(ItemNoise, "__call__", spy)
     other = execute(plan, plugins, tmp_path / "run", size, quiet)
     for cell in CELLS:
         assert np.array_equal(images(other, cell), images(folder, cell))
-    whole = sample.ItemNoise(0, Dots.ids, plan.model.latent_shape)
+    whole = ItemNoise(0, Dots.ids, plan.model.latent_shape)
     for draw in (0, 1):
         for item_id, expected in zip(Dots.ids, original(whole, draw), strict=True):
             assert all(torch.equal(row, expected) for row in drawn[item_id, draw])
@@ -306,9 +307,10 @@ def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, m
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_on_a_cpu_the_networks_always_see_the_same_number_of_images(files, tmp_path, monkeypatch, batch_size):
     """Matrix kernels sum in another order for another number of rows: without this, bytes would depend on --batch-size."""
-    from scottbench.plan.device import micro_batch
+    from scottbench.plan.device import choose_micro_batch
 
-    assert micro_batch("cpu", (4, 16, 16)) == 16 and micro_batch("cpu", (4, 64, 64)) == 1 and micro_batch("cuda:0", (4, 16, 16)) is None
+    assert choose_micro_batch("cpu", (4, 16, 16)) == 16 and choose_micro_batch("cpu", (4, 64, 64)) == 1
+    assert choose_micro_batch("cuda:0", (4, 16, 16)) is None
     plugins, rows = tiny_plugins(files), {"unet": set(), "decode": set()}
     plan = make_plan(plugins, RunRequest("tiny", methods=["ode"], device="cpu", guidance=1.0))
     assert plan.micro_batch == 16 and plan.n % 16 != 0

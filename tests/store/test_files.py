@@ -105,6 +105,22 @@ def test_a_folder_is_replaced_whole_and_a_kill_between_its_two_names_loses_nothi
     assert (tmp_path / "kept" / "x").read_text() == "2" and [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+def test_a_folder_that_cannot_take_its_name_gives_it_back_to_the_old_one(tmp_path, monkeypatch):
+    for name, text in (("kept", "1"), ("new", "2")):
+        files.write_file(tmp_path / name / "x", text.encode())
+    replace = os.replace
+
+    def refused(a, b):
+        if Path(a).name == "new":
+            raise OSError(errno.ENOSPC, "full")
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(OSError, match="full"):
+        files.replace_folder(tmp_path / "new", tmp_path / "kept")
+    assert (tmp_path / "kept" / "x").read_text() == "1"
+
+
 def test_a_log_gives_its_whole_lines(tmp_path):
     (tmp_path / "log").write_bytes(json.dumps({"step": 1}).encode() + b'\n[]\n{"step": 2}\n\xff\n{"step": 3')
     assert files.whole_lines(tmp_path / "log") == [{"step": 1}, {"step": 2}]

@@ -108,3 +108,11 @@ def test_the_tables_have_the_columns_of_their_schema(undisturbed, name):
 ])  # fmt: skip
 def test_readers_need_no_column_that_writers_do_not_write(columns, schema):
     assert columns <= schema.keys()
+
+
+@pytest.mark.parametrize("name, schema", [("results", tables.RESULTS_SCHEMA), ("timings", tables.TIMINGS_SCHEMA)])
+def test_a_column_keeps_the_type_that_earlier_versions_gave_it(name, schema):
+    import polars as pl
+
+    old = pl.read_parquet(OLD / f"{name}.parquet").schema
+    assert old.items() <= tables.polars_schema(schema).items()

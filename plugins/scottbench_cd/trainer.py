@@ -45,7 +45,7 @@ class ConsistencyDistillation:
         return consistency_output(self.teacher, network, z, t, text, w)
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the student's consistency loss."""
+        """Yield the student's consistency loss, 0-d."""
         schedule, generator, device = self.teacher.schedule, batch["generator"], batch["latents"].device
         x0, text, n = batch["latents"], batch["text"], len(batch["latents"])
         t_n = self.grid[torch.randint(len(self.grid), (n,), generator=generator)].to(device)

@@ -61,7 +61,7 @@ class RectifiedFlow:
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Make one batch of pairs, or yield the student's losses on such pairs: the stage says which."""
+        """Make one batch of pairs, or yield the student's losses, 0-d, on such pairs: the stage says which."""
         for name, pairs in self.pairs.items():
             if len(pairs.batches) != self.memory["batches"][name]:  # a resumed training
                 pairs.load(self.memory["batches"][name])

@@ -39,7 +39,7 @@ class StochasticConsistencyDistillation:
     # --- one training step -------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the discriminator's hinge losses, if there is one, then the student's consistency and adversarial losses."""
+        """Yield the discriminator's hinge losses, if there is one, then the student's consistency and adversarial losses; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text = batch["latents"], batch["text"]
         t_n = self.draw_times(len(x0), generator).to(x0.device)

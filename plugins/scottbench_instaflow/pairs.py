@@ -41,7 +41,7 @@ class Pairs:
 
     @staticmethod
     def write(path: Path, batch: dict[str, Tensor]) -> None:
-        """Write one batch, of the shapes of `add`: (n,C,h,w), (n,L,D), (n,). Raises Incomplete where it cannot be written."""
+        """Write one batch, tensors of any shape. Raises Incomplete where it cannot be written."""
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 

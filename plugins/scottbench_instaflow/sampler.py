@@ -17,10 +17,11 @@ def sample(run: Sampling) -> Tensor:
 
     How v is read from the U-Net's output stands in student.json.
     """
-    assert run.student is not None and run.predict is not None, "this method samples students only"
-    form, prediction = run.student["form"], run.student["prediction"]
+    predict, facts = run.predict, run.student
+    assert predict is not None and facts is not None, "this method samples students only"
+    form, prediction = facts["form"], facts["prediction"]
 
     def field(x: Tensor, u: float) -> Tensor:
-        return velocity(run.schedule, x, u, run.predict(*network_input(run.schedule, x, u, form)), form, prediction)
+        return velocity(run.schedule, x, u, predict(*network_input(run.schedule, x, u, form)), form, prediction)
 
     return euler(field, run.noise(0), run.steps)

@@ -14,8 +14,8 @@ from torch.nn.functional import mse_loss
 
 from scottbench import Batch, Context, Method, Sampling
 from scottbench.errors import UsageError
-from scottbench.models.diffusion_model import UNet
 from scottbench.training.distillation import conditioned_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.unet import UNet
 from scottbench_instaflow.flow import euler, interpolate, network_input, velocity
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.pairs import Pairs
@@ -61,7 +61,7 @@ class RectifiedFlow:
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Make one batch of pairs, or yield the student's 0-d losses on such pairs: the stage says which."""
+        """Make one batch of pairs, or yield the student's losses, 0-d, on such pairs: the stage says which."""
         for name, pairs in self.pairs.items():
             if len(pairs.batches) != self.memory["batches"][name]:  # a resumed training
                 pairs.load(self.memory["batches"][name])

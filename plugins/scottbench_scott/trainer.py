@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
-from scottbench.models.diffusion_model import UNet
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.unet import UNet
 from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
 from scottbench_scott.options import SCottOptions
 
@@ -39,7 +39,7 @@ class StochasticConsistencyDistillation:
     # --- one training step -------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield, each 0-d, the discriminator's hinge losses, if there is one, then the student's consistency and adversarial losses."""
+        """Yield the discriminator's hinge losses, if there is one, then the student's consistency and adversarial losses; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text = batch["latents"], batch["text"]
         t_n = self.draw_times(len(x0), generator).to(x0.device)

@@ -33,7 +33,8 @@ class DiffusionGAN:
     # --- one training step -------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield, each 0-d, the discriminator's loss (in every so-many-th step), then the generator's reconstruction and adversarial ones."""
+        """Yield the discriminator's loss, in every so-many-th step, then the generator's reconstruction and adversarial
+        losses; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
         t = torch.randint(1, len(schedule), (n,), generator=generator).to(x0.device)

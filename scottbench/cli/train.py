@@ -149,7 +149,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
         f"budget   {' or '.join(limits)}",
         f"out      {choices.out} ({going_on})",
         f"estimate about {found.steps:,} steps in {estimated(found.seconds)}, from {len(found.times)} timed steps of "
-        f"{min(found.times):.3g} to {max(found.times):.3g} s",
+        f"{min(found.times):.3g} to {max(found.times):.3g} s{' without the metric curve' if settings.evaluate_every else ''}",
     ]
     for line in lines:
         click.echo(printable(line))

@@ -15,6 +15,8 @@ from scottbench.registry.nouns import Method
 
 FAST = ("-O", "lr=1e-3", "-O", "w_min=0", "-O", "w_max=4")
 TRAIN = ("train", "cd", "-p", "tiny", "-b", "4", "-q", "-o", "s", *FAST)
+
+
 def student_with(files, folder, **facts):
     """The tiny plug-in's student with other facts in its student.json."""
     shutil.copytree(files / "student", folder)

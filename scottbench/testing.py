@@ -237,7 +237,7 @@ def _check_options(who: str, options: type) -> Any:
     try:
         made = make_options(options, {}, who)
         again = make_options(options, {option.name: str(getattr(made, option.name)) for option in options_of(options)}, who)
-    except UsageError as error:
+    except (UsageError, TypeError) as error:
         raise NotConforming(f"{who}: its options cannot be made from their defaults ({error}). Every field needs a default that is a value "
                             "of its type: int, float, bool, str, Literal, or one of them | None.") from None
     if again != made:

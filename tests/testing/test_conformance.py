@@ -16,7 +16,6 @@ from scottbench.errors import ScottbenchError
 from scottbench.registry.loader import load_plugins
 from scottbench.testing import NotConforming, analytic_model, check_method, check_metric, made_cells
 
-pytest_plugins = ["scottbench.testing"]
 METHODS = {name: found.noun for name, found in load_plugins().nouns["method"].items()}
 METRICS = {metric.name: metric for metric in register_metrics() if metric.name != "lpips"}  # lpips needs a package and weights
 DDIM = METHODS["ddim"]

@@ -5,7 +5,7 @@
     def test_it_keeps_the_rules():
         check_method(MY_METHOD)
 
-Each check raises `NotConforming` for the first rule that is broken. For the fixtures `scottbench_teacher` and `scottbench_cells`, write
+Each check raises `NotConforming` for the first rule that is broken. For the fixtures `analytic_teacher` and `feature_cells`, write
 `pytest_plugins = ["scottbench.testing"]` into conftest.py.
 """
 
@@ -237,7 +237,7 @@ def _check_options(who: str, options: type) -> Any:
     try:
         made = make_options(options, {}, who)
         again = make_options(options, {option.name: str(getattr(made, option.name)) for option in options_of(options)}, who)
-    except UsageError as error:
+    except (UsageError, TypeError) as error:
         raise NotConforming(f"{who}: its options cannot be made from their defaults ({error}). Every field needs a default that is a value "
                             "of its type: int, float, bool, str, Literal, or one of them | None.") from None
     if again != made:
@@ -311,11 +311,11 @@ except ImportError:  # the checks need no pytest
 else:
 
     @pytest.fixture
-    def scottbench_teacher() -> DiffusionModel:
+    def analytic_teacher() -> DiffusionModel:
         """Give a test the analytic teacher."""
         return analytic_model()
 
     @pytest.fixture
-    def scottbench_cells() -> list[CellFeatures]:
+    def feature_cells() -> list[CellFeatures]:
         """Give a test made features, a cell each of two seeds."""
         return made_cells()

@@ -16,7 +16,6 @@ from scottbench.errors import ScottbenchError
 from scottbench.registry.loader import load_plugins
 from scottbench.testing import NotConforming, analytic_model, check_method, check_metric, made_cells
 
-pytest_plugins = ["scottbench.testing"]
 METHODS = {name: found.noun for name, found in load_plugins().nouns["method"].items()}
 METRICS = {metric.name: metric for metric in register_metrics() if metric.name != "lpips"}  # lpips needs a package and weights
 DDIM = METHODS["ddim"]
@@ -201,9 +200,9 @@ def test_a_stochastic_sampler_on_the_items_own_noise_passes():
     check_method(Method("mine", "", ancestral, DDIM.timesteps, guidance=3.0))
 
 
-def test_the_teacher_is_exact_and_counts(scottbench_teacher):
+def test_the_teacher_is_exact_and_counts(analytic_teacher):
     """Its flow, followed in many DDIM steps, keeps what a Gaussian's has: mean of the text, standard deviation 0.5."""
-    model, n = scottbench_teacher, 64
+    model, n = analytic_teacher, 64
     text = model.encode_prompts(["a red apple"] * n)
     noise = lambda k: torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(k))  # noqa: E731
     latents = DDIM.sample(model.sampling(text, model.encode_prompts([""]), 1.0, noise, 100, DDIM.options()))
@@ -214,8 +213,8 @@ def test_the_teacher_is_exact_and_counts(scottbench_teacher):
     assert model.decode(latents).shape == (n, 16, 16, 3)
 
 
-def test_features_are_the_same_every_time(scottbench_cells):
-    first, again = scottbench_cells[0], made_cells()[0]
+def test_features_are_the_same_every_time(feature_cells):
+    first, again = feature_cells[0], made_cells()[0]
     assert np.array_equal(first.generated["image"], again.generated["image"])
     assert first.images is not None and first.images([0, 5]).shape == (2, 192, 192, 3)
     assert analytic_model({}).takes_guidance and not analytic_model().takes_guidance

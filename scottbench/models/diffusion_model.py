@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from torch import Tensor
 
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
 from scottbench.registry.nouns import Sampling
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Name of a number format -> torch's."""
@@ -35,8 +32,10 @@ class DiffusionModel:
     """"epsilon", "v_prediction" or "sample"."""
     tokenizer: Any
     text_encoder: torch.nn.Module
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL | AutoencoderTiny
+    unet: Any
+    """A diffusers UNet2DConditionModel. Not typed: type checkers find stand-ins without attributes in diffusers."""
+    vae: Any
+    """A diffusers AutoencoderKL or AutoencoderTiny."""
     device: str = "cpu"
     student: dict | None = None
     """The contents of student.json; None for a teacher."""
@@ -149,6 +148,6 @@ class DiffusionModel:
         latents = posterior.latent_dist.mean if hasattr(posterior, "latent_dist") else posterior.latents
         return latents.float() * self.vae.config.scaling_factor
 
-    def with_unet(self, unet: UNet2DConditionModel, facts: dict) -> DiffusionModel:
+    def with_unet(self, unet: torch.nn.Module, facts: dict) -> DiffusionModel:
         """Return this teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,13 +18,10 @@ from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
 from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
 
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-
 M = TypeVar("M", bound=torch.nn.Module)
 
 
-def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> UNet2DConditionModel:
+def load_unet(folder: Path, dtype: torch.dtype, pickled: bool = False) -> torch.nn.Module:
     """Load a U-Net folder (config.json + safetensors), frozen and in eval mode. Raises DamagedAsset."""
     with importing():
         from diffusers import UNet2DConditionModel

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from scottbench.errors import EXIT_CODES
 from scottbench.registry import claims, hookspecs, nouns
@@ -44,10 +45,12 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def prose(text: str | None) -> str:
+    """Join the lines of a docstring's paragraphs."""
     return inspect.cleandoc(text or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
 
 
-def default_of(item: dataclasses.Field) -> str:
+def default_of(item: dataclasses.Field[Any]) -> str:
+    """A field's default as code; "needed" where it has none."""
     if item.default is not dataclasses.MISSING:
         return f"`{item.default.__name__ if isinstance(item.default, type) else repr(item.default)}`"
     return "empty" if item.default_factory is not dataclasses.MISSING else "needed"
@@ -91,20 +94,24 @@ def source(path: str) -> str:
 
 
 def example() -> str:
+    """The example plug-in that the tests install."""
     folder = "tests/third_party/scottbench_example"
     names = ("pyproject.toml", "scottbench_example/__init__.py", "scottbench_example/ddim_eta.py")
     return "\n".join(source(f"{folder}/{name}") for name in names)
 
 
 def smallest() -> str:
+    """The shortest sampler that we ship."""
     return source("plugins/scottbench_solvers/ddim.py")
 
 
 def exit_codes() -> str:
+    """Every exit code of the command line."""
     return table(["code", "meaning"], [[str(code), meaning] for code, meaning in EXIT_CODES.items()])
 
 
 def verbs() -> str:
+    """Every verb of the command line with its arguments and options."""
     from scottbench.cli import scottbench
 
     rows = []
@@ -129,6 +136,7 @@ SHOWN = ("fid", "clip_score", "coverage")
 
 
 def published() -> list[Path]:
+    """The folders of the published reports."""
     return sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.json"))
 
 
@@ -174,6 +182,7 @@ def students_names(record: RunRecord) -> list[str]:
 
 
 def reports() -> str:
+    """All published reports in short."""
     return "\n".join(one_report(folder) for folder in published())
 
 
@@ -195,6 +204,7 @@ def rendered(text: str) -> str:
 
 
 def main(check: bool) -> int:
+    """Rewrite the files, or only name the stale ones where `check`; returns the exit code."""
     stale = []
     for name in FILES:
         path = ROOT / name

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 
 class ScottbenchError(Exception):
-    """Base of all errors shown to the user. Exit code 1: some cells failed."""
+    """The base of all errors shown to the user. Exit code 1: some cells failed."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """Give IPython and Jupyter the message in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(ScottbenchError):
@@ -40,19 +44,19 @@ class Busy(Incomplete):
 
 
 class IntegrityError(ScottbenchError):
-    """What is here is not what the run was made of, or not what it wrote: weights, data, code, a stored file. Exit code 5."""
+    """Something here is not what the run was made of or wrote: weights, data, code, a stored file. Exit code 5."""
 
     exit_code = 5
 
 
 class Mismatch(ScottbenchError):
-    """Records that must not be put together: values of different N or fingerprints, other prompts. Exit code 5."""
+    """Records must not be put together: values of different N or fingerprints, other prompts. Exit code 5."""
 
     exit_code = 5
 
 
 class GateNotMet(ScottbenchError):
-    """What `--gate` asks for does not hold. Exit code 6."""
+    """The condition that `--gate` asks for does not hold. Exit code 6."""
 
     exit_code = 6
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from scottbench import __version__
 from scottbench.registry.loader import HOOKS, load_plugins
 from scottbench.registry.options import options_of
 
@@ -16,12 +19,17 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def generate():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def script(name: str):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def generate():
+    return script("generate")
 
 
 @pytest.mark.parametrize("name", ["README.md", "plugins/README.md", "reports/README.md"])
@@ -72,7 +80,219 @@ def test_the_two_commands_of_the_readme_need_only_python_and_pip():
     assert all(" && " in line for line in lines)
 
 
-def test_links_to_files_are_not_dead():
-    for text, base in ((README, ROOT), (GUIDE, ROOT / "plugins")):
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-            assert (base / target).exists(), target
+# --- links, paths, names ---------------------------------------------------------------------------------------------
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*.md", "plugins/*/README.md", "reports/*.md", "tests/calibration/*.md")
+    for path in ROOT.glob(pattern)
+)
+"""Every page that somebody wrote or that a script writes; licences of the data are others'."""
+FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
+QUOTED = re.compile(r"`([^`\n]+)`")
+PATH = re.compile(r"[\w.{},-]+(?:/[\w.{},-]+)+/?")
+MODULE = re.compile(r"scottbench(?:\.\w+)+")
+NUMBER = r"\d+\w?(?:\.\d+)*"
+CITATION = re.compile(rf"\b(methods|evaluation|architecture)\.md,?\s+(?:sections?\s+)?{NUMBER}(?:(?:,| and| to)\s+{NUMBER})*")
+SOURCES = [
+    path for base in ("scottbench", "plugins", "tests", "docs") for path in sorted((ROOT / base).rglob("*"))
+    if path.suffix in (".py", ".md", ".toml") and path != Path(__file__)]  # fmt: skip
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    """Targets of links that are no file, or no heading of one."""
+    dead = []
+    for target in LINK.findall(FENCE.sub("", text)):
+        name, _, anchor = target.partition("#")
+        found = page.parent / name if name else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            dead.append(target)
+    return dead
+
+
+def spelled_out(name: str) -> list[str]:
+    """A path with braces as all paths that it means: "a/{b,c}" -> ["a/b", "a/c"]."""
+    match = re.search(r"\{([^{}]*)\}", name)
+    return [name] if match is None else [out for part in match[1].split(",") for out in spelled_out(name.replace(match[0], part, 1))]
+
+
+def absent_paths(page: Path, text: str) -> list[str]:
+    """Quoted paths that begin with something of the repository, or of the page's own folder, and do not exist there."""
+    absent = []
+    for quoted in QUOTED.findall(FENCE.sub("", text)):
+        words = [word for word in quoted.split() if PATH.fullmatch(word) and "NAME" not in word]
+        for name in (name for word in words for name in spelled_out(word)):
+            bases = [base for base in (ROOT, page.parent) if (base / name.split("/")[0]).exists()]
+            if bases and not any((base / name).exists() for base in bases):
+                absent.append(name)
+    return absent
+
+
+def absent_names(text: str) -> list[str]:
+    """Dotted names of the host that are neither a module nor defined in one."""
+    absent = []
+    for name in MODULE.findall(text):
+        parts = name.split(".")
+        for split in range(len(parts), 0, -1):
+            base = ROOT.joinpath(*parts[:split])
+            module = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+            if module.is_file():
+                rest = parts[split] if split < len(parts) else None
+                if rest is not None and not re.search(rf"\b{rest}\b", module.read_text(encoding="utf-8")):
+                    absent.append(name)
+                break
+    return absent
+
+
+def sections(page: Path) -> set[str]:
+    """The numbers of a page's headings, and of the items of a list below a heading: {"3", "3c", "3c.5"}."""
+    found, heading = set(), ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"#+ (\d+\w?(?:\.\d+)*)[. ]", line):
+            heading = match[1]
+            found.add(heading)
+        elif match := re.match(r"(\d+)\. |\| (\d+) \|", line):
+            found.add(f"{heading}.{match[1] or match[2]}")
+    return found
+
+
+def unknown_sections(text: str) -> list[str]:
+    """Citations of a section that the page does not have."""
+    unknown = []
+    for match in CITATION.finditer(text):
+        known = sections(ROOT / "docs" / f"{match[1]}.md")
+        numbers = re.findall(NUMBER, match[0].split(".md", 1)[1])
+        # a number that is no section of its own may be a row or an item of the one before: "methods.md 7.2, 26"
+        unknown += [f"{match[1]}.md {number}" for number in numbers if number not in known and f"{numbers[0]}.{number}" not in known]
+    return unknown
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_to_files_and_headings_are_not_dead(name):
+    assert dead_links(ROOT / name, (ROOT / name).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_path_that_a_page_names_exists(name):
+    assert absent_paths(ROOT / name, (ROOT / name).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_name_of_the_host_on_a_page_exists(name):
+    assert absent_names((ROOT / name).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", ["methods.md", "evaluation.md"])
+def test_the_formulas_are_cited_and_every_citation_is_of_a_section(name):
+    cited = [path for path in SOURCES if name in path.read_text(encoding="utf-8")]
+    assert len(cited) >= 3
+    unknown = {path.name: unknown_sections(path.read_text(encoding="utf-8")) for path in {*cited, *(ROOT / page for page in PAGES)}}
+    assert {name: found for name, found in unknown.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ("(methods.md 3.3) methods.md 5; methods.md section 7 (evaluation.md 3c.5)", []),
+        ("methods.md 7.2, 26 evaluation.md 3b architecture.md 2, 4", []),
+        ("methods.md 3.9", ["methods.md 3.9"]),
+        ("methods.md 7.2, 31", ["methods.md 31"]),
+        ("evaluation.md 3d", ["evaluation.md 3d"]),
+        ("evaluation.md, sections 5 and 12", ["evaluation.md 12"]),
+    ],
+)
+def test_a_citation_of_a_section_that_is_not_there_is_seen(text, wrong):
+    assert unknown_sections(text) == wrong
+
+
+def test_dead_links_paths_and_names_are_seen():
+    page = ROOT / "docs" / "methods.md"
+    assert dead_links(page, "[a](evaluation.md) [b](evaluation.md#5-intervals) [c](https://example.org)") == []
+    wrong = ["evolution.md", "evaluation.md#5-doubts", "#12-nowhere"]
+    assert dead_links(page, " ".join(f"[a]({target})" for target in wrong)) == wrong
+    assert absent_paths(page, "`scottbench/text.py` `decisions/` `and/or` `docs/{methods,evaluation}.md` `plugins/scottbench_NAME/`") == []
+    wrong = ["scottbench/texts.py", "docs/madness.md", "docs/doors.py"]
+    assert absent_paths(page, "`scottbench/texts.py` `docs/{methods,madness}.md` `python docs/doors.py --check`") == wrong
+    assert absent_names("scottbench.stats.intervals.of_mean scottbench.errors") == []
+    wrong = ["scottbench.stats.intervals.of_means", "scottbench.inference"]
+    assert absent_names(" ".join(wrong)) == wrong
+
+
+# --- rooms -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    return script("rooms")
+
+
+def test_the_picture_and_the_table_of_the_rooms_are_up_to_date(rooms):
+    assert rooms.stale(rooms.read_table()) == [], "run: python docs/rooms.py"
+
+
+def test_a_picture_of_another_table_is_seen(rooms):
+    """One arrow more, one room more."""
+    table = rooms.read_table()
+    assert rooms.drawn((ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")) == rooms.ids(table)
+    assert set(rooms.stale({**table, "errors": {"text"}})) == {"rooms.svg", "architecture.md"}
+    assert set(rooms.stale({**table, "cellar": set()})) == {"rooms.svg", "architecture.md"}
+
+
+def test_the_picture_can_be_drawn_and_shows_every_room_once(rooms, tmp_path):
+    table = rooms.read_table()
+    rooms.draw(table, tmp_path / "rooms.svg")
+    svg = (tmp_path / "rooms.svg").read_text(encoding="utf-8")
+    assert rooms.drawn(svg) == rooms.ids(table)
+    assert all(svg.count(f">{room}</text>") == 1 for room in table)
+    rooms.draw(table, tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text(encoding="utf-8") == svg
+
+
+def test_arrows_that_others_imply_are_left_out_and_no_way_is_lost(rooms):
+    assert rooms.arrows({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == [("b", "a"), ("c", "b")]
+    table = rooms.read_table()
+    below = {room: {other for start, other in rooms.arrows(table) if start == room} for room in table}
+
+    def reach(room: str) -> set[str]:
+        return below[room] | {far for other in below[room] for far in reach(other)}
+
+    assert all(allowed <= reach(room) for room, allowed in table.items())
+
+
+def test_the_layout_of_the_readme_names_every_folder_of_the_host(rooms):
+    layout = README[README.index("## Layout") :]
+    named = re.findall(r"^  (\w+)/ ", layout, re.MULTILINE)
+    assert sorted(named) == sorted(path.parent.name for path in (ROOT / "scottbench").glob("*/__init__.py"))
+
+
+# --- other files of the repository -----------------------------------------------------------------------------------
+
+
+def test_version_licence_and_addresses_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    home = project["urls"]["Homepage"]
+    assert f"\nversion: {__version__}\n" in citation
+    assert f"\nlicense: {project['license']}\n" in citation
+    assert f"\nrepository-code: {home}\n" in citation
+    assert all(address.startswith(home) for address in project["urls"].values())
+    assert f"({home}/security/advisories/new)" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def test_the_changelog_has_a_section_for_this_version():
+    assert f"\n## {__version__} (" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_workflow_runs_the_environments_of_tox():
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    listed = re.search(r"^env_list = (.+)$", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.MULTILINE)[1].split(", ")
+    assert sorted(re.findall(r"run: tox -e (\w+)", workflow)) == sorted(listed)
+    versions = re.search(r"python: (\[.+\])", workflow)[1]
+    assert f'">={json.loads(versions)[0]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline
 from scottbench.registry.nouns import Dataset, Model
 from scottbench.registry.presets import Preset
+from scottbench.training.request import TrainRequest
 
 PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
 
@@ -34,19 +36,29 @@ class Registry:
     def __init__(self, pipeline, evaluator=None):
         extractors = {} if evaluator is None else {"image": {"kind": "open_clip", "folder": str(evaluator), "label": "tiny features"}}
         preset = Preset("tiny", "", "tiny", "items", [], [], [1], extractors=extractors, train={"batch_size": 4})
-        self.nouns = {
-            ("preset", "tiny"): preset,
-            ("model", "tiny"): Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)),
-            ("dataset", "items"): Dataset("items", "", lambda split: Items()),
-        }
+        self.nouns = {kind: {} for kind in ("preset", "model", "dataset", "method", "trainer")}
+        self.add("preset", preset)
+        self.add("model", Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)))
+        self.add("dataset", Dataset("items", "", lambda split: Items()))
         for plugin in PLUGINS:
-            self.nouns |= {("method", method.name): method for method in plugin.register_methods()}
-            self.nouns |= {("trainer", trainer.name): trainer for trainer in getattr(plugin, "register_trainers", list)()}
+            for kind in ("method", "trainer"):
+                for noun in getattr(plugin, f"register_{kind}s", list)():
+                    self.add(kind, noun)
+
+    def add(self, kind, noun):
+        self.nouns[kind][noun.name] = SimpleNamespace(noun=noun)
 
     def find(self, kind, name):
-        if (kind, name) not in self.nouns:
+        if name not in self.nouns[kind]:
             raise UsageError(f"unknown {kind} '{name}'.")
-        return SimpleNamespace(noun=self.nouns[kind, name])
+        return self.nouns[kind][name]
+
+
+def train(plugins, preset: str, trainer: str, out: Path, *, progress=None, **asked) -> Path:
+    """`scottbench.training.train.train` by keywords: fields of TrainRequest, on a CPU unless they say otherwise."""
+    from scottbench.training import train as training
+
+    return training.train(plugins, TrainRequest(trainer, preset, out=out, **{"device": "cpu", **asked}), progress)
 
 
 def batch_of(teacher, n=4, seed=0, **more):

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from scottbench.training.data import Data
 from scottbench.training.loop import Loop
-from scottbench.training.settings import Settings
+from scottbench.training.settings import TrainSettings
 
 
 class Toy:
@@ -57,7 +57,7 @@ def toy_data(n: int = 24) -> Data:
 def toy_loop(out: Path, toy: Toy | None = None, accelerator=None, **settings) -> Loop:
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=True) if accelerator is None else accelerator
-    return Loop(Toy() if toy is None else toy, toy_data(), accelerator, out, Settings(**{"batch_size": 8} | settings), "cpu")
+    return Loop(Toy() if toy is None else toy, toy_data(), accelerator, out, TrainSettings(**{"batch_size": 8} | settings), "cpu")
 
 
 def weights(loop: Loop) -> torch.Tensor:

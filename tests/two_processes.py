@@ -23,7 +23,7 @@ from scottbench.training.context import Context
 from scottbench.training.data import Data
 from scottbench.training.distributed import full
 from scottbench.training.loop import Loop
-from scottbench.training.settings import Settings
+from scottbench.training.settings import TrainSettings
 from scottbench.training.train import prepare
 
 
@@ -37,10 +37,11 @@ def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
     torch.manual_seed(0)
     unet = fast_layout(tiny_unet()).requires_grad_(False).eval()
     teacher = DiffusionModel("0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet, None)
-    made, settings = kind(Context(teacher, "cpu"), options), Settings(batch_size=4, **settings)
+    made, chosen = kind(Context(teacher, "cpu"), options), TrainSettings(batch_size=4, **settings)
     for network in (made.networks["student"], made.ema):  # as a split student has to be: another layout rounds differently
         network.to(memory_format=torch.contiguous_format)
-    return prepare(made, teacher, tiny_data(), accelerator, out, settings, "cpu")
+    prepare(made, teacher, chosen, accelerator.num_processes)
+    return Loop(made, tiny_data(), accelerator, out, chosen, "cpu")
 
 
 def two_steps(loop: Loop) -> np.ndarray:
@@ -72,7 +73,7 @@ def main(out: Path) -> None:
         found["toy-one"] = toy(out, accelerator)
     else:
         found["two"] = two_steps(tiny_loop(StochasticConsistencyDistillation, scott, accelerator, out))
-        found["cd-split"] = two_steps(tiny_loop(ConsistencyDistillation, cd, accelerator, out, shard=True))
+        found["cd-split"] = two_steps(tiny_loop(ConsistencyDistillation, cd, accelerator, out, fsdp=True))
         found["toy-two"] = toy(out, accelerator)
     if accelerator.is_main_process:
         for name, array in found.items():

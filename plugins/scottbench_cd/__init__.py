@@ -7,7 +7,8 @@ PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.0
 
 
 @hookimpl
-def register_methods():
+def register_methods() -> list[Method]:
+    """Register the sampler of CD students."""
     return [
         Method(
             name="cd",
@@ -24,7 +25,8 @@ def register_methods():
 
 
 @hookimpl
-def register_trainers():
+def register_trainers() -> list[Trainer]:
+    """Register the trainer of CD students."""
     return [
         Trainer(
             name="cd",

@@ -6,16 +6,20 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SamplerOptions:
+    """Options of method cd."""
+
     skip: int = 20
     """Spacing of the grid that the student was trained on."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.skip < 1:
             raise ValueError("skip must be at least 1")
 
 
 @dataclass(frozen=True)
 class CDOptions:
+    """Options of trainer cd."""
+
     variant: Literal["full", "lora"] = "full"
     """full: a copy of the U-Net with the guidance as an input; lora: LCM-LoRA, guidance baked in, sampled with guidance 1."""
     lora_rank: int = 64
@@ -35,7 +39,7 @@ class CDOptions:
     huber_c: float = 1e-3
     """The c of sqrt(d^2 + c^2) - c."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.skip < 1 or self.lora_rank < 1:
             raise ValueError("skip and lora_rank must be at least 1")
         if not 0 <= self.w_min <= self.w_max:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
 from scottbench.training.distillation import adapters_off, consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.unet import UNet
+from scottbench_cd.options import CDOptions
 
 TARGETS = [
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
@@ -23,23 +29,23 @@ class ConsistencyDistillation:
     Variant lora: the student is the teacher's own U-Net with adapters on; there is no EMA network, the target is the student.
     """
 
-    def __init__(self, context, options):
+    def __init__(self, context: Context, options: CDOptions):
         self.teacher, self.options = context.teacher, options
-        if options.variant == "lora":
-            self.networks, self.ema = {"student": add_lora(context.teacher.unet, options.lora_rank)}, None
-        else:
-            student = w_conditioned_copy(context.teacher.unet)
-            self.networks = {"student": student.requires_grad_(True)}
-            self.ema = copy.deepcopy(student).requires_grad_(False)
+        lora = options.variant == "lora"
+        student = add_lora(context.teacher.unet, options.lora_rank) if lora else w_conditioned_copy(context.teacher.unet)
+        self.networks: dict[str, Any] = {"student": student if lora else student.requires_grad_(True)}
+        self.ema: UNet | None = None if lora else copy.deepcopy(student).requires_grad_(False)
         self.learning_rates = {"student": options.lr}
-        self.betas = {}
+        self.betas: dict[str, tuple[float, float]] = {}
         self.ema_decay = options.ema
         self.grid = torch.tensor(skipping_grid(context.teacher.schedule, options.skip))
 
-    def f(self, network, z, t, text, w):
-        return consistency_output(network, self.teacher.schedule, self.teacher.prediction, z, t, text, w)
+    def f(self, network: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
+        """Return f(z, t, c, w), (N,C,h,w), of a student's network."""
+        return consistency_output(self.teacher, network, z, t, text, w)
 
-    def step(self, batch):
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Yield the student's consistency loss."""
         schedule, generator, device = self.teacher.schedule, batch["generator"], batch["latents"].device
         x0, text, n = batch["latents"], batch["text"], len(batch["latents"])
         t_n = self.grid[torch.randint(len(self.grid), (n,), generator=generator)].to(device)
@@ -54,17 +60,19 @@ class ConsistencyDistillation:
         prediction = self.f(self.networks["student"], z_n, t_n, text, w)
         yield "student", {"consistency": pseudo_huber(prediction, target, self.options.huber_c, self.options.huber)}, {}
 
-    def as_teacher(self):
+    def as_teacher(self) -> AbstractContextManager[None]:
+        """Make the teacher's U-Net the teacher inside; it carries the student's adapters where that is LoRA."""
         return adapters_off(self.teacher.unet) if self.options.variant == "lora" else nullcontext()
 
-    def student_config(self):
+    def student_config(self) -> dict[str, Any]:
+        """Return the range of the guidance, or that it is baked in."""
         if self.options.variant == "lora":
             return {"guidance": "baked"}
         return {"w_min": self.options.w_min, "w_max": self.options.w_max}
 
 
-def add_lora(unet, rank):
-    """The frozen U-Net with trainable adapters, switched on (B = 0: at the start it is the teacher still)."""
+def add_lora(unet: UNet, rank: int) -> UNet:
+    """Add trainable adapters to the frozen U-Net, switched on (B = 0: at the start it is the teacher still)."""
     from peft import LoraConfig
 
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), "student")

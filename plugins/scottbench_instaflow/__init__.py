@@ -7,7 +7,8 @@ PAPER = "Liu et al. 2023 (InstaFlow), arXiv 2309.06380; Liu et al. 2022 (rectifi
 
 
 @hookimpl
-def register_methods():
+def register_methods() -> list[Method]:
+    """Register the sampler of InstaFlow students."""
     return [
         Method(
             name="instaflow",
@@ -23,7 +24,8 @@ def register_methods():
 
 
 @hookimpl
-def register_trainers():
+def register_trainers() -> list[Trainer]:
+    """Register the trainer of InstaFlow students."""
     return [
         Trainer(
             name="instaflow",

@@ -17,13 +17,13 @@ Time = float | Tensor
 
 
 def interpolate(noise: Tensor, data: Tensor, u: Time) -> Tensor:
-    """X_u = (1 - u) noise + u data, (N,C,h,w)."""
+    """Return X_u = (1 - u) noise + u data, (N,C,h,w)."""
     u = _column(u, data)
     return scale(1 - u, noise) + scale(u, data)
 
 
 def euler(field: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """X_1 of dX/du = field(X, u) from X_0 = noise in `steps` equal Euler steps, at u = 0, 1/n, ..., (n - 1)/n."""
+    """Return X_1 of dX/du = field(X, u) from X_0 = noise, (N,C,h,w), in `steps` equal Euler steps, at u = 0, 1/n, ..., (n - 1)/n."""
     x = noise
     for j in range(steps):
         x = x + field(x, j / steps) / steps
@@ -31,7 +31,7 @@ def euler(field: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int) -
 
 
 def network_input(schedule: Schedule, x: Tensor, u: Time, form: str) -> tuple[Tensor, Time]:
-    """(z (N,C,h,w), t) to feed the U-Net with at X_u = x; t a float, or (N,) float64 where u is.
+    """Return (z (N,C,h,w), t) to feed the U-Net with at X_u = x; t a float, or (N,) float64 where u is.
 
     official: X_u itself and t = T (1 - u). exact: the point of the teacher's variance-preserving process with the same noise to
     signal ratio lambda = (1 - u) / u, which is z = X_u / sqrt(u^2 + (1 - u)^2), and the (fractional) time step tau with that lambda.
@@ -44,7 +44,7 @@ def network_input(schedule: Schedule, x: Tensor, u: Time, form: str) -> tuple[Te
 
 
 def velocity(schedule: Schedule, x: Tensor, u: Time, output: Tensor, form: str, prediction: str) -> Tensor:
-    """The velocity at X_u = x from the U-Net's output at `network_input`, (N,C,h,w). prediction: as of `to_x0_eps`.
+    """Return the velocity at X_u = x from the U-Net's output at `network_input`, (N,C,h,w). prediction: as of `to_x0_eps`.
 
     exact: v = x0 - eps, both from the teacher's parametrisation at lambda: the teacher's ODE in the flow's time. The schedule ends
     at lambda_T (u = 0.064 for Stable Diffusion's); before that x0 is the prediction for lambda_T, and eps is what X_u leaves over:
@@ -64,14 +64,14 @@ def velocity(schedule: Schedule, x: Tensor, u: Time, output: Tensor, form: str, 
 
 
 def noise_to_signal(u: Tensor) -> Tensor:
-    """lambda(u) = (1 - u) / u, infinite at u = 0."""
+    """Return lambda(u) = (1 - u) / u, of the shape of u, infinite at u = 0."""
     return (1 - u) / u
 
 
 def time_of(schedule: Schedule, lam: Tensor) -> Tensor:
-    """Fractional time step tau with noise to signal ratio lam, (N,) float64: ln lambda is linear between whole time steps, and tau
-    stays within 0..T-1."""
-    table = schedule.lam(torch.arange(len(schedule), device=lam.device)).flatten().log()
+    """Return the fractional time step tau with noise to signal ratio lam, (N,) float64: ln lambda is linear between whole time steps,
+    and tau stays within 0..T-1."""
+    table = torch.as_tensor(schedule.lam(torch.arange(len(schedule), device=lam.device))).flatten().log()
     wanted = lam.log().clamp(table[0], table[-1])
     above = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
     return above - 1 + (wanted - table[above - 1]) / (table[above] - table[above - 1])

@@ -6,6 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class InstaFlowOptions:
+    """Options of trainer instaflow."""
+
     form: Literal["exact", "official"] = "exact"
     """The U-Net's output: the teacher's prediction at the same noise to signal ratio (exact), or the velocity (official).
     exact starts as the teacher's own ODE; official, at time 1000 (1 - u), starts with the wrong sign."""
@@ -41,7 +43,7 @@ class InstaFlowOptions:
     perceptual_from: float = 0.5
     """Part of the distillation after which it counts. Paper: 21.5 of 39.5 thousand updates."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shares = (self.pairs_share, self.reflow_share, self.student_pairs_share, self.distil_share)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9 or self.pairs_share == 0:
             raise ValueError("the four shares must be at least 0, add up to 1, and pairs_share must be above 0")

@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from scottbench import Sampling
+from scottbench import Batch, Context, Method, Sampling
 from scottbench.errors import UsageError
 from scottbench.training.distillation import conditioned_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.unet import UNet
 from scottbench_instaflow.flow import euler, interpolate, network_input, velocity
+from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.pairs import Pairs
 from scottbench_instaflow.perceptual import FeatureDistance
 
+Needed = TypeVar("Needed")
 STAGES = ("pairs", "reflow", "student_pairs", "distil")
 WARMUP = 20
 """Updates of linear warm-up at the start of reflow and of the distillation, which are new objectives to the optimizer."""
@@ -26,21 +32,23 @@ HELD_OUT = 16
 class RectifiedFlow:
     """Stages in order, each a number of steps: one batch of pairs made, or one update of the student."""
 
-    def __init__(self, context, options):
-        self.teacher, self.options, self.data = context.teacher, options, context.data
+    def __init__(self, context: Context, options: InstaFlowOptions):
+        self.teacher, self.options, self.data = context.teacher, options, needed(context.data, "data")
         student = w_conditioned_copy(context.teacher.unet)
-        self.networks = {"student": student.requires_grad_(True)}
+        self.networks: dict[str, Any] = {"student": student.requires_grad_(True)}
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
         self.learning_rates = {"student": options.lr}
-        self.betas = {}
-        self.solver = teacher_solver(context.find_method, options.solver)
-        self.distance = FeatureDistance(context.teacher, context.open_extractor("image")) if options.perceptual_weight > 0 else None
+        self.betas: dict[str, tuple[float, float]] = {}
+        self.solver = teacher_solver(needed(context.find_method, "find_method"), options.solver)
+        self.distance: FeatureDistance | None = None
+        if options.perceptual_weight > 0:
+            self.distance = FeatureDistance(context.teacher, needed(context.open_extractor, "open_extractor")("image"))
         folder = None if context.folder is None else context.folder / "pairs"
         self.pairs = {name: Pairs(None if folder is None else folder / name) for name in ("teacher", "student")}
         self.shares = {stage: getattr(options, f"{stage}_share") for stage in STAGES}
-        self.held_out = None
-        self.memory = {
+        self.held_out: Tensor | None = None
+        self.memory: dict[str, Any] = {
             "stage": "pairs",
             "since": 0,
             "step": -1,
@@ -52,7 +60,8 @@ class RectifiedFlow:
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
-    def step(self, batch):
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Make one batch of pairs, or yield the student's losses on such pairs: the stage says which."""
         for name, pairs in self.pairs.items():
             if len(pairs.batches) != self.memory["batches"][name]:  # a resumed training
                 pairs.load(self.memory["batches"][name])
@@ -70,7 +79,7 @@ class RectifiedFlow:
         yield "student", self.reflow(batch) if stage == "reflow" else self.distil(batch), {}
 
     def advance(self, step: int, fraction: float) -> None:
-        """Goes on to the stage that is due when `fraction` of the budget is spent; every stage with a share has at least one step."""
+        """Go on to the stage that is due when `fraction` of the budget is spent; every stage with a share has at least one step."""
         stages = [stage for stage in STAGES if self.shares[stage] > 0]
         while self.memory["stage"] != stages[-1]:
             position = stages.index(self.memory["stage"])
@@ -80,7 +89,7 @@ class RectifiedFlow:
             self.memory |= {"stage": stages[position + 1], "since": step}
 
     def is_full(self) -> bool:
-        """Whether the stage makes pairs and has made all it may."""
+        """Tell whether the stage makes pairs and has made all it may."""
         sets = {"pairs": "teacher", "student_pairs": "student"}
         limit, name = self.options.pairs, sets.get(self.memory["stage"])
         return limit is not None and name is not None and len(self.pairs[name]) >= limit
@@ -88,10 +97,10 @@ class RectifiedFlow:
     # --- pairs -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def make_pairs(self, batch, name: str) -> dict:
-        """One pair for each prompt of the batch. The images of the data set are not looked at."""
+    def make_pairs(self, batch: Batch, name: str) -> dict[str, float]:
+        """Make one pair for each prompt of the batch. The images of the data set are not looked at."""
         started = time.perf_counter()
-        noise, w = self.draw(batch)
+        noise, w = self.draw(batch["latents"], batch["generator"])
         ode = self.teacher_ode if name == "teacher" else self.student_ode
         data = ode(noise, batch["text"], batch["uncond"], w)
         self.pairs[name].add(noise, data, w, batch["indices"])
@@ -99,20 +108,20 @@ class RectifiedFlow:
         self.memory["seconds"][name] += time.perf_counter() - started
         return {f"{name}_pairs": len(self.pairs[name])}
 
-    def draw(self, batch):
-        """Noise like the batch's latents and guidance w, from the batch's generator."""
-        x = batch["latents"]
-        noise = torch.randn(x.shape, generator=batch["generator"]).to(x.device)
-        return noise, uniform_guidance(len(x), self.options.w_min, self.options.w_max, batch["generator"]).to(x.device)
+    def draw(self, like: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw noise of the shape of `like`, (N,C,h,w), and guidance w (N,)."""
+        noise = torch.randn(like.shape, generator=generator).to(like.device)
+        return noise, uniform_guidance(len(like), self.options.w_min, self.options.w_max, generator).to(like.device)
 
-    def teacher_ode(self, noise, text, uncond, w):
-        """z_0 of the guided teacher's ODE from z_T = noise, by the solver's `solver_steps`."""
+    def teacher_ode(self, noise: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> Tensor:
+        """Return z_0, (N,C,h,w), of the guided teacher's ODE from z_T = noise, by the solver's `solver_steps`. Raises
+        UsageError for a solver that draws noise on its way."""
 
-        def denoise(z, t):
+        def denoise(z: Tensor, t: int) -> tuple[Tensor, Tensor]:
             self.memory["evaluations"]["teacher"] += 2 * len(z)
             return guided_teacher(self.teacher, z, torch.full((len(z),), t, device=z.device), text, uncond, w)
 
-        def only_the_first(k):
+        def only_the_first(k: int) -> Tensor:
             if k > 0:
                 raise UsageError(f"solver={self.options.solver}: it draws noise on its way; pairs need a deterministic method.")
             return noise
@@ -120,41 +129,41 @@ class RectifiedFlow:
         settings = self.solver.options()
         return self.solver.sample(Sampling(denoise, only_the_first, self.teacher.schedule, self.options.solver_steps, settings))
 
-    def student_ode(self, noise, text, uncond, w):
-        """X_1 of the averaged student's flow from X_0 = noise, in `student_steps` Euler steps."""
+    def student_ode(self, noise: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> Tensor:
+        """Return X_1, (N,C,h,w), of the averaged student's flow from X_0 = noise, in `student_steps` Euler steps."""
 
-        def field(x, u):
+        def field(x: Tensor, u: float) -> Tensor:
             self.memory["evaluations"]["student"] += len(x)
             return self.velocity(self.ema, x, torch.full((len(x),), u, dtype=torch.float64), text, w)
 
         return euler(field, noise, self.options.student_steps)
 
-    def velocity(self, network, x, u, text, w):
-        """v(X_u, u, c, w) of a network of the student's form, (N,C,h,w); u (N,) float64."""
+    def velocity(self, network: UNet, x: Tensor, u: Tensor, text: Tensor, w: Tensor) -> Tensor:
+        """Return v(X_u, u, c, w) of a network of the student's form, (N,C,h,w); u (N,) float64."""
         z, t = network_input(self.teacher.schedule, x, u.to(x.device), self.options.form)
         output = conditioned_output(network, z, t, text, w)
         return velocity(self.teacher.schedule, x, u, output, self.options.form, self.teacher.prediction)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
-    def chosen(self, name: str, batch):
-        """(noise, data, w, text) of as many pairs as the batch has items."""
+    def chosen(self, name: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw (noise (N,C,h,w), data (N,C,h,w), w (N,), text (N,L,D)) of as many pairs as the batch has items."""
         device = batch["latents"].device
         pair = {key: tensor.to(device) for key, tensor in self.pairs[name].draw(len(batch["latents"]), batch["generator"]).items()}
         return pair["noise"], pair["data"], pair["w"], torch.as_tensor(self.data.text[pair["items"].cpu().numpy()]).to(device)
 
-    def reflow(self, batch) -> dict:
-        """E |(data - noise) - v(X_u, u)|^2 per element, u ~ U[0, 1], on the teacher's pairs."""
+    def reflow(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the 0-d loss E |(data - noise) - v(X_u, u)|^2 per element, u ~ U[0, 1], on the teacher's pairs."""
         noise, data, w, text = self.chosen("teacher", batch)
         u = torch.rand(len(noise), generator=batch["generator"], dtype=torch.float64).to(noise.device)
         return {"reflow": mse_loss(self.velocity(self.networks["student"], interpolate(noise, data, u), u, text, w), data - noise)}
 
-    def one_step(self, network, noise, text, w):
-        """noise + v(noise, 0): the flow in one Euler step."""
+    def one_step(self, network: UNet, noise: Tensor, text: Tensor, w: Tensor) -> Tensor:
+        """Return noise + v(noise, 0), (N,C,h,w): the flow in one Euler step."""
         return noise + self.velocity(network, noise, torch.zeros(len(noise), dtype=torch.float64), text, w)
 
-    def distil(self, batch) -> dict:
-        """E |data - one step from noise|^2 per element, and where asked the same of the images' features."""
+    def distil(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the 0-d losses E |data - one step from noise|^2 per element, and where asked the same of the images' features."""
         noise, data, w, text = self.chosen("student" if self.shares["student_pairs"] > 0 else "teacher", batch)
         made = self.one_step(self.networks["student"], noise, text, w)
         losses = {"latent": mse_loss(made, data)}
@@ -166,19 +175,20 @@ class RectifiedFlow:
     # --- what is measured and exported -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, batch) -> dict:
-        """Mean squared distance per element between one step of the averaged student and the end of the teacher's ODE from the same
-        noise, on held-out prompts that are the same every time."""
-        few = {key: batch[key][:HELD_OUT] for key in ("latents", "text")} | {"generator": batch["generator"]}
-        noise, w = self.draw(few)
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Return the mean squared distance per element between one step of the averaged student and the end of the teacher's ODE from
+        the same noise, on held-out prompts that are the same every time."""
+        text = batch["text"][:HELD_OUT]
+        noise, w = self.draw(batch["latents"][:HELD_OUT], batch["generator"])
         if self.held_out is None:
             spent = dict(self.memory["evaluations"])
-            self.held_out = self.teacher_ode(noise, few["text"], batch["uncond"], w)
+            self.held_out = self.teacher_ode(noise, text, batch["uncond"], w)
             self.memory["evaluations"] = spent  # the price of the pairs alone
-        return {"held_out_one_step_distance": float(mse_loss(self.one_step(self.ema, noise, few["text"], w), self.held_out))}
+        return {"held_out_one_step_distance": float(mse_loss(self.one_step(self.ema, noise, text, w), self.held_out))}
 
-    def student_config(self):
-        """Beside what the sampler needs: what the stages did, and what the pairs cost within the training's own totals."""
+    def student_config(self) -> dict[str, Any]:
+        """Return the facts that the sampler needs, and beside them what the stages did, and what the pairs cost within the training's
+        own totals."""
         memory = self.memory
         facts = {
             "w_min": self.options.w_min,
@@ -198,9 +208,16 @@ class RectifiedFlow:
         return facts
 
 
-def teacher_solver(find_method, name: str):
-    """The method `name`, which must sample the teacher itself. Raises UsageError."""
+def teacher_solver(find_method: Callable[[str], Method], name: str) -> Method:
+    """Find the method `name`, which must sample the teacher itself. Raises UsageError."""
     method = find_method(name)
     if method.trainer is not None:
         raise UsageError(f"solver={name}: it samples a student of trainer '{method.trainer}'. Give a sampler of the teacher itself.")
     return method
+
+
+def needed(value: Needed | None, name: str) -> Needed:
+    """Return a value of the context that `scottbench train` always gives. Raises UsageError where it is None."""
+    if value is None:
+        raise UsageError(f"this trainer needs the context's {name}; scottbench train gives it.")
+    return value

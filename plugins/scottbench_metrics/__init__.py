@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scottbench import Metric, hookimpl, lazy
 from scottbench_metrics.options import BallOptions, ClipOptions, DistanceOptions, KernelOptions, VendiOptions
 
@@ -15,11 +17,11 @@ ZHANG = "Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a
 ODENA = "Odena et al. 2017, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv 1610.09585"
 
 
-def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bool = True, **fields) -> Metric:
-    """A Metric whose function is called as it is, in the file of that name, beside `influence` (and `items` where it is a mean).
+def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bool = True, **fields: Any) -> Metric:
+    """Make a Metric from the file of its name: its function of the same name, its `influence` and, if it is a mean, its `items`.
 
-    has_influence=False: its intervals come from half-sampling. For k-NN counts the leave-one-out influence overstates the error, by
-    2.6 to 3.6 times on normal features (n = 300, d = 32, 60 draws).
+    is_mean=False: the file has no `items`. has_influence=False: it has no `influence`, and intervals come from half-sampling. For k-NN
+    counts the leave-one-out influence overstates the error, by 2.6 to 3.6 times on normal features (n = 300, d = 32, 60 draws).
     """
     file = f"scottbench_metrics.{name}"
     if fields.pop("is_mean", True):
@@ -31,6 +33,12 @@ def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bo
 
 @hookimpl
 def register_metrics() -> list[Metric]:
+    """Register the eleven metrics, in the order of the README's table."""
+    return [*cell_metrics(), *seed_metrics()]
+
+
+def cell_metrics() -> list[Metric]:
+    """Make the metrics of one cell: one method, number of steps and seed."""
     share, ball = (0.0, 1.0), BallOptions
     return [
         metric("fid", "FID", "Frechet distance between Gaussian fits of image features", HEUSEL, False, is_mean=False, bounds=(0.0, None)),
@@ -58,13 +66,19 @@ def register_metrics() -> list[Metric]:
             is_mean=False, digits=2, options=VendiOptions, bounds=(1.0, None),
         ),
         metric("clip_score", "CLIP score", "mean cosine between image and prompt features", HESSEL, features="clip", options=ClipOptions),
+    ]  # fmt: skip
+
+
+def seed_metrics() -> list[Metric]:
+    """Make the metrics of several seeds: how alike the images of one prompt are."""
+    return [
         metric(
             "diversity", "Diversity", "mean feature distance between images of one prompt at several seeds", "",
             scope="seeds", options=DistanceOptions, bounds=(0.0, None),
         ),
         metric(
             "ms_ssim", "MS-SSIM", "mean structural similarity of images of one prompt at several seeds", ODENA, False,
-            scope="seeds", features="", bounds=share,
+            scope="seeds", features="", bounds=(0.0, 1.0),
         ),
         metric(
             "lpips", "LPIPS", "mean learned perceptual distance of images of one prompt at several seeds; needs the package lpips", ZHANG,

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def coverage(cell: CellFeatures, options: BallOptions) -> float:
-    """mean_i [the ball of reference i holds some generated image], 0..1."""
+    """Compute mean_i [the ball of reference i holds some generated image], 0..1."""
     return float(of_cell(cell, options.k).real_covered.mean())
 
 
 def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
-    """(m,) 1.0 where the ball of reference image i holds a generated image, else 0.0."""
+    """Return 1.0 where the ball of reference image i holds a generated image, else 0.0; (m,) float64."""
     return of_cell(cell, options.k).real_covered.astype(float)

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 def density(cell: CellFeatures, options: BallOptions) -> float:
-    """mean_j (number of reference balls that hold generated j) / k; 0 or more, may exceed 1."""
+    """Compute mean_j (number of reference balls that hold generated j) / k; 0 or more, may exceed 1."""
     return float(1 / options.k * of_cell(cell, options.k).generated_inside.mean())
 
 
 def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
-    """(n,) number of reference balls around generated image j, per k."""
+    """Count the reference balls around generated image j, per k; (n,) float64."""
     return of_cell(cell, options.k).generated_inside / options.k
 
 
 def influence(cell: CellFeatures, options: BallOptions) -> Influence:
+    """Compute the influence of every image by exact leave-one-out. Raises BadFeatures for fewer than k + 2 reference images."""
     return density_influence(cell.reference["image"], cell.generated["image"], options.k, loss_of_real(cell, options.k))

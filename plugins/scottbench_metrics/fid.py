@@ -9,17 +9,17 @@ KEY = ("scottbench_metrics.fid", "image")
 
 
 def fid(cell: CellFeatures, options: NoOptions) -> float:
-    """Frechet distance of the cell's image features to the reference's, >= 0; the reference is factored once per run."""
+    """Compute the Frechet distance of the cell's image features to the reference's, >= 0; the reference is factored once per run."""
     return frechet_distance(*fits(cell)).value
 
 
 def influence(cell: CellFeatures, options: NoOptions) -> Influence:
-    """Raises NoInfluence where the distance is rank limited."""
+    """Compute the influence of every image. Raises NoInfluence if the distance is rank limited."""
     return frechet_influence(*fits(cell))
 
 
 def fits(cell: CellFeatures) -> tuple[GaussianFit, GaussianFit]:
-    """Gaussian fits of the reference and of the cell."""
+    """Fit Gaussians to the reference, once per run, and to the cell, once for value and influence."""
     if KEY not in cell.reference_memo:
         cell.reference_memo[KEY] = GaussianFit.of(cell.reference["image"], "reference")
     if KEY not in cell.memo:

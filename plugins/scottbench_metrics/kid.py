@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from scottbench import CellFeatures, Influence
-from scottbench.metrics import BadFeatures, kernel_distance, kernel_influence, kernel_sums
-from scottbench.metrics.kernel import KernelSums, distance_of
+from scottbench.metrics import BadFeatures, KernelSums, kernel_distance, kernel_influence, kernel_sums
+from scottbench.metrics.kernel import distance_of
 from scottbench_metrics.options import KernelOptions
 
 KEY = ("scottbench_metrics.kid", "image")
 
 
 def kid(cell: CellFeatures, options: KernelOptions) -> float:
-    """Kernel distance of the cell's image features to the reference's; unbiased, so that it may be negative."""
+    """Compute the kernel distance of the cell's image features to the reference's; it is unbiased and may be negative."""
     if options.subsets == 0:
         return options.scale * distance_of(sums(cell))
     found = kernel_distance(
@@ -21,15 +21,15 @@ def kid(cell: CellFeatures, options: KernelOptions) -> float:
 
 
 def influence(cell: CellFeatures, options: KernelOptions) -> Influence:
-    """Of the value from all images; a mean over random subsets has none."""
+    """Compute the influence of every image. Raises BadFeatures for a mean over random subsets, which has none."""
     if options.subsets:
         raise BadFeatures(f"kid over {options.subsets} random subsets has no influence of single images. Use subsets=0.")
     found = kernel_influence(cell.reference["image"], cell.generated["image"], sums=sums(cell))
-    return Influence(options.scale * found.generated, options.scale * found.reference)
+    return Influence(options.scale * found.generated, None if found.reference is None else options.scale * found.reference)
 
 
 def sums(cell: CellFeatures) -> KernelSums:
-    """Row sums of the kernel matrices; those within the reference are made once per run."""
+    """Sum the kernel over all pairs; the sums within the reference are made once per run."""
     if KEY not in cell.memo:
         found = kernel_sums(cell.reference["image"], cell.generated["image"], within_real=cell.reference_memo.get(KEY))
         cell.reference_memo[KEY], cell.memo[KEY] = found.within_real, found

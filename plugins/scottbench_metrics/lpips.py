@@ -1,4 +1,4 @@
-"""LPIPS within a prompt: mean learned perceptual distance of two seeds' images of one prompt (Zhang et al. 2018), as DMD2 reports it.
+"""LPIPS within a prompt: the mean learned perceptual distance of one prompt's images at two seeds (Zhang et al. 2018), as in DMD2.
 
 Needs the package lpips, which brings the linear heads, and torchvision's AlexNet file; neither is shipped nor fetched here.
 """
@@ -13,6 +13,7 @@ from scottbench import CellFeatures, Influence, NoOptions
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.metrics import BadFeatures
 from scottbench.metrics.diversity import check_seeds, mean_over_pairs
+from scottbench.stats.intervals import of_mean
 from scottbench.store.assets import Needed, file_digest, require
 from scottbench_metrics.once import once
 
@@ -29,33 +30,40 @@ LEAST = 64
 
 
 def lpips(cells: list[CellFeatures], options: NoOptions) -> float:
-    """Mean over prompts and pairs of seeds, 0 = alike; cells: one per seed, of the same items in the same order."""
+    """Average the distance over prompts and pairs of seeds, 0 = alike. cells: one per seed, of the same items in the same order."""
     return float(items(cells, options).mean())
 
 
 def items(cells: list[CellFeatures], options: NoOptions) -> np.ndarray:
-    """(n,) mean distance over pairs of seeds, one per prompt. Raises MissingAsset where package or weights are absent."""
+    """Compute the mean distance over pairs of seeds for each prompt, (n,) float64.
+
+    Raises BadFeatures for one seed, no images or images that are too small, and MissingAsset where package or weights are absent.
+    """
     import numpy as np
 
     check_seeds(len(cells))
-    if any(cell.images is None for cell in cells):
+    readers = [cell.images for cell in cells if cell.images is not None]
+    if len(readers) < len(cells):
         raise BadFeatures("LPIPS needs the generated images, and only features are at hand.")
     parts = [range(start, min(start + BATCH, cells[0].n)) for start in range(0, cells[0].n, BATCH)]
 
     def distances() -> np.ndarray:
         distance = compare(open_network())
-        return np.concatenate([mean_over_pairs([cell.images(part) for cell in cells], distance).items for part in parts])
+        return np.concatenate([mean_over_pairs([images(part) for images in readers], distance).items for part in parts])
 
     return once(cells, "lpips", distances)
 
 
 def influence(cells: list[CellFeatures], options: NoOptions) -> Influence:
-    values = items(cells, options)
-    return Influence(values - values.mean(), None)
+    """Compute the influence of every prompt: the items are independent."""
+    return of_mean(items(cells, options))
 
 
 def compare(network: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """network: (N,3,H,W) float32 pairs in -1..1 -> (N,1,1,1). Returns the same for (N,H,W,3) uint8 pairs -> (N,) float64."""
+    """Let a network of (N,3,H,W) float32 pairs in -1..1, which gives (N,1,1,1), compare (N,H,W,3) uint8 pairs and give (N,) float64.
+
+    The function that is returned raises BadFeatures for images under 64 pixels.
+    """
     import torch
 
     @torch.inference_mode()
@@ -69,7 +77,10 @@ def compare(network: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray
 
 
 def open_network() -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS 0.1 on AlexNet, from local files only."""
+    """Open LPIPS 0.1 on AlexNet, from local files only: (N,3,H,W) float32 pairs in -1..1 -> (N,1,1,1).
+
+    Raises MissingAsset where the package or AlexNet's file is absent, DamagedAsset for another file.
+    """
     import torch
 
     try:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from scottbench import CellFeatures
-from scottbench.metrics import Balls, Neighbours, ball_loss, balls, nearest_neighbours
-from scottbench.metrics.ball_influence import Loss
+from scottbench.metrics import BallLoss, Balls, Neighbours, ball_loss, balls, nearest_neighbours
 
 NAME = "scottbench_metrics.neighbours"
 
 
 def of_cell(cell: CellFeatures, k: int) -> Balls:
-    """Who lies in whose ball, of the cell's image features."""
+    """Count the points of the cell and of the reference in each other's balls, once for all metrics of the cell."""
     key = (NAME, "balls", k)
     if key not in cell.memo:
         cell.memo[key] = balls(cell.reference["image"], cell.generated["image"], k, near_real(cell, k), near_generated(cell, k))
     return cell.memo[key]
 
 
-def loss_of_real(cell: CellFeatures, k: int) -> Loss:
-    """What changes in the reference's balls when one of its images is left out."""
+def loss_of_real(cell: CellFeatures, k: int) -> BallLoss:
+    """Count what changes in the reference's balls when one of its images is left out."""
     return ball_loss(cell.reference["image"], cell.generated["image"], near_real(cell, k))
 
 
 def near_real(cell: CellFeatures, k: int) -> Neighbours:
+    """Find the k nearest neighbours within the reference, once per run."""
     key = (NAME, "image", k)
     if key not in cell.reference_memo:
         cell.reference_memo[key] = nearest_neighbours(cell.reference["image"], k, "reference")
@@ -30,6 +30,7 @@ def near_real(cell: CellFeatures, k: int) -> Neighbours:
 
 
 def near_generated(cell: CellFeatures, k: int) -> Neighbours:
+    """Find the k nearest neighbours within the cell's images, once for all metrics of the cell."""
     key = (NAME, "generated", k)
     if key not in cell.memo:
         cell.memo[key] = nearest_neighbours(cell.generated["image"], k, "generated")

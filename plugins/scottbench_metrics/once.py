@@ -1,4 +1,4 @@
-"""What is costly over several seeds, made once: value, items and influence ask for the same array."""
+"""A memory for what is costly over several seeds: value, items and influence ask for the same array."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def once(cells: list[CellFeatures], key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """`make()` of this very list of cells, kept in the memo of its first cell; another list that begins alike is another."""
+    """Return the array of any shape that `make()` gives for this very list of cells; it is kept in the memo of the first cell."""
     kept = cells[0].memo.get(("scottbench_metrics.once", key))
     if kept is None or kept[0] is not cells:
         kept = cells[0].memo["scottbench_metrics.once", key] = (cells, make())

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def precision(cell: CellFeatures, options: BallOptions) -> float:
-    """mean_j [generated j lies in the ball of some reference image], 0..1."""
+    """Compute mean_j [generated j lies in the ball of some reference image], 0..1."""
     return float((of_cell(cell, options.k).generated_inside > 0).mean())
 
 
 def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
-    """(n,) 1.0 where generated image j lies in some reference ball, else 0.0."""
+    """Return 1.0 where generated image j lies in some reference ball, else 0.0; (n,) float64."""
     return (of_cell(cell, options.k).generated_inside > 0).astype(float)

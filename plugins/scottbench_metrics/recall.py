@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def recall(cell: CellFeatures, options: BallOptions) -> float:
-    """mean_i [reference i lies in the ball of some generated image], 0..1."""
+    """Compute mean_i [reference i lies in the ball of some generated image], 0..1."""
     return float(of_cell(cell, options.k).real_inside.mean())
 
 
 def items(cell: CellFeatures, options: BallOptions) -> np.ndarray:
-    """(m,) 1.0 where reference image i lies in some generated ball, else 0.0."""
+    """Return 1.0 where reference image i lies in some generated ball, else 0.0; (m,) float64."""
     return of_cell(cell, options.k).real_inside.astype(float)

@@ -8,9 +8,10 @@ from scottbench_metrics.options import VendiOptions
 
 
 def vendi(cell: CellFeatures, options: VendiOptions) -> float:
-    """exp of the entropy of the spectrum of the similarity matrix / n, 1..n; the reference does not enter."""
+    """Compute exp of the entropy of the spectrum of the similarity matrix / n, 1..n; the reference does not enter."""
     return vendi_score(cell.generated["image"], **vars(options)).value
 
 
 def influence(cell: CellFeatures, options: VendiOptions) -> Influence:
+    """Compute the first-order influence of every generated image."""
     return vendi_influence(cell.generated["image"], **vars(options))

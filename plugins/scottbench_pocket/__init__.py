@@ -8,7 +8,8 @@ HERE = Path(__file__).parent
 
 
 @hookimpl
-def register_models():
+def register_models() -> list[Model]:
+    """Register the pocket model."""
     return [
         Model(
             name="pocket",
@@ -20,7 +21,8 @@ def register_models():
 
 
 @hookimpl
-def register_datasets():
+def register_datasets() -> list[Dataset]:
+    """Register Emoji-5K."""
     return [
         Dataset(
             name="emoji5k",
@@ -32,5 +34,6 @@ def register_datasets():
 
 
 @hookimpl
-def register_presets():
+def register_presets() -> list[Path]:
+    """Register the preset of this setting."""
     return [HERE / "pocket.toml"]

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,11 +28,10 @@ _FETCH = "pip install --force-reinstall scottbench (the data comes with the pack
 
 
 class Emoji5K:
-    """One split of Emoji-5K, in a fixed shuffled order, so that its first N items are a fair sample of families and concepts;
-    pictures are decoded when asked for.
+    """One split of Emoji-5K. The order is shuffled and fixed, so that the first N items are a fair sample of families and concepts.
 
-    On creation items.csv and the split's archive are compared with the sizes and SHA-256 in digests.json. Raises
-    MissingAsset for an absent file, DamagedAsset for one that is not what was shipped, UsageError for another split.
+    Pictures are decoded when they are asked for. On creation, items.csv and the split's archive are compared with the sizes and SHA-256 in
+    digests.json. Raises MissingAsset for an absent file, DamagedAsset for one that is not what was shipped, UsageError for another split.
     """
 
     def __init__(self, split: str = "evaluation", folder: Path = SHIPPED) -> None:
@@ -48,7 +48,7 @@ class Emoji5K:
         self.captions = [row["caption"] for row in self.rows]
         """The caption of each picture: lower-case ASCII letters, digits and spaces."""
         self.prompts = self.captions
-        """What a sampler is asked for, which here is the caption of the real picture."""
+        """The prompts for a sampler: the captions of the real pictures."""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -56,15 +56,18 @@ class Emoji5K:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over id, caption and pixel hash of every item: names the split in a record.
+        """SHA-256 (hex) over id, caption and pixel hash of every item. It names the split in a record.
 
-        It names what was captioned and shown, not how it was packed: equal for any lossless re-encoding.
+        It does not depend on how the pictures are packed: any lossless re-encoding has the same digest.
         """
         lines = (f"{row['id']}\t{row['caption']}\t{row['sha256']}\n" for row in self.rows)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def images(self, indices: Iterable[int] | None = None) -> np.ndarray:
-        """The pictures at `indices` (all by default) as (N, 64, 64, 3) uint8, RGB 0..255, on white."""
+        """Decode the pictures at `indices` (all by default): (N, 64, 64, 3) uint8, RGB 0..255, on white.
+
+        Raises DamagedAsset if the archive changed while it was in use.
+        """
         chosen = list(range(len(self)) if indices is None else indices)
         pictures = np.empty((len(chosen), *IMAGE_SHAPE), np.uint8)
         try:
@@ -77,8 +80,8 @@ class Emoji5K:
         return pictures
 
 
-def _expected(folder: Path) -> dict[str, dict]:
-    """File name -> {"bytes": int, "sha256": hex}, from digests.json."""
+def _expected(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read digests.json: file name -> {"bytes": int, "sha256": hex}."""
     path = folder / "digests.json"
     require("Emoji-5K", [Needed(path, _FETCH)])
     try:

@@ -9,7 +9,8 @@ PAPER = "SCott, arXiv 2403.01505 (AAAI 2025)"
 
 
 @hookimpl
-def register_methods():
+def register_methods() -> list[Method]:
+    """Register the sampler of SCott students."""
     return [
         Method(
             name="scott",
@@ -26,7 +27,8 @@ def register_methods():
 
 
 @hookimpl
-def register_trainers():
+def register_trainers() -> list[Trainer]:
+    """Register the trainer of SCott students."""
     return [
         Trainer(
             name="scott",
@@ -39,5 +41,6 @@ def register_trainers():
 
 
 @hookimpl
-def register_claims():
+def register_claims() -> list[Path]:
+    """Register the claims of the paper, one TOML file each."""
     return sorted(Path(__file__).with_name("claims").glob("*.toml"))

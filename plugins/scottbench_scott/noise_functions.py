@@ -6,10 +6,17 @@ fall: then 0 <= rho <= 1. The order of noise: kappa = d ln phi / d ln x - 1, kap
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
-LOG_PSI = {
+from scottbench.diffusion import Schedule
+
+Time = int | Tensor
+
+LOG_PSI: dict[str, Callable[[Tensor], Tensor]] = {
     "x": lambda x: torch.zeros_like(x),
     "x^1.5": lambda x: 0.5 * x.log(),
     "x^2": lambda x: x.log(),
@@ -21,22 +28,23 @@ LOG_PSI = {
 """Formula of phi -> ln psi, up to a constant, of a float64 tensor lambda > 0."""
 
 
-def rho_er_sde(schedule, s, t, formula: str, strength: float = 1.0):
-    """rho(s -> t) = (psi(lambda_t) / psi(lambda_s))^strength, float64; s, t: int or (N,) int64."""
+def rho_er_sde(schedule: Schedule, s: Time, t: Time, formula: str, strength: float = 1.0) -> Tensor:
+    """Return rho(s -> t) = (psi(lambda_t) / psi(lambda_s))^strength, float64; s, t: int or (N,) int64."""
     log_psi = LOG_PSI[formula]
     lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
     return torch.exp(strength * (log_psi(lam_t) - log_psi(lam_s)))
 
 
-def second_order_weight(schedule, s, t, formula: str, strength: float = 1.0):
-    """(lambda_t - lambda_s) + phi(lambda_t) * integral of du / phi(u) from lambda_t to lambda_s, float64: what multiplies the slope
-    of x0 over lambda in second-order ER-SDE (arXiv 2309.06169, eq. 17 in VP form). phi = x psi^strength; 16 Gauss-Legendre nodes."""
+def second_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, strength: float = 1.0) -> Tensor:
+    """Return (lambda_t - lambda_s) + phi(lambda_t) * integral of du / phi(u) from lambda_t to lambda_s, float64, (N,) as s and t
+    are. It multiplies the slope of x0 over lambda in second-order ER-SDE (arXiv 2309.06169, eq. 17 in VP form). phi = x psi^strength;
+    16 Gauss-Legendre nodes."""
     lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
     nodes, weights = (torch.as_tensor(a, device=lam_s.device) for a in np.polynomial.legendre.leggauss(16))
     half = (lam_s - lam_t) / 2
     u = lam_t[..., None] + half[..., None] * (1 + nodes)
 
-    def log_phi(x):
+    def log_phi(x: Tensor) -> Tensor:
         return x.log() + strength * LOG_PSI[formula](x)
 
     integral = half * (weights * torch.exp(log_phi(lam_t)[..., None] - log_phi(u))).sum(-1)

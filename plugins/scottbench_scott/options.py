@@ -6,16 +6,20 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SamplerOptions:
+    """Options of method scott."""
+
     skip: int = 24
     """Spacing of the grid that the student was trained on."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.skip < 1:
             raise ValueError("skip must be at least 1")
 
 
 @dataclass(frozen=True)
 class SCottOptions:
+    """Options of trainer scott."""
+
     skip: int = 24
     """The teacher's chain goes from t_n to t_m = max(t_n - skip, 0). Paper: 24."""
     h: int = 3
@@ -27,7 +31,7 @@ class SCottOptions:
     ] = "x(exp(x^0.3)+10)"
     """phi of ER-SDE, by formula. Paper: "function 5", read as the solver's default SDE_5 (methods.md 3.2)."""
     order: Literal[1, 2] = 1
-    """Of the er-sde and ode solvers: 2 extrapolates x0 from the sub-step before, at no further evaluation. Not known of the original."""
+    """Order of er-sde and ode: 2 extrapolates x0 from the sub-step before, at no further evaluation. Not known of the original."""
     strength: float = 1.0
     """Exponent a of rho: 0 is the ODE, 1 the noise function as published."""
     eta: float = 0.3
@@ -55,7 +59,7 @@ class SCottOptions:
     adv_loss: Literal["hinge", "relu"] = "hinge"
     """Student's term: -D(fake) (hinge) or relu(1 - D(fake)) (PCM)."""
     disc_input: Literal["renoise", "clean", "target"] = "renoise"
-    """What the discriminator sees: data and f re-noised to tau, both clean at tau = 0, or the EMA network's target as real."""
+    """Input of the discriminator: data and f re-noised to tau, both clean at tau = 0, or the EMA network's target as real."""
     tau_min: int = 0
     """Lowest level of re-noising."""
     tau_max: int = 999
@@ -71,7 +75,7 @@ class SCottOptions:
     disc_warmup: int = 0
     """Updates during which the discriminator learns but does not count in the student's loss."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.h <= self.skip <= 999:
             raise ValueError("need 1 <= h <= skip <= 999")
         if not 0 <= self.w_min <= self.w_max:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.unet import UNet
 from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
+from scottbench_scott.options import SCottOptions
 
 
 class StochasticConsistencyDistillation:
     """f(z_n, t_n) is pulled to the EMA network's f at the end of h SDE steps of the guided teacher, and towards data by a GAN."""
 
-    def __init__(self, context, options):
+    def __init__(self, context: Context, options: SCottOptions):
         self.teacher, self.options = context.teacher, options
         student = w_conditioned_copy(context.teacher.unet)
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
-        self.networks = {"student": student.requires_grad_(True)}
+        self.networks: dict[str, Any] = {"student": student.requires_grad_(True)}
         self.learning_rates = {"student": options.lr}
-        self.betas = {}
+        self.betas: dict[str, tuple[float, float]] = {}
         if options.discriminator != "none":
             discriminator = Discriminator(context.teacher.unet, options.discriminator, options.disc_rank)
             self.networks["discriminator"] = discriminator
@@ -32,7 +38,8 @@ class StochasticConsistencyDistillation:
 
     # --- one training step -------------------------------------------------------------------------------------------
 
-    def step(self, batch):
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Yield the discriminator's hinge losses, if there is one, then the student's consistency and adversarial losses."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text = batch["latents"], batch["text"]
         t_n = self.draw_times(len(x0), generator).to(x0.device)
@@ -52,30 +59,37 @@ class StochasticConsistencyDistillation:
                 logits = self.discriminate(torch.cat([real, fake.detach()]), torch.cat([c, c]), batch["uncond"], generator)
                 yield "discriminator", {"hinge": hinge(logits[:n], logits[n:])}, accuracies(logits[:n], logits[n:])
 
-        losses, facts = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber)}, {}
+        losses = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber)}
+        facts: dict[str, float] = {}
         if adversarial and batch["step"] >= o.disc_warmup:
             adversarial_loss = lambda f: self.generator_loss(f[chosen], c, batch["uncond"], generator)  # noqa: E731
             losses["adversarial"], facts = weighted_term(prediction, adversarial_loss, losses, o.adv_weight, o.adv_scale)
         yield "student", losses, facts
 
-    def f(self, network, z, t, text, w):
-        return consistency_output(network, self.teacher.schedule, self.teacher.prediction, z, t, text, w)
+    def f(self, network: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
+        """Return f(z, t, c, w), (N,C,h,w), of a student's network."""
+        return consistency_output(self.teacher, network, z, t, text, w)
 
-    def normal(self, like, generator):
+    def normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw standard normal noise of the shape of `like`."""
         return torch.randn(like.shape, generator=generator).to(like.device)
 
-    def draw_times(self, n, generator):
+    def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw t_n, (n,) int64."""
         if self.options.t_sampling == "grid":
             return self.grid[torch.randint(len(self.grid), (n,), generator=generator)]
         return torch.randint(self.options.skip, len(self.teacher.schedule), (n,), generator=generator)
 
     # --- the stochastic teacher (methods.md 3.3) ---------------------------------------------------------------------
 
-    def teacher_chain(self, z, t_n, text, uncond, w, generator):
-        """h guided SDE sub-steps from t_n to t_m = max(t_n - skip, 0): (z_m, t_m). Guidance enters at every sub-step."""
+    def teacher_chain(
+        self, z: Tensor, t_n: Tensor, text: Tensor, uncond: Tensor, w: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Take z (N,C,h,w) from t_n (N,) to t_m = max(t_n - skip, 0) by h guided SDE sub-steps and return (z_m, t_m). Guidance enters
+        at every sub-step."""
         t_m = (t_n - self.options.skip).clamp_min(0)
         times = [t_n - torch.round((t_n - t_m) * j / self.options.h).long() for j in range(self.options.h + 1)]
-        before = None
+        before: tuple[Tensor, Tensor] | None = None
         for s, t in zip(times, times[1:]):
             x0, eps = guided_teacher(self.teacher, z, s, text, uncond, w)
             z = update(self.teacher.schedule, x0, eps, t, self.rho(s, t), self.normal(z, generator))
@@ -84,38 +98,40 @@ class StochasticConsistencyDistillation:
             before = (s, x0)
         return z, t_m
 
-    def rho(self, s, t):
+    def rho(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the solver's rho of the sub-step s -> t, (N,) float64."""
         o, schedule = self.options, self.teacher.schedule
         if o.solver == "er-sde":
             return rho_er_sde(schedule, s, t, o.noise_function, o.strength)
-        return rho_ddim(schedule, s, t, o.eta if o.solver == "ddim" else 0.0)
+        return torch.as_tensor(rho_ddim(schedule, s, t, o.eta if o.solver == "ddim" else 0.0))
 
-    def correction(self, s, t, x0, s_before, x0_before):
-        """What second-order ER-SDE adds: alpha_t times its weight times the slope of x0 over lambda since the sub-step before."""
+    def correction(self, s: Tensor, t: Tensor, x0: Tensor, s_before: Tensor, x0_before: Tensor) -> Tensor:
+        """Return the term that second-order ER-SDE adds, (N,C,h,w): alpha_t times its weight times the slope of x0 over lambda since
+        the sub-step before."""
         o, schedule = self.options, self.teacher.schedule
         formula, strength = (o.noise_function, o.strength) if o.solver == "er-sde" else ("x", 1.0)
-        gap = schedule.lam(s) - schedule.lam(s_before)
+        gap = torch.as_tensor(schedule.lam(s) - schedule.lam(s_before))
         slope = torch.where(gap == 0, 0.0, 1 / gap)  # near t = 0 sub-times may coincide
         return scale(schedule.alpha(t) * second_order_weight(schedule, s, t, formula, strength) * slope, x0 - x0_before)
 
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
-    def discriminate(self, x, text, uncond, generator, learn=True):
-        """Logits (N,) of clean latents x, re-noised to tau ~ U{tau_min..tau_max} unless the input axis says otherwise."""
+    def discriminate(self, x: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator, learn: bool = True) -> Tensor:
+        """Return logits (N,) of clean latents x, re-noised to tau ~ U{tau_min..tau_max} unless the input axis says otherwise."""
         if self.options.disc_input == "clean":
             tau = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             return self.networks["discriminator"](x, tau, text, uncond, learn)
         tau = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(x),), generator=generator).to(x.device)
         return self.networks["discriminator"](add_noise(self.teacher.schedule, x, tau, self.normal(x, generator)), tau, text, uncond, learn)
 
-    def generator_loss(self, fake, text, uncond, generator):
-        """-E[D(fake)] (hinge) or E[relu(1 - D(fake))]; gradients reach the student only."""
+    def generator_loss(self, fake: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator) -> Tensor:
+        """Return -E[D(fake)] (hinge) or E[relu(1 - D(fake))] of clean latents (N,C,h,w); gradients reach the student only."""
         logits = self.discriminate(fake, text, uncond, generator, learn=False)
         return torch.relu(1 - logits).mean() if self.options.adv_loss == "relu" else -logits.mean()
 
     @torch.no_grad()
-    def evaluate(self, batch):
-        """Discriminator's accuracy on held-out real latents and on fakes made from them at the t_n of four-step sampling."""
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Return the discriminator's accuracy on held-out real latents and on fakes made from them at the t_n of four-step sampling."""
         if "discriminator" not in self.networks:
             return {}
         schedule, generator, x0, text = self.teacher.schedule, batch["generator"], batch["latents"], batch["text"]
@@ -128,7 +144,8 @@ class StochasticConsistencyDistillation:
         by_time = {f"held_out_accuracy_t{int(q)}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters}
         return {f"held_out_{k}": v for k, v in accuracies(real, fake).items()} | by_time
 
-    def student_config(self):
+    def student_config(self) -> dict[str, Any]:
+        """Return the range of the guidance, and how much of the discriminator is trained."""
         facts = {"w_min": self.options.w_min, "w_max": self.options.w_max}
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)

@@ -8,7 +8,8 @@ HERE = Path(__file__).parent
 
 
 @hookimpl
-def register_models():
+def register_models() -> list[Model]:
+    """Register Stable Diffusion 1.5."""
     return [
         Model(
             name="sd15",
@@ -20,7 +21,8 @@ def register_models():
 
 
 @hookimpl
-def register_datasets():
+def register_datasets() -> list[Dataset]:
+    """Register COCO 2017."""
     return [
         Dataset(
             name="coco2017-5k",
@@ -32,5 +34,6 @@ def register_datasets():
 
 
 @hookimpl
-def register_presets():
+def register_presets() -> list[Path]:
+    """Register the preset of this setting."""
     return [HERE / "sd15.toml"]

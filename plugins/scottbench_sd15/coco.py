@@ -1,8 +1,8 @@
 """MSCOCO captions, and any data in their form: a JSON file with `images` and `annotations`, and a folder of pictures.
 
 Protocol of the 5,000 (evaluation.md 3b): every captioned entry of `images`, in the order of the image ids; its prompt is the
-caption with the lowest annotation id, since the file is not grouped by image; its reference picture is the centred square,
-512x512 by LANCZOS, never JPEG again.
+caption with the lowest annotation id, since the file is not grouped by image; its reference picture is the centred square, 512x512 by
+LANCZOS, and is never made a JPEG again.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from PIL import Image
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.images import rgb
-from scottbench.store.assets import cache_dir, file_digest, in_words
+from scottbench.store.assets import bytes_in_words, cache_dir, file_digest
 
 VARIABLE = "SCOTTBENCH_COCO2017"
-"""Names the folder with annotations/, val2017/ and train2017/."""
+"""The variable names the folder with annotations/, val2017/ and train2017/."""
 SIDE = 512
 SPLITS = {"evaluation": "val2017", "train": "train2017"}
 ARCHIVES = {"val2017": (5_000, 815_585_330), "train2017": (118_287, 19_336_861_798), "annotations_trainval2017": (0, 252_907_541)}
@@ -32,6 +32,8 @@ SHOWN = 3
 
 
 class Row(NamedTuple):
+    """One captioned picture."""
+
     image: int
     file_name: str
     annotation: int
@@ -39,23 +41,23 @@ class Row(NamedTuple):
 
 
 class CocoFolder:
-    """One split of captioned pictures; they are decoded when asked for.
+    """One split of captioned pictures, which are decoded when they are asked for.
 
-    captions: the JSON file. pictures: the folder that its file names are relative to. most: only the first so many items.
-    hints: what to say where the one or the other is missing. Raises MissingAsset for absent files, DamagedAsset for a JSON
-    file of another form.
+    captions: the JSON file. pictures: the folder to which its file names are relative. what: the name in messages. side: pixels of the
+    reference pictures. most: keep only the first so many items. hints: words for a message where captions or pictures are missing.
+    Raises MissingAsset for absent files, DamagedAsset for a JSON file of another form.
     """
 
     def __init__(
         self, captions: Path, pictures: Path, what: str, side: int = SIDE, most: int | None = None, hints: tuple[str, str] = ("", "")
-    ):
+    ) -> None:
         self.what, self.folder, self.side = what, Path(pictures), side
         absent = [f"missing {captions}{hints[0]}"] if not Path(captions).is_file() else []
         absent += [f"missing {pictures}/{hints[1]}"] if not self.folder.is_dir() else []
         if absent:
             raise self._missing(absent)
         rows, self.uncaptioned = read_captions(Path(captions))
-        """Images that are left out because they have no caption, or blank ones only."""
+        """The number of images that are left out because they have no caption, or blank ones only."""
         self.rows = rows if most is None else rows[:most]
         self._check_pictures(hints[1])
         self.ids = [f"{row.image:012d}" for row in self.rows]
@@ -78,8 +80,8 @@ class CocoFolder:
     def digest(self) -> str:
         """SHA-256 (hex) over image id, annotation id, caption and picture bytes of every item.
 
-        The bytes are read each time: sizes or dates would let a picture change unseen, and 5,000 pictures (0.8 GB) take seconds,
-        less than it takes to decode them.
+        The bytes are read each time: sizes or dates would let a picture change unseen. 5,000 pictures (0.8 GB) take seconds, less than it
+        takes to decode them.
         """
         total = hashlib.sha256()
         for row, item in zip(self.rows, self.ids, strict=True):
@@ -87,7 +89,7 @@ class CocoFolder:
         return total.hexdigest()
 
     def images(self, indices: Iterable[int]) -> np.ndarray:
-        """(n, side, side, 3) uint8, RGB 0..255. Raises DamagedAsset for a picture that cannot be decoded."""
+        """Decode pictures: (n, side, side, 3) uint8, RGB 0..255. Raises DamagedAsset for a picture that cannot be decoded."""
         chosen = list(indices)
         pictures = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
         for position, index in enumerate(chosen):
@@ -101,14 +103,14 @@ class CocoFolder:
 
 
 def square(picture: Image.Image, side: int) -> Image.Image:
-    """The centred square of the short side's length, `side` x `side` by LANCZOS; orientation tags are not followed."""
+    """Cut out the centred square of the short side's length and resize it to `side` x `side` by LANCZOS; orientation tags are ignored."""
     short = min(picture.size)
     left, top = (picture.width - short) // 2, (picture.height - short) // 2
     return picture.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.LANCZOS)
 
 
 def read_captions(path: Path) -> tuple[list[Row], int]:
-    """Rows in the order of the image ids, and the number of images without a caption. Raises DamagedAsset."""
+    """Read the rows in the order of the image ids, and count the images without a caption. Raises DamagedAsset."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return choose(document["images"], document["annotations"])
@@ -118,8 +120,11 @@ def read_captions(path: Path) -> tuple[list[Row], int]:
 
 
 def choose(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> tuple[list[Row], int]:
-    """One caption per image: the one with the lowest annotation id that is not blank, its blanks and line breaks made single
-    blanks. Captions of images that are not listed do not count. Raises ValueError for values of another kind."""
+    """Choose one caption per image: the one with the lowest annotation id that is not blank. Count the images without a caption.
+
+    Blanks and line breaks of a caption become single blanks. Captions of images that are not listed do not count. Raises ValueError for
+    values of another kind.
+    """
     first: dict[int, tuple[int, str]] = {}
     for annotation in annotations:
         image, candidate = whole(annotation["image_id"]), (whole(annotation["id"]), " ".join(annotation["caption"].split()))
@@ -135,13 +140,14 @@ def choose(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> t
 
 
 def whole(value: Any) -> int:
+    """Check that an id is a whole number, 0 or more. Raises ValueError."""
     if type(value) is not int or value < 0:
         raise ValueError(f"id {value!r} is not a whole number")
     return value
 
 
 def inside(name: str) -> str:
-    """A file name that stays below its folder: the JSON file may come from anywhere."""
+    """Check that a file name stays below its folder, since the JSON file may come from anywhere. Raises ValueError."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name or "\\" in name:
         raise ValueError(f"file name {name!r} leads out of its folder")
@@ -149,13 +155,16 @@ def inside(name: str) -> str:
 
 
 def coco_folder() -> Path:
-    """Where COCO 2017 is, or would be: $SCOTTBENCH_COCO2017, else coco2017 in scottbench's cache folder."""
+    """Name the folder where COCO 2017 is, or would be: $SCOTTBENCH_COCO2017, else coco2017 in scottbench's cache folder."""
     chosen = os.environ.get(VARIABLE)
     return Path(chosen).expanduser() if chosen else cache_dir() / "coco2017"
 
 
 def open_coco2017(split: str = "evaluation") -> CocoFolder:
-    """val2017 ("evaluation": its 5,000 images, or the first 5,000 of other data in its place) or train2017 ("train")."""
+    """Open val2017 ("evaluation": its 5,000 images, or the first 5,000 of other data in its place) or train2017 ("train").
+
+    Raises UsageError for another split, and MissingAsset or DamagedAsset as `CocoFolder`.
+    """
     if split not in SPLITS:
         raise UsageError(f"dataset 'coco2017-5k' has no split '{split}'. Splits: {', '.join(SPLITS)}")
     name, root = SPLITS[split], coco_folder()
@@ -169,10 +178,12 @@ def open_coco2017(split: str = "evaluation") -> CocoFolder:
 
 
 def archive_hint(root: Path, place: str, archive: str, member: str = "") -> str:
-    """Size of one of COCO's archives and the shell line that fetches and unpacks it below `root` (over http: the host's
-    certificate is another's)."""
+    """Say how large one of COCO's archives is, and which shell line fetches and unpacks it below `root`.
+
+    The line uses http, because the host's certificate is another's.
+    """
     count, size = ARCHIVES[archive]
     unpack = " ".join(["unzip -q", f"{archive}.zip", *([member] if member else [])])
     folder, url = shlex.quote(str(root)), f"http://images.cocodataset.org/{place}/{archive}.zip"
-    what = f" ({count:,} pictures, a zip of {in_words(size)})" if not member else f" (in a zip of {in_words(size)})"
+    what = f" ({count:,} pictures, a zip of {bytes_in_words(size)})" if not member else f" (in a zip of {bytes_in_words(size)})"
     return f"{what}  fetch: mkdir -p {folder} && cd {folder} && curl -LO {url} && {unpack}"

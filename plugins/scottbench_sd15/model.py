@@ -4,14 +4,20 @@ Nothing here opens a socket. Sizes and digests are those that the hub shows for 
 opening, so that "sd15" always means the same numbers. The files in full precision are used: each is cast to the run's dtype.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scottbench.errors import DamagedAsset, MissingAsset
-from scottbench.store.assets import Needed, in_words, require
+from scottbench.store.assets import Needed, bytes_in_words, require
+
+if TYPE_CHECKING:
+    from scottbench.models.diffusion_model import DiffusionModel
 
 VARIABLE = "SCOTTBENCH_SD15"
-"""Names a diffusers pipeline folder that is used in place of the hub's; its digest is recorded, not checked."""
+"""The variable names a diffusers pipeline folder to use in place of the hub's; its digest is recorded, not checked."""
 REPOSITORY = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 """A commit of the mirror, and the same commit of runwayml/stable-diffusion-v1-5, which is gone."""
@@ -35,12 +41,12 @@ SHA256 = {
     "unet/diffusion_pytorch_model.safetensors": "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
     "vae/diffusion_pytorch_model.safetensors": "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
 }
-TOTAL = in_words(sum(BYTES.values()))
+TOTAL = bytes_in_words(sum(BYTES.values()))
 FETCH = f"hf download {REPOSITORY} --revision {REVISION} {' '.join(BYTES)}"
 
 
 def sd15_folder() -> Path:
-    """Where the pipeline is, or would be: $SCOTTBENCH_SD15, else the pinned snapshot in the hub cache."""
+    """Name the folder where the pipeline is, or would be: $SCOTTBENCH_SD15, else the pinned snapshot in the hub cache."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -49,8 +55,8 @@ def sd15_folder() -> Path:
     return Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}" / "snapshots" / REVISION
 
 
-def open_sd15(device: str = "cpu", dtype: str = "float32"):
-    """SD1.5 as a DiffusionModel. Raises MissingAsset naming each absent file, DamagedAsset for one that is not the pinned one."""
+def open_sd15(device: str = "cpu", dtype: str = "float32") -> DiffusionModel:
+    """Open Stable Diffusion 1.5. Raises MissingAsset that names each absent file, DamagedAsset for a file that is not the pinned one."""
     from scottbench.models.pipeline import open_pipeline
 
     folder = sd15_folder()

@@ -4,7 +4,8 @@ from scottbench import Method, hookimpl, lazy
 
 
 @hookimpl
-def register_methods():
+def register_methods() -> list[Method]:
+    """Register both samplers."""
     return [
         Method(
             name="ddim",

@@ -7,7 +7,8 @@ PAPER = "Xu et al. 2023 (UFOGen), arXiv 2311.09257"
 
 
 @hookimpl
-def register_methods():
+def register_methods() -> list[Method]:
+    """Register the sampler of UFOGen students."""
     return [
         Method(
             name="ufogen",
@@ -22,7 +23,8 @@ def register_methods():
 
 
 @hookimpl
-def register_trainers():
+def register_trainers() -> list[Trainer]:
+    """Register the trainer of UFOGen students."""
     return [
         Trainer(
             name="ufogen",

@@ -6,6 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class UFOGenOptions:
+    """Options of trainer ufogen."""
+
     delta: int = 250
     """The discriminator sees t' = max(t - delta, 0). 1000 / n for n sampling steps; paper: four steps, 250."""
     recon_weight: float = 1.0
@@ -21,7 +23,7 @@ class UFOGenOptions:
     clamp: float | None = 0.5
     """Logits beyond this on the right side give no gradient; none: no bound. Repository: 0.5."""
     discriminator: Literal["whole", "full", "lora"] = "whole"
-    """What learns of the discriminator's copy of the teacher: everything (paper), the decoder, or LoRA on the decoder."""
+    """Trained part of the discriminator's copy of the teacher: everything (paper), the decoder, or LoRA on the decoder."""
     disc_rank: int = 64
     """Rank of the LoRA."""
     disc_every: int = 2
@@ -35,7 +37,7 @@ class UFOGenOptions:
     ema: float = 0.99
     """Decay of the averaged weights, which are exported. Repository: 0.99."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.delta <= 999:
             raise ValueError("need 1 <= delta <= 999")
         if min(self.recon_weight, self.adv_weight) < 0 or self.recon_weight + self.adv_weight == 0:

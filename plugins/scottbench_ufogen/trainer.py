@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
+from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, to_x0_eps
 from scottbench.models.pipeline import fast_layout
 from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
+from scottbench_ufogen.options import UFOGenOptions
 
 
 class DiffusionGAN:
     """The generator starts as the teacher, unguided; the discriminator D(x_t', t', c) as the teacher with a zero output map."""
 
-    def __init__(self, context, options):
+    def __init__(self, context: Context, options: UFOGenOptions):
         self.teacher, self.options = context.teacher, options
         student = fast_layout(copy.deepcopy(context.teacher.unet))
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
         discriminator = Discriminator(context.teacher.unet, options.discriminator, options.disc_rank, patches=True)
-        self.networks = {"student": student.requires_grad_(True), "discriminator": discriminator}
+        self.networks: dict[str, Any] = {"student": student.requires_grad_(True), "discriminator": discriminator}
         self.learning_rates = {"student": options.lr, "discriminator": options.disc_lr}
         self.betas = {"discriminator": (0.0, 0.999)}
 
     # --- one training step -------------------------------------------------------------------------------------------
 
-    def step(self, batch):
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Yield the discriminator's loss, in every so-many-th step, then the generator's reconstruction and adversarial losses."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
         t = torch.randint(1, len(schedule), (n,), generator=generator).to(x0.device)
@@ -37,7 +43,7 @@ class DiffusionGAN:
         output = self.networks["student"](z, t, encoder_hidden_states=text, return_dict=False)[0]
         renoise = self.normal(x0, generator)
 
-        def diffused(output):
+        def diffused(output: Tensor) -> Tensor:
             # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
             return add_noise(schedule, self.both(z, t, output)[0], t_next, renoise)
 
@@ -45,31 +51,33 @@ class DiffusionGAN:
         if batch["step"] % o.disc_every == 0:
             both = torch.cat([real, diffused(output.detach())]), torch.cat([t_next, t_next]), torch.cat([text, text])
             logits = self.networks["discriminator"](*both, uncond)
-            facts = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
-            yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, facts
+            right = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
+            yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, right
 
         prediction, eps = self.both(z, t, output)
         wrong = mse_loss(eps, noise) if o.recon == "snr" else mse_loss(prediction, x0)
-        losses, facts = {"reconstruction": o.recon_weight * wrong} if o.recon_weight > 0 else {}, {}
+        losses = {"reconstruction": o.recon_weight * wrong} if o.recon_weight > 0 else {}
+        facts: dict[str, float] = {}
         if o.adv_weight > 0 and batch["step"] >= o.disc_warmup:
             loss = lambda f: generator_loss(  # noqa: E731
                 self.networks["discriminator"](diffused(f), t_next, text, uncond, learn=False), o.clamp)
             losses["adversarial"], facts = weighted_term(output, loss, losses, o.adv_weight, o.adv_scale)
         yield "student", losses, facts
 
-    def both(self, z, t, output):
-        """(x0, eps) of a generator's output at z_t, both (N,C,h,w)."""
+    def both(self, z: Tensor, t: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x0, eps) of a generator's output at z_t, both (N,C,h,w)."""
         return to_x0_eps(self.teacher.schedule, z, t, output, self.teacher.prediction)
 
-    def normal(self, like, generator):
+    def normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw standard normal noise of the shape of `like`."""
         return torch.randn(like.shape, generator=generator).to(like.device)
 
     # --- what is measured and exported -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, batch):
-        """How often the discriminator is right on held-out latents and on predictions made from them at the times of four-step
-        sampling, both at the time t' that it sees in training."""
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Return how often the discriminator is right on held-out latents and on predictions made from them at the times of
+        four-step sampling, both at the time t' that it sees in training."""
         schedule, generator, x0, text = self.teacher.schedule, batch["generator"], batch["latents"], batch["text"]
         last = len(schedule) - 1
         quarters = [last, last * 3 // 4, last // 2, last // 4]
@@ -82,20 +90,20 @@ class DiffusionGAN:
         by_time = {f"held_out_accuracy_t{q}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters if (t == q).any()}
         return {f"held_out_{k}": v for k, v in accuracies(real, fake).items()} | by_time
 
-    def student_config(self):
-        """Trained on data and without guidance: what guidance there is, is in the data."""
+    def student_config(self) -> dict[str, Any]:
+        """Say that guidance is baked in: the student is trained on data and without guidance, so all that there is, is in the data."""
         share = trainable_share(self.networks["discriminator"])
         return {"guidance": "baked", "discriminator_trainable_share": round(share, 5)}
 
 
-def discriminator_loss(real, fake, clamp):
-    """BCE(D(real), 1) + BCE(D(fake), 0) of logits, mean over patches; 2 ln 2 when D says nothing. clamp: real logits above it and
-    fake logits below its negative count as at it, so that they give no gradient."""
+def discriminator_loss(real: Tensor, fake: Tensor, clamp: float | None) -> Tensor:
+    """Return BCE(D(real), 1) + BCE(D(fake), 0) of logits (N,h,w), mean over patches; 2 ln 2 when D says nothing. clamp: real logits
+    above it and fake logits below its negative count as at it, so that they give no gradient."""
     if clamp is not None:
         real, fake = real.clamp(max=clamp), fake.clamp(min=-clamp)
     return softplus(-real).mean() + softplus(fake).mean()
 
 
-def generator_loss(fake, clamp):
-    """BCE(D(fake), 1): ln 2 when D says nothing. clamp: logits above it give no gradient."""
+def generator_loss(fake: Tensor, clamp: float | None) -> Tensor:
+    """Return BCE(D(fake), 1) of logits (N,h,w): ln 2 when D says nothing. clamp: logits above it give no gradient."""
     return softplus(-(fake if clamp is None else fake.clamp(max=clamp))).mean()

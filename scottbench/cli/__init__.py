@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import warnings
+from types import FrameType
 
 import click
 
@@ -52,14 +53,16 @@ class ReaderGone(Exception):
 class Verbs(click.Group):
     """A group that suggests a verb where there is none of the name given."""
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the verb. Raises ReaderGone where nobody reads its output any more."""
         try:
             super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:  # caught here because click would make it exit code 1
             raise ReaderGone from None
 
-    def resolve_command(self, ctx, args):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb. Raises UsageError with the one that was probably meant."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             suggestion = did_you_mean(args[0], self.commands)
             raise UsageError(f"unknown command '{one_line(args[0])}'.{suggestion} Commands: {', '.join(self.commands)}")
@@ -79,12 +82,12 @@ for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, rep
     scottbench.add_command(verb)
 
 
-def _terminate(number, frame):
+def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the console script; the one place where an exception becomes a message and an exit code."""
+    """Run the command line of this process and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
     gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
     with_place = warnings.formatwarning
@@ -95,7 +98,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run one command line; its exit code (see scottbench.errors.EXIT_CODES). A bug of ours keeps its traceback."""
+    """Run one command line and return its exit code (see scottbench.errors.EXIT_CODES).
+
+    The one place where an exception becomes a message; a bug of ours keeps its traceback.
+    """
     try:
         command = shlex.join(["scottbench", *arguments])
         code = scottbench.main(arguments, prog_name="scottbench", standalone_mode=False, obj=command)

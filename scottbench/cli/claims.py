@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,14 +19,16 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
     \b
     scottbench claims runs/...
     scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer
+    \f
+    Raises GateNotMet with --gate where a claim fails or none can be tested.
     """
     from scottbench.cli.printing import print_json
     from scottbench.errors import GateNotMet
     from scottbench.registry.loader import load_plugins
-    from scottbench.stats.measured import read_evidence
+    from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
 
-    measured = [one for run in runs for one in read_evidence(run)]
+    measured = [one for run in runs for one in read_measured(run)]
     found = judge([registered.noun for registered in load_plugins().nouns["claim"].values()], measured)
     tested = [claim for claim in found if claim["verdict"] != UNTESTED]
     failed = [claim["name"] for claim in tested if claim["verdict"] in (CONTRADICTED, OPEN)]
@@ -38,8 +41,8 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
         raise GateNotMet(f"gate not met: {why}.")
 
 
-def print_claims(found: list[dict]) -> None:
-    """Each claim with its verdict, evidence and the paper's own numbers."""
+def print_claims(found: list[dict[str, Any]]) -> None:
+    """Print each judged claim with its verdict, evidence and the paper's own numbers."""
     from collections import Counter
 
     from scottbench.text import one_line
@@ -59,8 +62,8 @@ def print_claims(found: list[dict]) -> None:
     print("Intervals: 95 %, paired over shared prompts and seeds; they cover prompts and sampling noise, not training seeds.")
 
 
-def quoted_text(quoted: dict) -> str:
-    """ "fid 21.9 against 23.4 (x@2, y@1; MSCOCO-2017, N = 5,000; abstract; confidence A)"."""
+def quoted_text(quoted: dict[str, Any]) -> str:
+    """A paper's comparison in one line: "fid 21.9 against 23.4 (x@2, y@1; MSCOCO-2017, N = 5,000; abstract; confidence A)"."""
     return (
         f"{quoted['metric']} {quoted['better']:g} against {quoted['worse']:g} ({quoted['better_cell']}, {quoted['worse_cell']}; "
         f"{quoted['dataset']}, N = {quoted['n']:,}; {quoted['source']}; confidence {quoted['confidence']})"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from scottbench.stats.measured import Measured
+    from scottbench.stats.paired import Pair
 
 
 @click.command(short_help="Paired difference of two cells of a run, or of two runs.")
@@ -23,17 +28,16 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
     \b
     scottbench compare runs/... NAME@2 OTHER@2
     scottbench compare runs/... NAME@2 NAME@2 --with runs/...
+    \f
+    Raises GateNotMet with --gate where A is better in no metric or worse in one.
     """
-    from scottbench.cli.printing import print_json, print_table
-    from scottbench.cli.results import pair_rows
+    from scottbench.cli.printing import print_json
     from scottbench.errors import GateNotMet
-    from scottbench.stats.measured import find_cell, read_evidence
+    from scottbench.stats.measured import find_cell, read_measured
     from scottbench.stats.paired import pair_row
-    from scottbench.store.record import read_record
-    from scottbench.text import printable
 
-    mine = read_evidence(run)
-    theirs = mine if other is None else read_evidence(other)
+    mine = read_measured(run)
+    theirs = mine if other is None else read_measured(other)
     pairs = compared(find_cell(mine, a), find_cell(theirs, b), same_run=other is None)
     rows = [pair_row(pair) for pair in pairs]
     better = [pair.a.metric for pair in pairs if pair.verdict == "a better"]
@@ -43,19 +47,28 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
         runs = {"run_a": str(run), "run_b": str(run if other is None else other)}
         print_json({**runs, "fingerprints": {pair.a.metric: pair.a.fingerprint for pair in pairs}, "pairs": rows, "gate": passed})
     else:
-        metrics = [vars(metric) for metric in read_record(run).metrics]
-        first = pairs[0]
-        print(printable(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}"))
-        tests = "1 test" if len(pairs) == 1 else f"{len(pairs)} tests"
-        header = ["A - B", "metric", "difference [95 %]", f"p (Holm, {tests})", "verdict"]
-        print_table(header, pair_rows(rows, metrics), right=(2, 3))
+        print_pairs(run, pairs[0], rows)
     if gate and not passed:
         found = f"worse in {', '.join(worse)}" if worse else "better in no metric"
         raise GateNotMet(f"gate not met: {pairs[0].a.cell} is {found} (Holm, 5 %).")
 
 
-def compared(a: list, b: list, same_run: bool):
-    """Pairs of every metric that both cells have. Raises UsageError where there is none, Mismatch where values are not comparable."""
+def print_pairs(run: Path, first: Pair, rows: list[dict[str, Any]]) -> None:
+    """Print the differences of two cells, whose first pair is `first`, in every metric: rows as pairs.parquet has them."""
+    from scottbench.cli.printing import show_table
+    from scottbench.report.pairs import pairs_list, tests
+    from scottbench.store.record import read_record
+    from scottbench.text import printable
+
+    print(printable(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}"))
+    show_table(pairs_list(rows, read_record(run).metrics, "difference [95 %]", f"p (Holm, {tests(len(rows))})"))
+
+
+def compared(a: list[Measured], b: list[Measured], same_run: bool) -> list[Pair]:
+    """Pair the values of every metric that both cells have.
+
+    Raises UsageError where they share none or are the same cell, Mismatch where values are not comparable.
+    """
     from scottbench.errors import UsageError
     from scottbench.stats.measured import comparable, on_shared_seeds
     from scottbench.stats.paired import pair_table

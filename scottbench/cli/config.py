@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from scottbench.cli.flags import asking, make_request, warnings
@@ -9,14 +11,14 @@ from scottbench.cli.flags import asking, make_request, warnings
 
 @click.group(short_help="Show every value that a run would use and where it comes from: config show.")
 def config() -> None:
-    """Values of a run: flag > SCOTTBENCH_* variable > config file > preset > default."""
+    """Show the values of a run: flag > SCOTTBENCH_* variable > config file > preset > default."""
 
 
 @config.command(short_help="Show every value that a run would use and where it comes from.")
 @asking
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.pass_obj
-def show(command: str, as_json: bool, **values) -> None:
+def show(command: str, as_json: bool, **values: Any) -> None:
     """Show what `scottbench run` with the same flags, variables and config file would use; nothing is opened or written."""
     from scottbench.cli.printing import print_json, print_table
     from scottbench.plan.request import recorded

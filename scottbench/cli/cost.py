@@ -5,32 +5,28 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-SOON = 90
-"""Seconds below which an estimate is given in seconds."""
+if TYPE_CHECKING:
+    from scottbench.plan.plan import Plan
+    from scottbench.plan.request import RunRequest
+    from scottbench.registry.loader import Plugins
 
 KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: cell.seed)
 
 
-def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
+def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
     """Probe and print. Raises what planning raises: missing assets are all named at once."""
     from scottbench.cli.printing import print_json, print_table
-    from scottbench.store.assets import in_words
+    from scottbench.text import bytes_in_words, count, estimated
 
     with contextlib.redirect_stdout(sys.stderr):
         from scottbench.plan.plan import make_plan
 
         plan = make_plan(plugins, request)
         from scottbench.run.estimate import estimate
-        from scottbench.store.differences import refuse
-        from scottbench.store.folder import RunFolder
-        from scottbench.store.runs import runs_of
 
-        folders = runs_of(plan.hash) if out is None else [out]
-        folder = folders[-1] if folders else None
-        there = None if folder is None else RunFolder(folder).locked_plan()
-        if there is not None and there["plan_hash"] != plan.hash:
-            raise refuse(folder, there, {"plan_hash": plan.hash, "plan": plan.record})
+        folder = _folder(plan, out)
         found = estimate(plan, folder)
     images = plan.n * len(plan.cells)
     level = "exact" if plan.micro_batch is not None else "tolerance"
@@ -43,18 +39,25 @@ def print_cost(plugins, request, out: Path | None, as_json: bool) -> None:
         })  # fmt: skip
         return
     methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
-    counts = f"{_count(methods, 'method')} x {_count(steps, 'step count')} x {_count(seeds, 'seed')} x {plan.n:,} prompts"
+    counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
     print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
     rows = [[cell.id, f"{plan.n:,}", str(cell.nfe), f"{1000 * cell.seconds_per_image:.1f}"] for cell in found.cells]
     print_table(["cell", "images", "NFE", "ms/image"], rows, right=(1, 2, 3))
-    print(f"left to do: about {_duration(found.seconds)} and {in_words(found.bytes)}, by a probe of three images; level {level}")
+    print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")
 
 
-def _count(found: set, noun: str) -> str:
-    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
+def _folder(plan: Plan, out: Path | None) -> Path | None:
+    """The run folder that would be gone on with: `out`, else the newest of this plan. Raises as `refuse` if it holds another run."""
+    from scottbench.store.differences import refuse
+    from scottbench.store.folder import RunFolder
+    from scottbench.store.runs import runs_of
 
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < SOON else f"{seconds / 60:.1f} min" if seconds < 60 * SOON else f"{seconds / 3600:.1f} h"
+    folders = runs_of(plan.hash) if out is None else [out]
+    if not folders:
+        return None
+    there = RunFolder(folders[-1]).locked_plan()
+    if there is not None and there["plan_hash"] != plan.hash:
+        raise refuse(folders[-1], there, {"plan_hash": plan.hash, "plan": plan.record})
+    return folders[-1]

@@ -13,7 +13,10 @@ import click
 @click.option("-o", "--out", metavar="DIR", help="Folder for publication: the tables, and beside them the run's records and HTML report. "
               "Default: exports/ in the run folder, tables alone.")  # fmt: skip
 def export(run: str, kinds: tuple[str, ...], out: str | None) -> None:
-    """Write the tables of RUN's report: results, paired differences, claims, times; needs neither torch nor the plug-ins of the run."""
+    """Write the tables of RUN's report: results, paired differences, claims, times; needs neither torch nor the plug-ins of the run.
+    \f
+    Raises UsageError on another kind of file.
+    """
     from scottbench.cli.printing import names
     from scottbench.errors import UsageError
     from scottbench.report.export import KINDS

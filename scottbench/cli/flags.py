@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-DEFAULT_PRESET = "pocket"
-"""The preset that needs nothing but this package; `-p` names another."""
+from scottbench import DEFAULT_PRESET
+
+if TYPE_CHECKING:
+    from scottbench.plan.request import RunRequest
+
 
 
 def _read_config(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     if path is not None:
         from scottbench.plan.request import read_config
 
-        context.default_map = read_config(path)
+        context.default_map = read_config(Path(path))
     return path
 
 
-def setting(*names: str, name: str, **words: Any) -> Callable:
-    """An option whose value may come from a variable or the config file."""
+def setting(*names: str, name: str, **words: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare an option whose value may come from a variable or the config file."""
     return click.option(*names, name, envvar=f"SCOTTBENCH_{name.upper()}", **words)
 
 
@@ -43,21 +47,24 @@ FLAGS = [
 ]
 
 
-def asking(command: Callable) -> Callable:
+def asking(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all flags that say what is asked for."""
     for flag in reversed(FLAGS):
         command = flag(command)
     return command
 
 
-def make_request(values: dict[str, Any], command: str):
-    """(RunRequest, batch size or None) of the flags, checked one by one. Raises UsageError. Names are looked up later, by the plan."""
+def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int | None]:
+    """Make the request of the flags, each checked, and the batch size (None: auto). Names are looked up later, by the plan.
+
+    Raises UsageError.
+    """
     from scottbench.cli.printing import folders, maybe, names, number
     from scottbench.plan.request import RunRequest, origins, parse_seeds
     from scottbench.registry.options import parse_pairs
 
     context, size = click.get_current_context(), values["batch_size"]
-    sources = [(name, context.get_parameter_source(name).name) for name in values if context.get_parameter_source(name) is not None]
+    sources = [(name, source.name) for name in values if (source := context.get_parameter_source(name)) is not None]
     request = RunRequest(
         preset=values["preset"],
         methods=names("--methods", values["methods"]),
@@ -78,9 +85,11 @@ def make_request(values: dict[str, Any], command: str):
 
 
 def warnings() -> None:
-    """On stderr: variables that look like settings and are none."""
+    """Warn on stderr of variables that look like settings and are none."""
     from scottbench.cli.printing import note
-    from scottbench.plan.request import misspelt
+    from scottbench.plan.request import NAMES, misspelt
+    from scottbench.training.request import NAMES as TRAINING
+    from scottbench.training.request import suffix
 
-    for line in misspelt(os.environ):
+    for line in misspelt(os.environ, dict.fromkeys([*NAMES, *map(suffix, TRAINING)])):
         note(line)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins, Registered
 
 
 @click.command("list", short_help="List methods, metrics, models, datasets, trainers, presets, claims, plugins.")
@@ -29,7 +34,7 @@ def list_nouns(kind: str, as_json: bool) -> None:
         note(f"{len(plugins.broken)} plug-in(s) BROKEN: {names}. See: scottbench list plugins")
 
 
-def plugin_rows(plugins) -> list[dict]:
+def plugin_rows(plugins: Plugins) -> list[dict[str, str]]:
     """One record per plug-in: name, summary (what it brings), package, version, module, status."""
     rows = []
     for plugin in plugins.plugins:
@@ -39,7 +44,7 @@ def plugin_rows(plugins) -> list[dict]:
     return rows
 
 
-def noun_rows(plugins, kind: str) -> list[dict]:
+def noun_rows(plugins: Plugins, kind: str) -> list[dict[str, str]]:
     """One record per noun of a kind; names that only a BROKEN plug-in brings are there too, with its status."""
     rows = []
     for name, found in plugins.nouns[kind].items():
@@ -53,7 +58,7 @@ def noun_rows(plugins, kind: str) -> list[dict]:
     return sorted(rows, key=lambda row: row["name"])
 
 
-def status(plugins, found) -> str:
+def status(plugins: Plugins, found: Registered) -> str:
     """ "ok", or "files missing" for a model (and a preset of it) whose pipeline folder is not here."""
     model = plugins.nouns["model"].get(found.noun.model) if found.kind == "preset" else found if found.kind == "model" else None
     folder = None if model is None else model.noun.folder

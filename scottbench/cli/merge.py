@@ -16,6 +16,8 @@ def merge(runs: tuple[str, ...], out: str | None, as_json: bool, quiet: bool) ->
     """Put the shards RUNS (run folders of one plan, from --shard 1/K ... K/K) together; generates nothing.
 
     Every chunk is checked against its digest. Where chunks are missing, it ends with code 4 and keeps what it has.
+    \f
+    Raises Incomplete in that case.
     """
     from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
     from scottbench.errors import Incomplete

@@ -7,15 +7,20 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.text import did_you_mean, one_line, printable
 
+if TYPE_CHECKING:
+    from scottbench.report.tables import Table
+
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: files are closed and half-written chunks removed on the way out. Its argument, if it has one, is the
-    command that goes on."""
+    """SIGTERM as an exception, so that files are closed and half-written chunks removed on the way out.
+
+    Its argument, if it has one, is the command that goes on.
+    """
 
 
 class Interrupted(BaseException):
@@ -23,7 +28,7 @@ class Interrupted(BaseException):
 
 
 def rank() -> int:
-    """Number of this process among those that a launcher started; 0 is the main one, which alone prints results."""
+    """Count this process among those that a launcher started; 0 is the main one, which alone prints results."""
     text = os.environ.get("RANK", "0")
     return int(text) if text.isdigit() else 0
 
@@ -41,19 +46,20 @@ def stopped(word: str, error: BaseException) -> str:
 
 
 def note(message: str) -> None:
-    """A remark on stderr."""
+    """Print a remark on stderr."""
     print(printable(message), file=sys.stderr)
 
 
 def number(flag: str, text: str, at_least: float = 1, kind: type = int) -> Any:
     """`text` as a finite number of `kind` that is not under `at_least`. Raises UsageError."""
-    wanted = "a whole number" if kind is int else "a number"
     try:
         value = kind(text)
-        if not math.isfinite(value) or value < at_least:
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"{flag} must be {wanted} of at least {at_least:g}, found '{one_line(text)}'") from None
+        finite = math.isfinite(value)
+    except (ValueError, OverflowError):  # a whole number may be too long for a float
+        finite = False
+    if not finite or value < at_least:
+        wanted = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{flag} must be {wanted} of at least {at_least:g}, found '{one_line(text)}'")
     return value
 
 
@@ -71,7 +77,7 @@ def positive(flag: str, text: str | None) -> float | None:
 
 
 def names(flag: str, texts: Sequence[str]) -> list[str]:
-    """A comma list that may be given more than once; an entry may carry @key=value. Raises UsageError on a repeated entry."""
+    """Split comma lists into names, each of which may carry @key=value. Raises UsageError where one is missing or stands twice."""
     from scottbench.registry.options import split_list
 
     try:
@@ -98,7 +104,7 @@ def folders(flag: str, pairs: Iterable[str]) -> dict[str, str]:
 
 
 def kind_of(word: str, kinds: Iterable[str]) -> str:
-    """ "methods" or "method" -> "method". Raises UsageError with a suggestion."""
+    """The singular of a kind: "methods" or "method" -> "method". Raises UsageError with a suggestion."""
     kinds = list(kinds)
     singular = word[:-1] if word.endswith("s") else word
     if singular in kinds:
@@ -108,7 +114,7 @@ def kind_of(word: str, kinds: Iterable[str]) -> str:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout; NaN and infinity, which JSON has not, become null."""
+    """Print one JSON document on stdout; NaN and infinity, which JSON has not, become null."""
     print(json.dumps(_finite(document), indent=2, ensure_ascii=True, allow_nan=False, default=str))
 
 
@@ -120,40 +126,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    right: Iterable[int] = (),
-    wrap: Iterable[int] = (),
-    stack: Iterable[int] = (),
-    bold: Iterable = (),
-) -> None:
-    """A table on stdout: rich on a terminal, aligned plain text, one line a row, when piped.
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = (), wrap: Iterable[int] = ()) -> None:
+    """Print rows of text as a table (`show_table`). right: columns set flush right; wrap: those that may take several lines."""
+    from scottbench.report.tables import Column, Entry, Table
 
-    right: columns set flush right. On a terminal only: wrap, columns of text that may take several lines; stack, columns whose
-    heading stands one word a line; bold, (row, column) pairs to stress.
+    right, wrap = set(right), set(wrap)
+    columns = [Column(title, number=x in right, wrap=x in wrap) for x, title in enumerate(header)]
+    show_table(Table("", columns, [[Entry(str(field)) for field in row] for row in rows]))
+
+
+def show_table(table: Table, narrow: bool = False) -> None:
+    """Print a table's terminal form: drawn in a terminal's window, aligned plain text with one line a row when piped.
+
+    narrow: in a window, headings stand one word a line and intervals below their value.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
+    from scottbench.report.forms import terminal
 
-    terminal = sys.stdout.isatty()
-    right, wrap, stack, bold = set(right), set(wrap), set(stack), set(bold)
-    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} if terminal else {"box": None, "padding": (0, 2, 0, 0)}
-    table = Table(**style, show_edge=False, pad_edge=False, header_style="bold")
-    for x, title in enumerate(map(printable, header)):
-        heading = "\n".join(title.split()) if terminal and x in stack else title
-        table.add_column(Text(heading), justify="right" if x in right else "left", no_wrap=not (terminal and x in wrap))
-    for y, row in enumerate(rows):
-        cells = [printable(cell) if terminal else one_line(cell) for cell in row]
-        # Text, not str: a name of a plug-in must not be read as markup
-        table.add_row(*[Text(cell, style="bold" if (y, x) in bold else "") for x, cell in enumerate(cells)])
-    # force_terminal: FORCE_COLOR would otherwise put escapes into a pipe
-    console = Console(force_terminal=terminal, width=None if terminal else 10_000, emoji=False, markup=False, highlight=False)
-    # rich would leave out the columns that do not fit; a line that the terminal folds loses nothing
-    console.width = max(console.width, Measurement.get(console, console.options.update(width=10_000), table).minimum)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))
+    print(terminal(table, sys.stdout.isatty(), narrow))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scottbench.cli.flags import asking, make_request, warnings
 from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
+
+if TYPE_CHECKING:
+    from scottbench.plan.plan import Plan
+    from scottbench.plan.request import RunRequest
+    from scottbench.registry.loader import Plugins
 
 
 @click.command(short_help="Sample, measure and report: the benchmark.")
@@ -19,7 +25,7 @@ from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.pass_obj
-def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | None, dry_run: bool, **values) -> None:
+def run(command: str, out: str | None, dry_run: bool, as_json: bool, quiet: bool, **values: Any) -> None:
     """Sample with each method and number of steps, measure, and write a run folder with an HTML report.
 
     \b
@@ -27,11 +33,12 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
     scottbench run -m NAME,NAME -s 1,2,4 -n 512
     scottbench run -m NAME@guidance=2.0 --json
     """
-    from scottbench.run.chunks import parse_share
+    from scottbench.run.chunks import parse_shard
 
     warnings()
+    shard = values.pop("shard")
     request, size = make_request(values, command)
-    share = None if shard is None else parse_share(shard)
+    share = None if shard is None else parse_shard(shard)
     plugins = all_plugins()
     if dry_run:
         _show_cost(plugins, request, None if out is None else Path(out), as_json)
@@ -56,7 +63,7 @@ def run(command: str, as_json: bool, quiet: bool, out: str | None, shard: str | 
 @click.option("-o", "--out", metavar="DIR", help="A run folder to go on with. Default: one in runs/ that was made from the same plan.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.pass_obj
-def plan(command: str, as_json: bool, out: str | None, **values) -> None:
+def plan(command: str, as_json: bool, out: str | None, **values: Any) -> None:
     """Show cells, images, network calls, estimated minutes and disk (from a probe of three images), and what is already done."""
     warnings()
     request, _ = make_request(values, command)
@@ -71,18 +78,18 @@ def plan(command: str, as_json: bool, out: str | None, **values) -> None:
 @click.option("--shard", metavar="I/K", help="Default: that of the run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: str, shard: str | None, as_json: bool, quiet: bool) -> None:
+def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
     """Go on with RUN (a run folder, or the head of its plan's hash) where it stopped; a finished one is only measured again.
 
     Everything that the numbers depend on is checked first: weights, data, code and options are those of the run, or it ends with code 5.
     """
     from scottbench.cli.printing import folders, note, number
-    from scottbench.run.chunks import parse_share
+    from scottbench.run.chunks import parse_shard
     from scottbench.store.runs import find_run
 
-    size = None if batch_size == "auto" else number("--batch-size", batch_size)
-    changes = {"students": folders("--student", student)} if student else {}
-    changes |= {"model": model} if model is not None else {}
+    size = None if values["batch_size"] == "auto" else number("--batch-size", values["batch_size"])
+    changes: dict[str, Any] = {"students": folders("--student", values["student"])} if values["student"] else {}
+    changes |= {"model": values["model"]} if values["model"] is not None else {}
     root = find_run(run)
     plugins = all_plugins()
     with progress_of(quiet) as progress:
@@ -94,19 +101,20 @@ def resume(run: str, student: tuple[str, ...], model: str | None, batch_size: st
         kept = manifest.get("shard") if shard is None else shard
         if not quiet:
             note(f"plan {made.hash[:8]} verified; {inventory(RunFolder(root), made)}")
-        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_share(kept))
+        failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_shard(kept))
     show_run(root, as_json, failure)
 
 
-def _warn(made) -> None:
-    """What can be run and should be known, on stderr, once for all workers."""
+def _warn(made: Plan) -> None:
+    """Tell on stderr, once for all workers, of things that can be run and should be known."""
     from scottbench.cli.printing import note, rank
 
     for warning in made.warnings if rank() == 0 else []:
         note(f"warning: {warning}")
 
 
-def _show_cost(plugins, request, out: Path | None, as_json: bool) -> None:
+def _show_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
+    """Print what a run would cost. Raises UsageError in one of several processes."""
     from scottbench.cli.cost import print_cost
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

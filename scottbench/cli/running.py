@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scottbench.errors import ScottbenchError
+    from scottbench.plan.plan import Plan
+    from scottbench.registry.loader import Plugins
+    from scottbench.run.chunks import Shard
+    from scottbench.text.progress import Progress
 
 
-def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = None):
-    """(plan, manifest) of a run folder, made anew from what was asked for. Raises IntegrityError where it means something else now, in
-    `keys` only if given."""
+def plan_of(
+    plugins: Plugins, root: Path, changes: dict[str, Any], keys: tuple[str, ...] | None = None
+) -> tuple[Plan, dict[str, Any]]:
+    """Make the plan of a run folder again from what was asked for; return it with the folder's manifest.
+
+    Raises UsageError: no run folder; IntegrityError: the same words mean something else now, in `keys` only if given.
+    """
     from scottbench.errors import UsageError
     from scottbench.models.importing import importing
 
@@ -30,8 +40,8 @@ def plan_of(plugins, root: Path, changes: dict, keys: tuple[str, ...] | None = N
     return made, manifest
 
 
-def all_plugins():
-    """All plug-ins; a warning on stderr for each broken one."""
+def all_plugins() -> Plugins:
+    """Load all plug-ins; a warning on stderr for each broken one."""
     from scottbench.cli.printing import note
     from scottbench.registry.loader import load_plugins
 
@@ -43,38 +53,35 @@ def all_plugins():
 
 @contextlib.contextmanager
 def progress_of(quiet: bool) -> Iterator:
-    """Progress of the main process. Libraries that print must not write between our tables or into the JSON document."""
+    """Progress of the main process alone."""
     from scottbench.cli.printing import rank
-    from scottbench.cli.progress import Progress
+    from scottbench.text import progress
 
-    with contextlib.redirect_stdout(sys.stderr), Progress(quiet or rank() > 0) as progress:
-        yield progress
+    with progress.progress_of(quiet or rank() > 0) as shown:
+        yield shown
 
 
-def execute_plan(made, plugins, folder: Path, size: int | None, progress, share):
-    """(failure or None, run folder). Whatever stops the run says how to go on."""
+def execute_plan(
+    made: Plan, plugins: Plugins, folder: Path, size: int | None, progress: Progress, shard: Shard | None
+) -> tuple[ScottbenchError | None, Path]:
+    """Execute a plan; return the failure (None: all cells are whole) and the run folder.
+
+    Raises Interrupted, Terminated or Incomplete, which say how to go on, and other errors as they are.
+    """
     from scottbench.cli.printing import Interrupted, Terminated
-    from scottbench.errors import Busy, Incomplete, ScottbenchError
-    from scottbench.run.execute import execute
+    from scottbench.run.outcome import attempt, resume_line
 
-    line = f"scottbench resume {shlex.quote(str(folder))}"
     try:
-        return None, execute(made, plugins, folder, size, progress.run_event, share)
+        outcome = attempt(made, plugins, folder, size, progress.run_event, shard)
     except KeyboardInterrupt:
-        raise Interrupted(line) from None
+        raise Interrupted(resume_line(folder)) from None
     except Terminated:
-        raise Terminated(line) from None
-    except Incomplete as error:
-        raise error if isinstance(error, Busy) else Incomplete(f"{error} Go on with: {line}") from None
-    except ScottbenchError as error:
-        # exit code 1 means that some cells failed: the others have numbers, which are shown before the reasons
-        if error.exit_code != 1 or not (folder / "results.parquet").is_file():
-            raise
-        return error, folder
+        raise Terminated(resume_line(folder)) from None
+    return outcome.failure, outcome.folder
 
 
-def show_run(folder: Path, as_json: bool, failure) -> None:
-    """The tables of a run, or what a shard has done, then the failure if there is one; the main process only."""
+def show_run(folder: Path, as_json: bool, failure: ScottbenchError | None) -> None:
+    """Print the tables of a run, or what a shard has done, in the main process only; then raise the failure, if there is one."""
     from scottbench.cli.printing import print_json, rank
     from scottbench.cli.results import print_results, read_results
     from scottbench.store.files import read_json
@@ -90,6 +97,9 @@ def show_run(folder: Path, as_json: bool, failure) -> None:
         else:
             print(f"shard {document['shard']} is done: {folder}\nput all shards together with: scottbench merge RUN RUN ...")
         return
-    (print_json if as_json else print_results)(read_results(folder))
+    if as_json:
+        print_json(read_results(folder))
+    else:
+        print_results(folder)
     if failure is not None:
         raise failure

@@ -18,15 +18,15 @@ def runs(context: click.Context) -> None:
 def list_runs(as_json: bool = False) -> None:
     """Every run folder in runs/, oldest first, with its status: complete, failed, incomplete, interrupted, killed, in use, damaged."""
     from scottbench.cli.printing import print_json, print_table
-    from scottbench.store.assets import in_words
     from scottbench.store.runs import all_runs
+    from scottbench.text import bytes_in_words
 
     found = all_runs()
     if as_json:
         print_json([{**vars(run), "folder": str(run.folder)} for run in found])
         return
     rows = [
-        [run.plan_hash[:8], run.status, run.preset, str(run.cells), f"{run.n:,}", in_words(run.bytes), run.created, str(run.folder)]
+        [run.plan_hash[:8], run.status, run.preset, str(run.cells), f"{run.n:,}", bytes_in_words(run.bytes), run.created, str(run.folder)]
         for run in found
     ]
     print_table(["plan", "status", "preset", "cells", "N", "size", "created", "folder"], rows, right=(3, 4, 5))
@@ -36,15 +36,15 @@ def list_runs(as_json: bool = False) -> None:
 @click.option("--yes", is_flag=True, help="Remove it; without, it is only listed.")
 def collect(yes: bool) -> None:
     """List or remove half-written files, chunks without a side-car, and runs without any chunk. Finished chunks are never touched."""
-    from scottbench.store.assets import in_words
-    from scottbench.store.runs import remove, rubbish
+    from scottbench.store.runs import leftovers, remove
+    from scottbench.text import bytes_in_words
 
-    paths = rubbish()
+    paths = leftovers()
     for path in paths:
         click.echo(str(path))
     if not paths:
         click.echo("nothing to remove")
     elif yes:
-        click.echo(f"removed: {in_words(remove(paths))}")
+        click.echo(f"removed: {bytes_in_words(remove(paths))}")
     else:
         click.echo("to remove them: scottbench runs gc --yes")

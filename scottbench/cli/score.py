@@ -14,6 +14,8 @@ def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool) -> Non
     """Measure RUN (a run folder, or the head of its plan's hash) with other metrics, from its stored features and images.
 
     The records go to scores/ in the run folder; the run's own results stay as they are.
+    \f
+    Raises ScottbenchError, after the tables, where a metric could not be computed.
     """
     from scottbench.cli.printing import names, print_json
     from scottbench.cli.results import print_results, read_results
@@ -29,6 +31,9 @@ def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool) -> Non
 
         folder = score_run(made, root, progress.run_event)
     results = read_results(folder)
-    (print_json if as_json else print_results)(results)
+    if as_json:
+        print_json(results)
+    else:
+        print_results(folder)
     if results["status"] == "failed":
         raise ScottbenchError(f"some metrics could not be computed; the reasons are in {folder / 'manifest.json'}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Registered
 
 HOW_TO_SET = {
     "method": "Set with -m {name}@{example}, or for all methods of a run with -O {example}",
@@ -41,15 +45,15 @@ def show(kind: str, name: str, as_json: bool) -> None:
         click.echo("\n" + HOW_TO_SET[kind].format(name=name, example=example))
 
 
-def in_words(value) -> str:
-    """Lists and tables of a preset as text: "a; b", "x = 2.5, y = 2.5"."""
+def in_words(value: object) -> str:
+    """Spell lists and tables of a preset as text: "a; b", "x = 2.5, y = 2.5"."""
     if isinstance(value, list):
         return "; ".join(map(str, value))
     return ", ".join(f"{key} = {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
 
 
-def noun_facts(found) -> dict:
-    """What a noun says of itself and where it comes from, in plain values; functions are left out."""
+def noun_facts(found: Registered) -> dict[str, Any]:
+    """Collect what a noun says of itself and where it comes from, in plain values; functions are left out."""
     noun = found.noun
     facts = {"name": noun.name, "kind": found.kind, "package": f"{found.distribution} {found.version}", "plugin": found.plugin}
     facts["file"] = found.file
@@ -63,7 +67,7 @@ def noun_facts(found) -> dict:
     return facts
 
 
-def noun_options(noun) -> list[dict]:
+def noun_options(noun: Any) -> list[dict[str, Any]]:
     """Options of a noun as records: name, default, type, doc."""
     from scottbench.registry.options import options_of
 

@@ -3,73 +3,172 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scottbench.cli.flags import DEFAULT_PRESET
+from scottbench.cli.flags import DEFAULT_PRESET, setting, warnings
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
+    from scottbench.training.choices import TrainChoices
+    from scottbench.training.estimate import TrainEstimate
+    from scottbench.training.request import TrainRequest
+
+NUMBERS = {"max_steps": 1, "batch_size": 1, "accumulate": 1, "evaluate_every": 0, "evaluate_steps": 1, "patience": 1}
+"""Flags that are whole numbers, and the least of each."""
+
+
+def _read_config(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    if path is not None:
+        from scottbench.training.request import read_train_config
+
+        context.default_map = read_train_config(Path(path))
+    return path
+
+
+def own(*names: str, name: str, **words: Any) -> Callable:
+    """Make an option whose value may come from a variable of its own, SCOTTBENCH_TRAIN_NAME, or from the config file."""
+    return click.option(*names, name, envvar=f"SCOTTBENCH_TRAIN_{name.upper()}", **words)
 
 
 @click.command(short_help="Distil a student.")
 @click.argument("name")
-@click.option("-p", "--preset", default=DEFAULT_PRESET, show_default=True, help="Gives the teacher, the dataset and training defaults.")
-@click.option("--minutes", help="Stop after so many minutes of training.")
-@click.option("--max-steps", help="Stop after so many updates of the student.")
-@click.option("-b", "--batch-size", help="Items of one update, over all processes. Default: the preset's.")
-@click.option("--accumulate", help="Micro-batches of one update, made one after another. Default: the preset's, else 1.")
-@click.option("--precision", metavar="auto|float32|bfloat16|float16", help="Of forward passes. auto: float32 on a CPU.")
-@click.option("--evaluate-every", metavar="K", help="Metrics on 256 held-out items every K updates; 0: never. Default: the preset's.")
-@click.option("--evaluate-steps", metavar="N", help="Sampling steps of those. Default: the preset's first.")
-@click.option("--patience", metavar="P", help="Stop after P such points without a better value of the first metric.")
-@click.option("--export", metavar="last|best", help="Which student to keep. Default: last.")
-@click.option("--weights", metavar="ema|student|both", help="Which weights to keep; both: theta goes to OUT/student. Default: ema.")
+@setting("-p", "--preset", name="preset", default=DEFAULT_PRESET, show_default=True, help="Gives teacher, dataset, training defaults.")
+@own("--minutes", name="minutes", help="Stop after so many minutes of training.")
+@own("--max-steps", name="max_steps", help="Stop after so many updates of the student.")
+@own("-b", "--batch-size", name="batch_size", help="Items of one update, over all processes. Default: the preset's.")
+@own("--accumulate", name="accumulate", help="Micro-batches of one update, made one after another. Default: the preset's, else 1.")
+@own("--precision", name="precision", metavar="auto|float32|bfloat16|float16", help="Of forward passes. auto: float32 on a CPU.")
+@own("--gradient-checkpointing/--no-gradient-checkpointing", name="gradient_checkpointing", default=None,
+     help="Less memory, a third more time. Default: the preset's.")  # fmt: skip
+@own("--fsdp/--no-fsdp", name="fsdp", default=None, help="Split the student over several processes. Default: the preset's.")
+@own("--evaluate-every", name="evaluate_every", metavar="K",
+     help="Metrics on 256 held-out items every K updates; 0: never. Default: the preset's.")  # fmt: skip
+@own("--evaluate-steps", name="evaluate_steps", metavar="N", help="Sampling steps of those. Default: the preset's first.")
+@own("--patience", name="patience", metavar="P", help="Stop after P such points without a better value of the first metric.")
+@own("--export", name="export", metavar="last|best", help="Which student to keep. Default: last.")
+@own("--weights", name="weights", metavar="ema|student|both",
+     help="Which weights to keep; both: theta goes to OUT/student. Default: ema.")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Student folder. Default: students/PRESET-NAME.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the student folder.")
-@click.option("-O", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the trainer; may be repeated.")
-@click.option("--seed", default="0", show_default=True)
-@click.option("-d", "--device", default="auto", show_default=True, metavar="auto|cpu|cuda")
-@click.option("--tracker", metavar="NAME", help="Log to one of accelerate's trackers too (tensorboard, wandb, ...).")
+@own("-O", "--option", name="options", multiple=True, metavar="KEY=VALUE", help="Option of the trainer; may be repeated.")
+@own("--seed", name="seed", default="0", show_default=True)
+@setting("-d", "--device", name="device", default="auto", show_default=True, metavar="auto|cpu|cuda")
+@setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder.")
+@click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model.")
+@own("--tracker", name="tracker", metavar="NAME", help="Log to one of accelerate's trackers too (tensorboard, wandb, ...).")
+@click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these under [train].")
+@click.option("--dry-run", is_flag=True, help="Show what would be trained and about how long it would take; write nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def train(name, preset, minutes, max_steps, out, resume, pairs, device, tracker, quiet, **flags) -> None:
+@click.pass_obj
+def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) -> None:
     """Distil a student with trainer NAME: losses logged, checkpoints kept, a student folder at the end.
 
     On several processes: accelerate launch --multi_gpu --num_processes 2 $(which scottbench) train NAME
+
+    Values: flag > variable > config file > preset > default. The variables are SCOTTBENCH_PRESET, _DEVICE and _MODEL, which `run` has
+    too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
-    from scottbench.cli.printing import maybe, number, positive
-    from scottbench.cli.progress import Progress
     from scottbench.registry.loader import load_plugins
-    from scottbench.registry.options import parse_pairs
-
-    arguments = {"minutes": positive("--minutes", minutes), "max_steps": maybe("--max-steps", max_steps), "options": parse_pairs(pairs)}
-    for flag, lowest in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 0), ("evaluate_steps", 1), ("patience", 1)):
-        flags[flag] = maybe("--" + flag.replace("_", "-"), flags[flag], lowest)
-    flags["seed"] = number("--seed", flags["seed"], 0)
-    plugins = load_plugins()
-    plugins.find("trainer", name)
-    chosen = plugins.find("preset", preset).noun
-    out = Path("students") / f"{preset}-{name}" if out is None else out
-
-    from scottbench.plan.device import choose_device
     from scottbench.store.assets import offline
+    from scottbench.text.progress import Progress
+
+    warnings()
+    request = _request(name, values, command)
+    plugins = load_plugins()
+    if dry_run:
+        _show_estimate(plugins, request)
+        return
     from scottbench.training.train import train as distil
 
-    arguments |= {"device": choose_device(device, chosen), "resume": resume, "tracker": tracker}
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
-        distil(plugins, preset, name, out, progress=progress.train_event, **arguments, **flags)
+        out = distil(plugins, request, progress.train_event)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
-        tell(out, preset, name)
+        _tell(out, request)
 
 
-def tell(out: Path, preset: str, name: str) -> None:
-    """What was made, at what cost, and what to do with it."""
-    facts = json.loads((out / "student.json").read_text())
+def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
+    """Check the flags one by one. Names are looked up later."""
+    from scottbench.cli.printing import maybe, number, positive
+    from scottbench.plan.request import origins
+    from scottbench.registry.options import parse_pairs
+    from scottbench.training.request import TrainRequest, variable
+
+    context, config = click.get_current_context(), values.pop("config")
+    sources = [(key, source.name) for key in values if (source := context.get_parameter_source(key)) is not None]
+    checked = {
+        "minutes": positive("--minutes", values["minutes"]),
+        **{key: maybe("--" + key.replace("_", "-"), values[key], lowest) for key, lowest in NUMBERS.items()},
+        "options": parse_pairs(values["options"]),
+        "seed": number("--seed", values["seed"], 0),
+        "origins": {"preset": "default", **origins(sources, config, variable)},
+    }
+    return TrainRequest(name, command=command, **{**values, **checked})
+
+
+def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from scottbench.errors import UsageError
+
+        raise UsageError("a dry run needs one process: run it without a launcher.")
+    with contextlib.redirect_stdout(sys.stderr):
+        from scottbench.store.assets import offline
+        from scottbench.training.choices import choose
+
+        choices = choose(plugins, request)
+        with offline():
+            from scottbench.training.estimate import estimate
+
+            found = estimate(plugins, choices)
+    _print_estimate(choices, found)
+
+
+def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
+    from scottbench.cli.cost import _duration
+    from scottbench.cli.printing import print_table
+    from scottbench.text import printable
+    from scottbench.training.choices import in_words
+
+    preset, settings, budget = choices.preset, choices.settings, choices.budget
+    teacher = preset.model if choices.request.model is None else choices.request.model
+    encoding = "encoded already" if found.encoding is None else f"about {_duration(found.encoding)} to encode them"
+    limits = [] if budget.minutes is None else [f"{budget.minutes:g} minutes"]
+    limits += [] if budget.max_steps is None else [f"{budget.max_steps:,} steps"]
+    split = f"{found.items - found.held_out:,} trained on, {found.held_out:,} held out"
+    parts = f"{settings.accumulate} micro-batch{'' if settings.accumulate == 1 else 'es'} of {found.micro_batch_size}"
+    going_on = "its training goes on" if choices.request.resume else "nothing is there yet"
+    lines = [
+        f"training {choices.trainer.name}  preset {preset.name}  teacher {teacher} ({found.teacher[:12]})",
+        f"data     {preset.dataset}: {found.items:,} items, {split}; {encoding}",
+        f"batch    {settings.batch_size}, {parts}",
+        f"trained  {', '.join(f'{role} {count:,} parameters' for role, count in found.parameters.items())}",
+        f"budget   {' or '.join(limits)}",
+        f"out      {choices.out} ({going_on})",
+        f"estimate about {found.steps:,} steps in {_duration(found.seconds)}, from {len(found.times)} timed steps of "
+        f"{min(found.times):.3g} to {max(found.times):.3g} s",
+    ]
+    for line in lines:
+        click.echo(printable(line))
+    rows = [[name, "-" if value is None else str(value), origin] for name, value, origin in in_words(choices)]
+    print_table(["setting", "value", "origin"], rows)
+
+
+def _tell(out: Path, request: TrainRequest) -> None:
+    """Say which student was made, at what cost, and how to use it."""
+    from scottbench.models.student import read_student
+
+    facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
     each = f" ({evaluations / samples:.1f} a sample)" if samples else ""
     click.echo(f"student {out}")
     click.echo(f"steps   {facts['steps']:,}, samples seen {samples:,}, minutes {facts['minutes']:g}, NFE {evaluations:,}{each}")
     if "best_on_curve" in facts:
         click.echo(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
-    click.echo(f"next    scottbench run --preset {preset} --methods {name} --student {name}={out}")
+    model = "" if request.model is None else f" --model {request.model}" + " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint
+    name = request.trainer
+    click.echo(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from scottbench.store.verify import Findings
 
 
 @click.command(short_help="Check schemas and digests of a run; with --resample also make images again.")
@@ -13,6 +19,8 @@ def verify(run: str, resample: str | None, quiet: bool) -> None:
     """Check RUN (a run folder, or the head of its plan's hash): schemas, hash of the plan, sha256 of every chunk and table.
 
     --resample compares byte for byte where the run has level exact and this machine computes alike, else within a tolerance.
+    \f
+    Raises IntegrityError, which names everything that is not as recorded.
     """
     from scottbench.cli.printing import maybe, note
     from scottbench.errors import IntegrityError
@@ -34,7 +42,8 @@ def verify(run: str, resample: str | None, quiet: bool) -> None:
         click.echo(f"{root}: as recorded")
 
 
-def _resample(root, count: int):
+def _resample(root: Path, count: int) -> Findings:
+    """Make some images of a run again and compare."""
     from scottbench.cli.running import all_plugins, plan_of, progress_of
 
     plugins = all_plugins()

@@ -1,8 +1,7 @@
 """k-nearest-neighbour balls of two feature sets: precision, recall, density, coverage.
 
-Tie rule (that of the prdc package, Naeem et al. 2020): a ball is open. A point is inside where its distance is < the radius,
-and the radius is the distance to the k-th nearest other point of the same set. k + 1 coinciding points therefore have
-radius 0 and empty balls.
+Tie rule, that of the prdc package (Naeem et al. 2020): a ball is open. A point is inside if its distance is < the radius, and the
+radius is the distance to the k-th nearest other point of the same set. So k + 1 points that coincide have radius 0 and empty balls.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from scottbench.metrics.nearest import Neighbours, nearest_neighbours
 
 @dataclass(frozen=True)
 class Balls:
-    """Which of the m reference and n generated images lie in whose balls."""
+    """How the balls of m reference and n generated images hold each other's points."""
 
     k: int
     real_covered: np.ndarray
@@ -47,6 +46,7 @@ class PRDC:
 
     @classmethod
     def of(cls, found: Balls) -> PRDC:
+        """Turn the counts of one pair of sets into the four numbers."""
         return cls(
             precision=float((found.generated_inside > 0).mean()),
             recall=float(found.real_inside.mean()),
@@ -59,9 +59,11 @@ class PRDC:
 
 
 def prdc(real: np.ndarray, generated: np.ndarray, k: int = 5) -> PRDC:
-    """(m, d) and (n, d) float features -> PRDC, equal to the prdc package's four numbers; O((m + n)(d + k)) memory.
+    """Compute precision, recall, density and coverage of generated images beside real ones.
 
-    Raises BadFeatures where k >= m or n, for unequal d, and for values that are not finite.
+    real, generated: (m, d) and (n, d) float features. k: the ball of a point reaches to its k-th nearest neighbour in its own set.
+    The four numbers equal those of the prdc package. Memory grows with (m + n)(d + k).
+    Raises BadFeatures if k >= m or k >= n, for unequal d, and for values that are not finite.
     """
     return PRDC.of(balls(real, generated, k))
 
@@ -74,8 +76,9 @@ def balls(
     generated_neighbours: Neighbours | None = None,
     block: int | None = None,
 ) -> Balls:
-    """(m, d) and (n, d) features -> Balls. Neighbours of either set, where they were searched before; block: rows at a time.
+    """Count the points of each set, (m, d) and (n, d) features, in the balls of the other.
 
+    real_neighbours, generated_neighbours: those of a set that was searched before. block: rows at a time.
     Raises BadFeatures as `prdc`.
     """
     real, generated = check_pair(real, generated)
@@ -91,7 +94,7 @@ def balls(
 
 
 def check_pair(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as (rows, d) arrays. Raises BadFeatures."""
+    """Check two sets of features and return them, (m, d) and (n, d). Raises BadFeatures, also for unequal d."""
     real, generated = feature_matrix(real, "reference", least=1), feature_matrix(generated, "generated", least=1)
     if real.shape[1] != generated.shape[1]:
         raise BadFeatures(

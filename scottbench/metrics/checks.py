@@ -1,4 +1,4 @@
-"""Checks that every statistic of feature sets begins with. The metrics themselves are in scottbench.metrics."""
+"""The check with which every metric begins: are these features an array of finite numbers, one row per image?"""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 
 class BadFeatures(ScottbenchError):
-    """Features that no statistic can be made of: too few, not finite, or of two widths. Exit code 1: the cell failed."""
+    """The features give no statistic: they are too few, not finite, or of two widths. Exit code 1: the cell failed."""
 
 
 def feature_matrix(features: np.ndarray, what: str, least: int = 2) -> np.ndarray:
-    """`features` checked: (n, d), n >= least, d >= 1, all finite; else BadFeatures naming `what`. dtype unchanged."""
+    """Check an array of features, (n, d) with n >= least, d >= 1 and all finite, and return it with its dtype.
+
+    what: the word for these images in a message, "reference" say. Raises BadFeatures.
+    """
     import numpy as np
 
     features = np.asarray(features)

@@ -1,4 +1,4 @@
-"""CLIP score: cosine between each image's features and its own prompt's (Hessel et al. 2021, without their w = 2.5 and clamp)."""
+"""CLIP score: the cosine between each image's features and its own prompt's (Hessel et al. 2021, without their w = 2.5 and clamp)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scottbench.metrics.checks import BadFeatures, feature_matrix
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Raw cosines; papers print them as they are, times 100, or times 2.5 with negative ones set to 0."""
+    """Raw cosines. Papers print them as they are, times 100, or times 2.5 with negative ones set to 0."""
 
     value: float
     """Mean of the items, -1..1."""
@@ -20,8 +20,9 @@ class ClipScore:
 
 
 def clip_score(images: np.ndarray, texts: np.ndarray) -> ClipScore:
-    """(n, d) image and (n, d) prompt features of one extractor, n >= 1, of any length -> ClipScore, in float64.
+    """Compute the CLIP score of images and their prompts, in float64.
 
+    images, texts: (n, d) float features of one extractor, n >= 1; row i of `texts` is the prompt of image i. Rows need not have length 1.
     Raises BadFeatures for unequal shapes, NaN or infinite values, and rows of zeros, which have no direction.
     """
     if np.shape(images) != np.shape(texts):
@@ -33,9 +34,9 @@ def clip_score(images: np.ndarray, texts: np.ndarray) -> ClipScore:
 
 
 def unit_rows(features: np.ndarray, what: str) -> np.ndarray:
-    """(n, d) -> float64 rows of length 1. Raises BadFeatures for values not finite and rows of zeros."""
+    """Scale the rows of (n, d) features to length 1; float64. Raises BadFeatures for values not finite and rows of zeros."""
     features = np.asarray(feature_matrix(features, what, least=1), dtype=np.float64)
-    # A row is first divided by its largest entry, so that squaring neither overflows nor underflows.
+    # by the largest entry first, so that squaring neither overflows nor underflows
     largest = np.abs(features).max(axis=1, keepdims=True)
     if not largest.all():
         raise BadFeatures(

@@ -1,7 +1,7 @@
 """Squared Euclidean distances between two feature sets, decided exactly without holding the matrix.
 
-A float32 matrix product gives a lower bound of every squared distance, with a proven margin up to the upper one. Only pairs that
-the bounds leave open are subtracted directly, in float64. No result depends on the block size.
+A float32 matrix product gives a lower bound of every squared distance, and a proven margin leads from there to an upper bound. Only
+the pairs that these bounds leave open are subtracted directly, in float64. No result depends on the block size.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TINY = 1e-30
 
 
 class Distances:
-    """Bounds of |x_i - y_j|^2 for (n, d) x and (m, d) y, block by block; keeps one float32 copy of y.
+    """Bounds of |x_i - y_j|^2 for (n, d) x and (m, d) y, block by block. One float32 copy of y is kept.
 
-    The bounds are of centred and scaled features: (1 - e)(|x|^2 + |y|^2) - 2 x'y as one matrix product. e = (d + 16) 2^-23 exceeds
-    every rounding error: with u = 2^-24, the product of d + 2 terms errs by at most (d + 2) u 2 (|x|^2 + |y|^2), casting the
-    features and their norms by less than 10 u of the same.
+    The features are centred and scaled first. The lower bound is (1 - e)(|x|^2 + |y|^2) - 2 x'y, made by one matrix product.
+    e = (d + 16) 2^-23 exceeds every rounding error. With u = 2^-24, a product of d + 2 terms errs by at most
+    (d + 2) u 2 (|x|^2 + |y|^2), and casting the features and their norms adds less than 10 u of the same.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray):
@@ -53,7 +53,7 @@ class Distances:
         return ((points - self.centre) / self.scale).astype(np.float32)
 
     def block(self, rows: np.ndarray, first: int = 0) -> Block:
-        """Bounds between x[rows] and y[first:]."""
+        """Bound the distances between x[rows], (b,) rows, and y[first:], (c, d)."""
         scaled = self._scaled(self.x[rows])
         norms = np.einsum("nd,nd->n", scaled, scaled, dtype=np.float64)
         left = np.ones((len(rows), self.d + 2), np.float32)
@@ -65,17 +65,18 @@ class Distances:
         return Block(self, rows, first, lower, margins)
 
     def blocks(self, size: int | None = None) -> Iterator[Block]:
-        """All rows against all of y, `size` rows at a time."""
+        """Bound the distances of all rows to all of y, `size` rows at a time."""
         for rows in self.row_blocks(size):
             yield self.block(rows)
 
     def row_blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """Yield the rows of x as (b,) int64 indices, b = `size` at most; None: as many as BLOCK_ELEMENTS allows."""
         size = max(1, BLOCK_ELEMENTS // len(self.y)) if size is None else size
         for start in range(0, len(self.x), size):
             yield np.arange(start, min(start + size, len(self.x)))
 
     def direct(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """|x_i - y_j|^2 of some pairs, float64, summed in one fixed order: equal points give exactly 0."""
+        """Compute |x_i - y_j|^2 of (p,) pairs, (p,) float64, summed in one fixed order: equal points give exactly 0."""
         out = np.empty(len(i))
         step = max(1, PAIR_ELEMENTS // self.d)
         for start in range(0, len(i), step):
@@ -89,7 +90,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class Block:
-    """One row block of squared distances, bounded: lower <= true / scale^2 <= lower + margin."""
+    """Bounds of one row block of squared distances: lower <= true / scale^2 <= lower + margin."""
 
     of: Distances
     rows: np.ndarray
@@ -102,7 +103,7 @@ class Block:
     """(b,) and (c,) float64; a pair's margin is the sum of its two."""
 
     def pairs_below(self, threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(i into x, j into y) of all pairs whose squared distance is < threshold, which is (b, 1) or (1, c) float64; row by row."""
+        """Find all pairs whose squared distance is < threshold, (b, 1) or (1, c) float64: (i into x, j into y), (p,) each, row by row."""
         local, column = where(self.lower < round_up(threshold / self.of.scale**2))
         limit = np.broadcast_to(threshold, self.lower.shape)[local, column]
         inside = self.upper(local, column) * self.of.scale**2 < limit
@@ -111,7 +112,7 @@ class Block:
         return self.rows[local[inside]], column[inside] + self.first
 
     def nearest_candidates(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(row in the block, column) of pairs that are sure to hold each row's k nearest; sorted by row."""
+        """Find pairs among which each row's k nearest surely are: (row in the block, column), (p,) each, sorted by row."""
         kth = np.partition(self.lower, k - 1, axis=1)[:, k - 1]
         local, column = where(self.lower <= kth[:, None])
         reach = np.zeros(len(kth))
@@ -119,21 +120,22 @@ class Block:
         return where(self.lower <= round_up(reach)[:, None])
 
     def upper(self, local: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Upper bounds of the scaled squared distances of some pairs, float64."""
+        """Return the upper bounds of the scaled squared distances of (p,) pairs, (p,) float64."""
         return self.lower[local, column] + self.margins[0][local] + self.margins[1][column]
 
     def direct(self, local: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Compute the squared distances of (p,) pairs of this block exactly, (p,) float64."""
         return self.of.direct(self.rows[local], column + self.first)
 
 
 def round_up(values: np.ndarray) -> np.ndarray:
-    """The next float32 at or above each float64 value."""
+    """Round float64 values of any shape up to float32."""
     with np.errstate(over="ignore"):  # beyond float32: infinity, which is above
         return np.nextafter(values.astype(np.float32), np.float32(np.inf))
 
 
 def where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """mask.nonzero() of a 2-d mask, by way of the flat one, which NumPy finds several times faster."""
+    """Return mask.nonzero() of an (a, b) bool mask, by way of the flat mask, where NumPy is several times faster."""
     return np.divmod(np.flatnonzero(mask), mask.shape[1])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,7 +14,7 @@ from scottbench.metrics.clip import unit_rows
 
 @dataclass(frozen=True)
 class Diversity:
-    """A mean over prompts of a mean over pairs of seeds."""
+    """A mean over prompts, where each prompt has a mean over pairs of seeds."""
 
     value: float
     items: np.ndarray
@@ -24,10 +24,10 @@ class Diversity:
 
 
 def pairwise_distance(features: np.ndarray, distance: str = "cosine") -> Diversity:
-    """(S, n, d) features of n prompts at S seeds -> mean distance between two seeds' images of one prompt.
+    """Compute the mean distance between the images of one prompt at two seeds, in float64.
 
-    distance "cosine": 1 - cosine, 0..2; "euclidean": |x - y|, in feature units. In float64. Raises BadFeatures for S < 2, no prompt,
-    NaN or infinite values, rows of zeros (cosine).
+    features: (S, n, d) float, of n prompts at S seeds. distance: "cosine", 1 - cosine, 0..2; or "euclidean", |x - y| in feature units.
+    Raises BadFeatures for S < 2, no prompt, another distance, NaN or infinite values, and rows of zeros (cosine).
     """
     features = np.asarray(features)
     if features.ndim != 3:
@@ -44,13 +44,12 @@ def pairwise_distance(features: np.ndarray, distance: str = "cosine") -> Diversi
 
 
 def check_seeds(seeds: int) -> None:
-    """Raises BadFeatures for fewer than two."""
+    """Raise BadFeatures for fewer than two seeds."""
     if seeds < 2:
         raise BadFeatures(f"in-prompt diversity compares images of one prompt at several seeds; found {seeds}, needed at least 2.")
 
 
-def mean_over_pairs(parts: list, compare: Callable[..., np.ndarray]) -> Diversity:
-    """compare(a, b) -> (n,) of every two of S parts -> their mean."""
-    pairs: Iterable = combinations(parts, 2)
-    items = np.mean([compare(a, b) for a, b in pairs], axis=0)
+def mean_over_pairs(parts: Sequence[np.ndarray], compare: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Diversity:
+    """Average `compare` over every two of S parts. compare: two (n, ...) arrays -> (n,) float64."""
+    items = np.mean([compare(a, b) for a, b in combinations(parts, 2)], axis=0)
     return Diversity(float(items.mean()), items, len(parts))

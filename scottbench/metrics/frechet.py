@@ -2,8 +2,8 @@
 
     d^2 = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)                  (Dowson & Landau 1982; Heusel et al. 2017, eq. 6)
 
-The last trace is the sum of the roots of the spectrum of S1 S2, which is also that of the symmetric F' S2 F for any F with
-S1 = F F', and the sum of the singular values of C1 C2' for any C with S = C' C. All in float64, unbiased covariances (n - 1).
+The last trace is the sum of the square roots of the eigenvalues of S1 S2. The symmetric F' S2 F has the same eigenvalues for any F with
+S1 = F F'. Their roots are also the singular values of C1 C2' for any C with S = C' C. Covariances are unbiased (n - 1), all is float64.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class RankLimited(ScottbenchWarning):
-    """A Frechet distance between sets of which one has no more rows than dimensions: it is dominated by n."""
+    """One of the two sets has no more rows than dimensions, so that its number of rows dominates the Frechet distance."""
 
 
 @dataclass(frozen=True)
 class FrechetDistance:
-    """The squared Frechet distance and how it was found."""
+    """The squared Frechet distance, and how it was found."""
 
     value: float
     """mean_term + trace_term, >= 0, in squared feature units."""
@@ -45,7 +45,7 @@ class FrechetDistance:
     """"cholesky": eigenvalues of L' S2 L, S1 = L L'. "eigh": the same with a spectral root, where Cholesky fails. "singular":
     singular values of C1 C2', where a covariance is rank limited or the spectrum too wide for the other two."""
     rank_limited: bool
-    """min(n1, n2) <= d: a covariance cannot have full rank, and the distance is dominated by n. Compare equal n only."""
+    """min(m, n) <= d: a covariance cannot have full rank, and the number of images dominates the distance. Compare equal numbers only."""
     rank: int
     """Eigenvalues of S1 S2 above d * eps * the largest."""
     min_eigenvalue: float
@@ -58,7 +58,7 @@ class FrechetDistance:
 
 @dataclass(frozen=True, eq=False)
 class GaussianFit:
-    """Mean and unbiased covariance of a feature set, with the factors that several comparisons share (made at first use)."""
+    """Mean and unbiased covariance of a feature set. The factors that several comparisons share are made at first use and kept."""
 
     features: np.ndarray
     """(n, d), as given; must not change afterwards."""
@@ -69,7 +69,7 @@ class GaussianFit:
 
     @classmethod
     def of(cls, features: np.ndarray, what: str = "reference") -> GaussianFit:
-        """features (n, d) any float dtype. Raises BadFeatures."""
+        """Fit (n, d) features of any float dtype. what: the word for them in a message. Raises BadFeatures, also for n < 2."""
         features = feature_matrix(features, what)
         mean = features.mean(axis=0, dtype=np.float64)
         rows = features - mean
@@ -78,25 +78,28 @@ class GaussianFit:
 
     @property
     def n(self) -> int:
+        """The number of rows."""
         return self.features.shape[0]
 
     @property
     def d(self) -> int:
+        """The number of dimensions."""
         return self.features.shape[1]
 
     @property
     def trace(self) -> float:
+        """The trace of the covariance."""
         return float(self.lower.trace())
 
     @cached_property
     def covariance(self) -> np.ndarray:
-        """(d, d) float64."""
+        """The covariance, (d, d) float64."""
         return self.lower + np.tril(self.lower, -1).T
 
     @cached_property
     def root(self) -> tuple[np.ndarray, np.ndarray, str]:
-        """(F (d, r), rest (d, d - r), route) with S = F F' + rest rest': Cholesky, r = d; or, where S is not positive definite (dead
-        channels), the spectral root, whose columns of zero length but for rounding go to `rest`."""
+        """(F (d, r), rest (d, d - r), route) with S = F F' + rest rest'. F is the Cholesky factor, r = d. Where S is not positive
+        definite (dead channels), F is the spectral root, and its columns of zero length, but for rounding, go to `rest`."""
         try:
             return linalg.cholesky(self.lower, lower=True, check_finite=False), np.empty((self.d, 0)), "cholesky"
         except linalg.LinAlgError:
@@ -106,7 +109,7 @@ class GaussianFit:
 
     @cached_property
     def compact(self) -> np.ndarray:
-        """C (min(n, d), d) with S = C' C: the centred rows / sqrt(n - 1), or R of their QR if there are more rows than d."""
+        """C (min(n, d), d) with S = C' C: the centred rows / sqrt(n - 1), or R of their QR factorisation if n > d."""
         rows = _scaled_rows(self.features, self.mean)
         if self.n <= self.d:
             return rows
@@ -114,16 +117,16 @@ class GaussianFit:
 
 
 def _scaled_rows(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """(features - mean) / sqrt(n - 1), float64."""
+    """Return (features - mean) / sqrt(n - 1), (n, d) float64."""
     return (features - mean) / (len(features) - 1) ** 0.5
 
 
 def frechet_distance(real: np.ndarray | GaussianFit, generated: np.ndarray | GaussianFit) -> FrechetDistance:
-    """Frechet distance between Gaussian fits of two feature sets, (n1, d) and (n2, d).
+    """Compute the squared Frechet distance between Gaussian fits of two feature sets; of Inception features it is FID.
 
-    Give `real` as a GaussianFit to factor it once for several generated sets. Warns RankLimited where min(n1, n2) <= d. Raises
-    BadFeatures for fewer than two rows, NaN or infinite values, unequal widths, and for a result so negative that it cannot be
-    rounding.
+    real, generated: (m, d) and (n, d) float features. Give `GaussianFit.of(real)` in place of `real` to factor it once for several sets.
+    Warns RankLimited if min(m, n) <= d. Raises BadFeatures for fewer than two rows, unequal d, NaN or infinite values, and for a result
+    so negative that it cannot be rounding.
     """
     real, generated = gaussian_fits(real, generated)
     rank_limited = min(real.n, generated.n) <= real.d
@@ -160,7 +163,7 @@ def frechet_distance(real: np.ndarray | GaussianFit, generated: np.ndarray | Gau
 
 
 def gaussian_fits(real: np.ndarray | GaussianFit, generated: np.ndarray | GaussianFit) -> tuple[GaussianFit, GaussianFit]:
-    """Fits of both sets, made where they are not given. Raises BadFeatures, also for unequal widths."""
+    """Fit both sets, (m, d) and (n, d), unless they are fits already. Raises BadFeatures, also for unequal d."""
     real = real if isinstance(real, GaussianFit) else GaussianFit.of(real, "reference")
     generated = generated if isinstance(generated, GaussianFit) else GaussianFit.of(generated, "generated")
     if real.d != generated.d:
@@ -169,7 +172,7 @@ def gaussian_fits(real: np.ndarray | GaussianFit, generated: np.ndarray | Gaussi
 
 
 def symmetric_product(real: GaussianFit, generated: GaussianFit) -> np.ndarray:
-    """F' S2 F of S1 = F F', (r, r); of a Cholesky factor the lower triangle only, at half the cost of two products."""
+    """Compute F' S2 F of S1 = F F', (r, r) float64. With a Cholesky factor only the lower triangle, at half the cost."""
     factor, _, route = real.root
     if route != "cholesky":
         return factor.T @ generated.covariance @ factor
@@ -180,7 +183,7 @@ def symmetric_product(real: GaussianFit, generated: GaussianFit) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """What is needed of the eigenvalues of S1 S2."""
+    """The facts about the eigenvalues of S1 S2 that the distance needs."""
 
     root_sum: float
     rank: int
@@ -191,7 +194,7 @@ class _Spectrum:
 
 
 def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
-    """Eigenvalues of F' S2 F. Each errs by about eps times the largest, whatever its size, hence sqrt(eps) in small roots."""
+    """Take the eigenvalues of F' S2 F. Each errs by about eps times the largest, whatever its size: small roots err by sqrt(eps)."""
     factor, rest, route = real.root
     if factor.shape[1] == 0:  # all rows equal
         return _Spectrum(root_sum=0.0, rank=0, smallest=0.0, clipped_mass=0.0, error=0.0, route=route)
@@ -214,7 +217,7 @@ def _symmetric_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
 
 
 def _singular_spectrum(real: GaussianFit, generated: GaussianFit) -> _Spectrum:
-    """Singular values of C1 C2': the roots themselves, with an error of about eps |C1| |C2| each and none negative."""
+    """Take the singular values of C1 C2', which are the roots: none is negative, and each errs by about eps |C1| |C2|."""
     roots = linalg.svdvals(real.compact @ generated.compact.T, overwrite_a=True, check_finite=False)
     scale = (real.trace * generated.trace) ** 0.5
     padded = len(roots) < real.d

@@ -1,4 +1,4 @@
-"""What the Frechet distance owes to every single image, by the derivative of its closed form."""
+"""The influence of every image on the Frechet distance, by the derivative of its closed form."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from scottbench.registry.nouns import Influence
 
 
 class NoInfluence(BadFeatures):
-    """The metric has no first-order influence here; an interval needs subsampling or several generation seeds."""
+    """The metric has no first-order influence here. An interval needs subsampling or several generation seeds."""
 
 
 def frechet_influence(real: np.ndarray | GaussianFit, generated: np.ndarray | GaussianFit) -> Influence:
-    """First-order influence of every row on `frechet_distance`; (n1, d) and (n2, d) float features, or fits.
+    """Compute the first-order influence of every row on `frechet_distance`.
 
-    With the optimal map from the generated fit to the real one, T = F (F' S2 F)^(-1/2) F' for any F with S1 = F F' (so T S2 T = S1):
+    real, generated: (m, d) and (n, d) float features, or fits of them. T = F (F' S2 F)^(-1/2) F', for any F with S1 = F F', is the
+    optimal map from the generated fit to the real one, so that T S2 T = S1. The influences are
 
         generated y:  2 (m2 - m1)'(y - m2) + (y - m2)'(I - T)(y - m2), centred
         real x:      -2 (m2 - m1)'(x - m1) + (x - m1)'(I - T^-1)(x - m1), centred
 
-    (Dowson & Landau 1982; the derivative of tr (S1 S2)^(1/2) in S2 is T / 2.) Directions without variance on one side are left out:
-    no image lies in them. Raises NoInfluence where min(n1, n2) <= d: the root then has no derivative that a new image would follow.
+    because T / 2 is the derivative of tr (S1 S2)^(1/2) in S2 (Dowson & Landau 1982). Directions without variance on one side are left
+    out: no image lies in them. Raises BadFeatures as `frechet_distance`, and NoInfluence if min(m, n) <= d: the root then has no
+    derivative that a new image would follow.
     """
     real, generated = gaussian_fits(real, generated)
     if min(real.n, generated.n) <= real.d:
@@ -49,5 +51,5 @@ def frechet_influence(real: np.ndarray | GaussianFit, generated: np.ndarray | Ga
 
 
 def _squares(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(n, r) and (r,) -> (n,): sum over r of weight * entry^2."""
+    """Sum weight * entry^2 over the columns of (n, r) rows; weights (r,), result (n,)."""
     return np.einsum("nr,nr,r->n", rows, rows, weights)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -18,21 +19,29 @@ BLOCK_ELEMENTS = 1 << 22
 """Kernel values held at a time."""
 
 
+class Kernel(TypedDict, total=False):
+    """The parts of (gamma x'y + coef)^degree that a call names; the others have the defaults of `kernel_sums`."""
+
+    degree: int
+    gamma: float | None
+    coef: float
+
+
 @dataclass(frozen=True)
 class KernelDistance:
-    """An unbiased estimate of the squared MMD, which may be negative; papers print it times 1000."""
+    """An unbiased estimate of the squared MMD. It may be negative; papers print it times 1000."""
 
     value: float
-    """On the whole sets, or the mean over the subsets."""
+    """The estimate from the whole sets, or its mean over the subsets."""
     subset_values: np.ndarray
-    """(subsets,) float64, one each; (0,) where the whole sets were taken."""
+    """(subsets,) float64, one estimate each; (0,) for the whole sets."""
     subset_size: int | None
     """Rows of each side in a subset; None for the whole sets."""
 
 
 @dataclass(frozen=True)
 class KernelSums:
-    """Row sums of the three kernel matrices: all that value and influence need."""
+    """Row sums of the three kernel matrices, from which both value and influence are made."""
 
     within_real: np.ndarray
     """(m,) float64: sum over i' != i of k(x_i, x_i')."""
@@ -53,8 +62,9 @@ def kernel_sums(
     coef: float = 1.0,
     within_real: np.ndarray | None = None,
 ) -> KernelSums:
-    """(m, d) and (n, d) float features -> KernelSums in float64. gamma None = 1 / d; within_real: of an earlier call with this `real`.
+    """Sum the kernel (gamma x'y + coef)^degree over all pairs of rows, in float64.
 
+    real, generated: (m, d) and (n, d) float features. gamma: None is 1 / d. within_real: that of an earlier call with the same `real`.
     Raises BadFeatures for fewer than two rows, unequal d, NaN or infinite values.
     """
     feature_matrix(real, "reference"), feature_matrix(generated, "generated")
@@ -69,13 +79,14 @@ def kernel_sums(
 
 
 def kernel_distance(
-    real: np.ndarray, generated: np.ndarray, *, subsets: int = 0, subset_size: int = 1000, seed: int = 0, **kernel: float | None
+    real: np.ndarray, generated: np.ndarray, *, subsets: int = 0, subset_size: int = 1000, seed: int = 0, **kernel: Unpack[Kernel]
 ) -> KernelDistance:
-    """(m, d) and (n, d) float features -> KernelDistance. kernel: degree, gamma and coef, as of `kernel_sums`, whose errors it raises.
+    """Compute the kernel distance (KID) between two feature sets.
 
-    subsets = 0: one value from all rows (m != n allowed). subsets > 0: the rule of clean-fid (100 subsets of min(1000, m, n) rows) and
-    torchmetrics (100 of 1000): that many pairs of subsets, drawn without replacement from each side by `seed`. It estimates the same
-    quantity with more noise.
+    real, generated: (m, d) and (n, d) float features; m and n may differ. kernel: degree, gamma and coef, as in `kernel_sums`.
+    subsets = 0 takes all rows. subsets > 0 is the mean over that many pairs of subsets of min(subset_size, m, n) rows, drawn without
+    replacement by `seed`: the rule of clean-fid and torchmetrics (100 subsets of 1000), which estimates the same with more noise.
+    Raises BadFeatures for fewer than two rows, unequal d, NaN or infinite values, a negative number of subsets, and an overflow.
     """
     if subsets == 0:
         return KernelDistance(distance_of(kernel_sums(real, generated, **kernel)), np.empty(0), None)
@@ -90,7 +101,7 @@ def kernel_distance(
 
 
 def distance_of(sums: KernelSums) -> float:
-    """The unbiased squared MMD. Raises BadFeatures where it overflows."""
+    """Compute the unbiased squared MMD from its sums. Raises BadFeatures if it overflows."""
     m, n = len(sums.within_real), len(sums.within_generated)
     value = sums.within_real.sum() / (m * (m - 1)) + sums.within_generated.sum() / (n * (n - 1)) - 2 * sums.across_real.sum() / (m * n)
     if not np.isfinite(value):
@@ -98,10 +109,12 @@ def distance_of(sums: KernelSums) -> float:
     return float(value)
 
 
-def kernel_influence(real: np.ndarray, generated: np.ndarray, sums: KernelSums | None = None, **kernel: float | None) -> Influence:
-    """Hajek projection of the whole-set value: y_j -> 2 (mean_{i != j} k(y_j, y_i) - mean_i k(x_i, y_j)), centred; likewise for x.
+def kernel_influence(real: np.ndarray, generated: np.ndarray, sums: KernelSums | None = None, **kernel: Unpack[Kernel]) -> Influence:
+    """Compute the influence of every row on the kernel distance of the whole sets (Hajek projection).
 
-    sums: of `kernel_sums`, where they are at hand. Other arguments and errors as of `kernel_distance`.
+    The influence of y_j is 2 (mean_{i != j} k(y_j, y_i) - mean_i k(x_i, y_j)), centred, and that of x_i is its mirror image.
+    real, generated: (m, d) and (n, d) float features. sums: what `kernel_sums` made of them, if it is at hand. kernel: degree, gamma and
+    coef, as in `kernel_sums`. Raises BadFeatures as `kernel_sums`.
     """
     sums = kernel_sums(real, generated, **kernel) if sums is None else sums
     m, n = len(sums.within_real), len(sums.within_generated)
@@ -110,8 +123,8 @@ def kernel_influence(real: np.ndarray, generated: np.ndarray, sums: KernelSums |
     return Influence(of_generated - of_generated.mean(), of_real - of_real.mean())
 
 
-def _row_sums(x: np.ndarray, y: np.ndarray, kernel: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the kernel matrix (m, n) over its columns, (m,), and rows, (n,); block by block."""
+def _row_sums(x: np.ndarray, y: np.ndarray, kernel: tuple[int, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the (m, n) kernel matrix over its columns, (m,), and over its rows, (n,), block by block."""
     degree, gamma, coef = kernel
     rows, columns = np.empty(len(x)), np.zeros(len(y))
     step = max(1, BLOCK_ELEMENTS // len(y))
@@ -126,14 +139,14 @@ def _row_sums(x: np.ndarray, y: np.ndarray, kernel: tuple) -> tuple[np.ndarray, 
     return rows, columns
 
 
-def _own(x: np.ndarray, kernel: tuple) -> np.ndarray:
-    """(n,) kernel of every row with itself."""
+def _own(x: np.ndarray, kernel: tuple[int, float, float]) -> np.ndarray:
+    """Compute the kernel of every row with itself, (n,)."""
     degree, gamma, coef = kernel
     return _power(np.einsum("nd,nd->n", x, x) * gamma + coef, degree)
 
 
 def _power(values: np.ndarray, degree: int) -> np.ndarray:
-    """values^degree by products: NumPy's own power of float64 takes many times as long."""
+    """Compute values^degree by products: NumPy's own power of float64 takes many times as long."""
     result = values.copy()
     for _ in range(degree - 1):
         result *= values

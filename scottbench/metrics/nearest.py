@@ -1,4 +1,4 @@
-"""The k nearest neighbours of every point within its own set: exact, O(n k) memory, each pair's product taken once."""
+"""The k nearest neighbours of every point within its own set, exactly; O(n k) memory, and each pair's product is taken once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLACK = 16
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What every point's k nearest other points are, and how far."""
+    """Every point's k nearest other points, and their distances."""
 
     k: int
     indices: np.ndarray
@@ -23,11 +23,14 @@ class Neighbours:
     radii: np.ndarray
     """(n,) float64 squared distance to the k-th nearest other point."""
     following: np.ndarray
-    """(n,) float64 squared distance to the (k + 1)-th, which becomes the radius when one of the k is left out; inf where n = k + 1."""
+    """(n,) float64 squared distance to the (k + 1)-th, the new radius when one of the k is left out; inf if n = k + 1."""
 
 
 def nearest_neighbours(points: np.ndarray, k: int, what: str = "reference", block: int | None = None) -> Neighbours:
-    """(n, d) float features -> Neighbours. block: rows at a time. Raises BadFeatures where k >= n and for values not finite."""
+    """Find the k nearest other points of each of (n, d) float points, by Euclidean distance.
+
+    what: the word for these images in a message. block: rows at a time. Raises BadFeatures if k < 1 or k >= n, and for values not finite.
+    """
     points = feature_matrix(points, what, least=1)
     n = len(points)
     if k < 1:
@@ -44,7 +47,7 @@ def nearest_neighbours(points: np.ndarray, k: int, what: str = "reference", bloc
 
 
 class _Shortlist:
-    """Of every point the `width` others with the least lower bounds seen so far, in ascending order."""
+    """For every point, the `width` others with the least lower bounds seen so far, in ascending order."""
 
     def __init__(self, n: int, width: int):
         self.width = width
@@ -52,7 +55,7 @@ class _Shortlist:
         self.other = np.zeros((n, width), np.int64)
 
     def offer(self, point: np.ndarray, other: np.ndarray, lower: np.ndarray) -> None:
-        """Merge pairs in; those of one point must be of different others that were not offered before."""
+        """Merge (p,) pairs in. The others of one point must differ from each other and from all that were offered before."""
         touched = np.unique(point)
         every = np.concatenate([point, np.repeat(touched, self.width)])
         other = np.concatenate([other, self.other[touched].ravel()])
@@ -67,13 +70,13 @@ class _Shortlist:
 
 
 def _rank_of(values: np.ndarray) -> np.ndarray:
-    """float32 -> int64 in 0..2^32 - 1 of the same order: the bits, with those of negative numbers turned round."""
+    """Map float32 to int64 in 0..2^32 - 1 in the same order: the bits, with those of negative numbers turned round."""
     bits = values.view(np.int32).astype(np.int64)
     return np.where(bits < 0, -bits, bits + (1 << 31))
 
 
 def _offer_block(distances: Distances, rows: np.ndarray, shortlist: _Shortlist) -> None:
-    """One block of rows against the points from its first row on: the triangle beyond serves both points of a pair."""
+    """Offer the pairs of a block of rows and the points from its first row on: beyond the block, one product serves both points."""
     bounds = distances.block(rows, first=rows[0]).lower
     bounds[np.arange(len(rows)), np.arange(len(rows))] = np.inf  # a point is not its own neighbour
     local, column = _promising(bounds, shortlist.lower[rows, -1], shortlist.width)
@@ -88,14 +91,14 @@ def _offer_block(distances: Distances, rows: np.ndarray, shortlist: _Shortlist) 
 
 
 def _promising(bounds: np.ndarray, limit: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(row, column) of what may enter the rows' lists, whose last entries are `limit`."""
+    """Find (row, column), (p,) each, of the bounds that may enter the rows' lists, whose last entries are `limit`."""
     if not np.isfinite(limit).all() and bounds.shape[1] > width:
         limit = np.minimum(limit, np.nextafter(np.partition(bounds, width - 1, axis=1)[:, width - 1], np.float32(np.inf)))
     return where(bounds < limit[:, None])
 
 
 def _decide(distances: Distances, shortlist: _Shortlist, k: int, count: int) -> Neighbours:
-    """From lists of bounds to exact neighbours: only pairs whose bounds overlap those of the k-th or (k + 1)-th are subtracted."""
+    """Turn lists of bounds into exact neighbours: only pairs whose bounds overlap those of the k-th or (k + 1)-th are subtracted."""
     n, lower = len(shortlist.lower), shortlist.lower.astype(np.float64)
     margins = 2 * distances.share * distances.norms
     upper = lower + margins[:, None] + margins[shortlist.other] + 4e-30
@@ -118,7 +121,7 @@ def _decide(distances: Distances, shortlist: _Shortlist, k: int, count: int) -> 
 
 
 def _search(distances: Distances, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, squared distances) (b, count) of the nearest to some points, ascending, by a look at all others."""
+    """Find the nearest to (b,) points by a look at all others: (indices, squared distances), (b, count) each, ascending."""
     bounds = distances.block(rows)
     bounds.lower[np.arange(len(rows)), rows] = np.inf
     local, other = bounds.nearest_candidates(count)

@@ -1,4 +1,4 @@
-"""Multi-scale structural similarity of images (Wang, Simoncelli & Bovik 2003), and the diversity within a prompt made of it."""
+"""Multi-scale structural similarity of images (Wang, Simoncelli & Bovik 2003), and the diversity within a prompt that it measures."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BATCH = 16
 
 
 def scales(height: int, width: int) -> int:
-    """Number of scales 1..5: the coarsest image must not be smaller than the window, 11 pixels (Wang's five need 176).
+    """Count the scales that images of this size have, 1..5: the coarsest image must not be smaller than the window, 11 pixels.
 
-    64x64 has 3 scales (64, 32, 16). Raises BadFeatures for images smaller than the window.
+    64x64 has 3 scales (64, 32, 16); Wang's five need 176 pixels. Raises BadFeatures for images smaller than the window.
     """
     side = min(height, width)
     if side < WINDOW:
@@ -35,12 +35,13 @@ def scales(height: int, width: int) -> int:
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, H, W, 3) uint8 pairs -> (n,) float64 multi-scale structural similarity, 1 for equal images, lower for different ones.
+    """Compute the multi-scale structural similarity of pairs of images, (n,) float64: 1 for equal images, lower for different ones.
 
-    Gaussian window 11x11 of width 1.5, K1 = 0.01, K2 = 0.03, range 255; scales halve by 2x2 means; exponents `WEIGHTS`, of which images
-    too small for five scales use the first few, divided by their sum. Borders as in torchmetrics 1.9, to which it is equal: images
-    are reflected, contrast counts away from the border, the coarsest similarity everywhere; negative terms become 0.
-    Raises BadFeatures for another form, unequal shapes, or images under 11 pixels.
+    a, b: (n, H, W, 3) uint8, image i of `a` beside image i of `b`. The Gaussian window is 11x11 of width 1.5; K1 = 0.01, K2 = 0.03, range
+    255. Scales halve by 2x2 means. Their exponents are `WEIGHTS`; images too small for five scales use the first few, divided by their
+    sum. Borders are those of torchmetrics 1.9, to which the result is equal: images are reflected, contrast counts away from the border,
+    the coarsest similarity everywhere. Negative terms become 0.
+    Raises BadFeatures for another shape or dtype, unequal shapes, or images under 11 pixels.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim != 4 or a.shape[-1] != 3 or a.dtype != np.uint8 or a.shape != b.shape or b.dtype != np.uint8 or not len(a):
@@ -50,14 +51,16 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def ms_ssim_diversity(images: np.ndarray) -> Diversity:
-    """(S, n, H, W, 3) uint8 images of n prompts at S seeds -> mean similarity of two seeds' images of one prompt (Odena et al. 2017):
-    1 = no diversity. Raises BadFeatures as `ms_ssim`, and for S < 2."""
+    """Compute the mean similarity between the images of one prompt at two seeds (Odena et al. 2017); 1 means no diversity.
+
+    images: (S, n, H, W, 3) uint8, of n prompts at S seeds. Raises BadFeatures as `ms_ssim`, and for S < 2.
+    """
     check_seeds(len(images))
     return mean_over_pairs(list(images), ms_ssim)
 
 
 def _pyramid(a: Tensor, b: Tensor) -> np.ndarray:
-    """(N,3,H,W) float32 0..255 pairs -> (N,) products over scales."""
+    """Multiply the terms of all scales, for (N,3,H,W) float32 0..255 pairs; (N,)."""
     count = scales(*a.shape[2:])
     weights = np.array(WEIGHTS[:count]) / (sum(WEIGHTS[:count]) if count < len(WEIGHTS) else 1)
     result = np.ones(len(a))
@@ -70,7 +73,7 @@ def _pyramid(a: Tensor, b: Tensor) -> np.ndarray:
 
 
 def _ssim(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) means of the structural similarity and of its contrast term alone."""
+    """Compute the means of the structural similarity and of its contrast term alone, (N,) each, for (N,3,H,W) pairs."""
     border = WINDOW // 2
     a, b = (pad(image, [border] * 4, mode="reflect") for image in (a, b))
     mean_a, mean_b, square_a, square_b, product = _blur(torch.cat([a, b, a * a, b * b, a * b])).chunk(5)
@@ -82,7 +85,7 @@ def _ssim(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """The Gaussian window, one axis after the other, where it fits."""
+    """Blur (N,3,H,W) images with the Gaussian window, one axis after the other, wherever it fits."""
     offsets = torch.arange(WINDOW, dtype=torch.float32) - WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     window = (window / window.sum()).to(images).expand(images.shape[1], 1, 1, -1)

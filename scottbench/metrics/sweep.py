@@ -17,14 +17,15 @@ import numpy as np
 from scottbench.metrics.checks import BadFeatures
 
 EPSILON = 1e-3
+"""Keeps the harmonic mean finite where a cell is the worst in one score."""
 
 
 @dataclass(frozen=True)
 class MinMaxHarmonicMean:
-    """Scores of a sweep, comparable within it (or with sweeps scored by the same bounds) only."""
+    """Scores of a sweep. They compare within it, or with sweeps scored by the same bounds."""
 
     values: np.ndarray
-    """(cells,) float64, 0.002 (with K = 2: worst in one) to 1.001 (best in all) where the bounds are those of the sweep."""
+    """(cells,) float64. With the sweep's own bounds and K = 2, 0.002 is about the worst in one score and 1.001 the best in all."""
     bounds: np.ndarray
     """(K, 2) float64: least and greatest score used."""
     best: int
@@ -32,10 +33,12 @@ class MinMaxHarmonicMean:
 
 
 def mmhm(scores: np.ndarray, higher_is_better: Sequence[bool], bounds: np.ndarray | None = None) -> MinMaxHarmonicMean:
-    """(cells, K) scores, a column per metric, e.g. [[fid, clip], ...] with higher_is_better = (False, True) -> MinMaxHarmonicMean.
+    """Rank the cells of a sweep by several scores together.
 
-    bounds: (K, 2) of another sweep; scores beyond them are set to them, which the authors' code does not do and would divide by 0.
-    A column without spread counts as 1 everywhere, as there. Raises BadFeatures for no cell, other shapes, NaN or infinite scores.
+    scores: (cells, K), a column per metric, [[fid, clip], ...] say, with higher_is_better = (False, True). bounds: (K, 2) least and
+    greatest scores of another sweep; scores beyond them are set to them. (The authors' code does not do this and would divide by 0.)
+    A column in which all cells are equal counts as 1 everywhere, as in the authors' code.
+    Raises BadFeatures for no cell, other shapes, NaN or infinite scores or bounds.
     """
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or scores.size == 0 or scores.shape[1] != len(higher_is_better):

@@ -18,20 +18,21 @@ from scottbench.registry.nouns import Influence
 
 @dataclass(frozen=True)
 class VendiScore:
-    """Between 1 (all images alike) and n (all orthogonal); grows with n, so that only sets of equal n compare."""
+    """The effective number of different images: 1 if all are alike, n if all are orthogonal. It grows with n; compare equal n only."""
 
     value: float
     n: int
     spectrum: np.ndarray
-    """(min(n, d),) or (n,) float64: eigenvalues of K / n, ascending, clipped at 0; they sum to 1."""
+    """(min(n, d),) or, for the RBF kernel, (n,) float64: eigenvalues of K / n, ascending, clipped at 0; they sum to 1."""
 
 
 def vendi_score(features: np.ndarray, *, q: float = 1.0, kernel: str = "cosine", width: float | None = None) -> VendiScore:
-    """(n, d) float features -> VendiScore.
+    """Compute the Vendi score of a set of images.
 
-    kernel "cosine": inner products of rows of unit length, by way of the smaller of the n x n and d x d Gram matrices. "rbf":
-    exp(-|x - y|^2 / (2 width^2)), n x n (8 n^2 bytes); width None = the root of the mean squared distance. q > 0: order of the entropy.
-    Raises BadFeatures for no rows, NaN or infinite values, rows of zeros (cosine), q or width out of range.
+    features: (n, d) float, one row per image. kernel: "cosine" takes inner products of rows of unit length, by way of the smaller of the
+    n x n and d x d matrices; "rbf" takes exp(-|x - y|^2 / (2 width^2)) and holds an n x n matrix (8 n^2 bytes). width: None is the root
+    of the mean squared distance. q: order of the entropy, above 0; small orders count rare images, large ones frequent images.
+    Raises BadFeatures for no rows, NaN or infinite values, rows of zeros (cosine), another kernel, q or width out of range.
     """
     matrix, _ = _gram(features, q, kernel, width)
     spectrum = linalg.eigvalsh(matrix, overwrite_a=True, check_finite=False).clip(min=0)
@@ -40,11 +41,12 @@ def vendi_score(features: np.ndarray, *, q: float = 1.0, kernel: str = "cosine",
 
 
 def vendi_influence(features: np.ndarray, *, q: float = 1.0, kernel: str = "cosine", width: float | None = None) -> Influence:
-    """First-order influence of every row, with R the mean of x x' (its kernel operator) and VS the score:
+    """Compute the first-order influence of every row of (n, d) float features on the Vendi score.
 
         q = 1: VS (-x' log(R) x - H_1);   else: VS q / (1 - q) (x' R^(q-1) x / tr R^q - 1)
 
-    Arguments and errors as of `vendi_score`; a width that is None counts as fixed at its value.
+    VS is the score and R the mean of x x' (for another kernel, its operator). q, kernel and width are those of `vendi_score`; a width
+    of None counts as fixed at its value. Raises BadFeatures as `vendi_score`.
     """
     matrix, rows = _gram(features, q, kernel, width)
     values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False)
@@ -62,7 +64,7 @@ def vendi_influence(features: np.ndarray, *, q: float = 1.0, kernel: str = "cosi
 
 
 def _gram(features: np.ndarray, q: float, kernel: str, width: float | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """(K / n or the d x d matrix of the same spectrum, the unit rows in the second case)."""
+    """Return K / n, (n, n), and None; or, if it is smaller, the (d, d) matrix of the same spectrum and the unit rows, (n, d)."""
     features = feature_matrix(features, "generated", least=1)
     if not 0 < q < np.inf:
         raise BadFeatures(f"order q = {q} of the Vendi score: must be a number above 0.")
@@ -83,6 +85,7 @@ def _gram(features: np.ndarray, q: float, kernel: str, width: float | None) -> t
 
 
 def _exp_entropy(spectrum: np.ndarray, q: float) -> float:
+    """Compute exp(H_q) of (r,) eigenvalues that sum to 1."""
     spectrum = spectrum[spectrum > 0]
     if q == 1:
         return float(np.exp(-(spectrum * np.log(spectrum)).sum()))

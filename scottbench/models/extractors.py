@@ -19,8 +19,8 @@ from torch import Tensor
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.images import RULES, resize
 from scottbench.models.importing import importing
-from scottbench.store.assets import Needed, cache_dir, file_digest, in_words, require, verify_folder
-from scottbench.text import one_line
+from scottbench.store.assets import Needed, cache_dir, file_digest, require, verify_folder
+from scottbench.text import bytes_in_words, one_line
 
 BATCH = 64
 """Images per forward pass. Fixed: features must not depend on --batch-size."""
@@ -188,7 +188,7 @@ def _cached_weights(spec: dict[str, Any], label: str) -> tuple[Path, str]:
     found = try_to_load_from_cache(repository, name, revision=revision)
     if isinstance(found, str):
         return Path(found), fetch
-    size = spec.get("size", in_words(spec["bytes"]) if "bytes" in spec else "size unknown")
+    size = spec.get("size", bytes_in_words(spec["bytes"]) if "bytes" in spec else "size unknown")
     raise MissingAsset(f"extractor '{label}' cannot be used:\n  missing {repository}/{name} ({size})  fetch: {fetch}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from scottbench.models.diffusion_model import DTYPES, DiffusionModel
 from scottbench.models.importing import importing
 from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
+from scottbench.store.files import read_object
 from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -66,13 +66,18 @@ def open_pipeline(
     verify_folder(folder, f"the model at {folder}", known)
     pickled = _check_parts(folder, allow_unsafe)
     kind = DTYPES[dtype]
+
+    def broken(error: Exception) -> DamagedAsset:
+        return DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.")
+
+    scheduler = read_object(folder / "scheduler" / "scheduler_config.json", broken)
+    index = read_object(folder / "model_index.json", broken)
     try:
-        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        vae_class = _vae_class(folder)
+        vae_class = _vae_class(index)
         schedule = read_schedule(scheduler)
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.") from None
+        raise broken(error) from None
     digest = weights_digest(folder, expected, known)
     unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
     text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).to(device)
@@ -82,12 +87,12 @@ def open_pipeline(
     return DiffusionModel(digest, schedule, prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled)
 
 
-def _vae_class(folder: Path) -> Any:
-    """The class of a pipeline's VAE, which diffusers imports when it is named."""
+def _vae_class(index: dict[str, Any]) -> Any:
+    """The class of a pipeline's VAE, which diffusers imports when it is named. index: model_index.json."""
     with importing():
         import diffusers
 
-        return getattr(diffusers, json.loads((folder / "model_index.json").read_text())["vae"][1])
+        return getattr(diffusers, index["vae"][1])
 
 
 def _check_parts(folder: Path, allow_unsafe: bool) -> list[str]:
@@ -116,7 +121,9 @@ def read_schedule(config: dict) -> Schedule:
     return makers[name](float(config["beta_start"]), float(config["beta_end"]), int(config["num_train_timesteps"]))
 
 
-def open_student(teacher: DiffusionModel, folder: Path, trainer: str) -> DiffusionModel:
-    """Open the U-Net of a student folder over its teacher. Raises as `scottbench.models.student.check_student`."""
-    facts = check_student(folder, trainer, teacher.digest)
+def open_student(teacher: DiffusionModel, folder: Path, trainer: str, facts: dict | None = None) -> DiffusionModel:
+    """Return the teacher's model with the U-Net of a student folder. Raises as `scottbench.models.student.check_student`.
+
+    facts: student.json as `check_student` has returned it, where the folder has been checked already: nothing is hashed again."""
+    facts = check_student(folder, trainer, teacher.digest) if facts is None else facts
     return teacher.with_unet(load_unet(folder / "unet", teacher.dtype).to(teacher.device), facts)

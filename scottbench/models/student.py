@@ -6,32 +6,31 @@ that was trained as LoRA is stored with the LoRA folded into the U-Net, so that 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.store.files import read_object
 from scottbench.store.weights import weights_digest
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
-    """student.json of a student folder, checked for presence and form. train: the line that would make it, but for --out."""
+    """Read student.json of a student folder. train: the line that would make the student, but for --out.
+
+    Raises MissingAsset: there is none; DamagedAsset: it says not whose student it is."""
     path = Path(folder) / "student.json"
     if not path.is_file():
         raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: {train} --out {folder}")
-    try:
-        facts = json.loads(path.read_text())
-        for key in ("trainer", "teacher_digest", "weights_digest"):
-            facts[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedAsset(f"{path} is not a student description ({error}). Restore it or train again.") from None
-    return facts
+    return read_object(
+        path, lambda error: DamagedAsset(f"{path} is not a student description ({error}). Restore it or train again."),
+        ("trainer", "teacher_digest", "weights_digest"))
 
 
 def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
-    """student.json of a student whose trainer, teacher and weights are the expected ones; nothing is loaded. Raises as
-    `scottbench.models.pipeline.open_student`."""
+    """Read student.json and check that trainer, teacher and weights are the expected ones; the weights are hashed, not loaded.
+
+    Raises UsageError: another trainer's student; MissingAsset: a file lacks; DamagedAsset: another teacher's, or other weights."""
     facts = read_student(folder)
     if facts["trainer"] != trainer:
         raise UsageError(

@@ -6,11 +6,16 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.registry.label import Label
 from scottbench.registry.nouns import Method, Metric
 from scottbench.store.files import check_name
+from scottbench.text import counts_in_words
+
+if TYPE_CHECKING:
+    from scottbench.diffusion import Schedule
 
 
 @dataclass(frozen=True)
@@ -18,13 +23,15 @@ class PlannedMethod:
     """A method with its options, guidance and weights."""
 
     label: str
-    """The name, with its inline options where there are any: what tables call it."""
+    """The name, with its inline options where there are any: so tables call it."""
     noun: Method
     options: Any
+    """An instance of the method's Options."""
     guidance: float
     student: Path | None
+    """Folder of its student; None: it samples the teacher."""
     facts: dict | None
-    """student.json."""
+    """student.json, checked against weights and teacher; None without a student."""
     weights_digest: str
     steps: tuple[int, ...] = ()
     """Its own numbers of sampling steps; (): the run's."""
@@ -32,6 +39,8 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class PlannedCell:
+    """A method at a number of steps with a seed: one image for every item."""
+
     id: str
     method: PlannedMethod
     steps: int
@@ -39,49 +48,56 @@ class PlannedCell:
     timesteps: list[float]
 
 
-def make_cells(methods: list[PlannedMethod], steps: list[int], seeds: list[int], schedule: Any) -> list[PlannedCell]:
-    """Method by method, step count by step count, seed by seed. Raises UsageError: a step count that a method has no time steps for."""
+@dataclass(frozen=True)
+class PlannedMetric:
+    """A metric with its options and fingerprint."""
+
+    label: str
+    """The name, with its inline options where there are any: so tables call it."""
+    noun: Metric
+    options: Any
+    """An instance of the metric's Options."""
+    fingerprint: str
+    """All that the value depends on beside the images, in words."""
+
+
+def make_cells(methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule) -> list[PlannedCell]:
+    """Make the cells, method by method, step count by step count, seed by seed.
+
+    Raises UsageError: a step count that a method has no time steps for.
+    """
     cells = []
     for method in methods:
-        safe = method.label.replace("@", "-").replace(",", "-")
+        name = Label.parse(method.label).file_name
         for count in dict.fromkeys(method.steps if method.steps else steps):
             times = checked_timesteps(method.noun, method.options, schedule, count)
             for seed in dict.fromkeys(seeds):
-                cells.append(PlannedCell(check_name(f"{safe}__s{count}__seed{seed}", "method"), method, count, seed, times))
+                cells.append(PlannedCell(check_name(f"{name}__s{count}__seed{seed}", "method"), method, count, seed, times))
     return cells
 
 
-def by_seeds(cells: list[PlannedCell]) -> list[list[PlannedCell]]:
-    """The cells of each method and number of steps: one per seed, in plan order."""
+def by_seeds(cells: Sequence[PlannedCell]) -> list[list[PlannedCell]]:
+    """Group the cells by method and number of steps: one per seed, in plan order."""
     return [list(group) for _, group in itertools.groupby(cells, key=lambda cell: (cell.method.label, cell.steps))]
 
 
-def over_seeds_id(cells: list[PlannedCell]) -> str:
-    """What records call several seeds of a method at a number of steps."""
+def over_seeds_id(cells: Sequence[PlannedCell]) -> str:
+    """Return the id of several seeds of a method at a number of steps."""
     return f"{cells[0].id.rpartition('__')[0]}__seeds"
 
 
-@dataclass(frozen=True)
-class PlannedMetric:
-    label: str
-    noun: Metric
-    options: Any
-    fingerprint: str
-
-
-def timesteps(method: Method, options: Any, schedule: Any, steps: int) -> list[float]:
-    """A method's time steps as plain numbers, whole ones as int."""
+def timesteps(method: Method, options: Any, schedule: Schedule, steps: int) -> list[float]:
+    """Return a method's time steps as plain numbers, whole ones as int."""
     return [int(t) if t == int(t) else float(t) for t in method.timesteps(schedule, steps, options)]
 
 
-def are_timesteps(times: list[float], schedule: Any) -> bool:
-    """Whether a method's time steps are some, all different from their neighbours and inside the schedule (T itself, pure noise,
-    included)."""
+def are_timesteps(times: Sequence[float], schedule: Schedule) -> bool:
+    """Return True if there are time steps, each another than its neighbours and inside the schedule (T itself, pure noise, included)."""
     return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:]))
 
 
-def checked_timesteps(method: Method, options: Any, schedule: Any, steps: int, flag: str = "--steps") -> list[float]:
-    """The method's time steps. A step count that it cannot spread over the schedule is the user's error, not a crash."""
+def checked_timesteps(method: Method, options: Any, schedule: Schedule, steps: int, flag: str = "--steps") -> list[float]:
+    """Return a method's time steps. Raises UsageError, which names `flag`, for a number that it cannot spread over the schedule."""
     times = timesteps(method, options, schedule, steps) if steps <= len(schedule) else []
     if not are_timesteps(times, schedule):
         allowed = allowed_steps(method, options, schedule)
@@ -89,21 +105,14 @@ def checked_timesteps(method: Method, options: Any, schedule: Any, steps: int, f
     return times
 
 
-def allowed_steps(method: Method, options: Any, schedule: Any) -> str:
-    """The numbers of steps that a method can do, in words."""
+def allowed_steps(method: Method, options: Any, schedule: Schedule) -> str:
+    """Say in words which numbers of steps a method can do."""
     counts = range(1, len(schedule) + 1)
-    return in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
+    return counts_in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
 
 
-def in_words(counts: Sequence[int]) -> str:
-    """Rising numbers of steps: "1 to 50", "1, 2, 4"."""
-    if len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1)):
-        return f"{counts[0]} to {counts[-1]}"
-    return ", ".join(map(str, counts)) if counts else "no"
-
-
-def unusual_steps(cells: list[PlannedCell]) -> list[str]:
-    """A line for every cell whose number of steps its method can do, but its student, or else the method, was not made for."""
+def unusual_steps(cells: Sequence[PlannedCell]) -> list[str]:
+    """Warn, a line a cell, of numbers of steps that the method can do, but its student, or else the method, was not made for."""
     lines = []
     for cell in cells:
         student = {} if cell.method.facts is None else cell.method.facts
@@ -114,8 +123,8 @@ def unusual_steps(cells: list[PlannedCell]) -> list[str]:
 
 
 def unusual(who: str, made_for: Sequence[int], steps: int) -> list[str]:
-    """A line if `steps` is none of the numbers that something was made for; no numbers mean any."""
+    """Warn, in one line or none, if `steps` is none of the numbers that something was made for; no numbers mean any."""
     if len(made_for) == 0 or steps in made_for:
         return []
-    counts = "1 step" if list(made_for) == [1] else f"{in_words(made_for)} steps"
+    counts = "1 step" if list(made_for) == [1] else f"{counts_in_words(made_for)} steps"
     return [f"{who} was made for {counts}, not for {steps}."]

@@ -1,4 +1,4 @@
-"""From what the user wrote to what is meant: names to nouns, text to options and numbers.
+"""From what the user wrote to what is meant: names to methods and metrics, text to options and numbers. Nothing here touches a file.
 
 Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own. Words that the host
 itself understands after a method's @ are in `OF_HOST`; all others are options of the method.
@@ -7,14 +7,17 @@ itself understands after a method's @ are in `OF_HOST`; all others are options o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
-from scottbench.registry.nouns import Method
-from scottbench.registry.options import make_options, options_of, parse_inline
+from scottbench.plan import device
+from scottbench.registry.label import Label
+from scottbench.registry.nouns import Dataset, Method, Metric
+from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
-from scottbench.text import one_line
+from scottbench.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from scottbench.plan.request import RunRequest
@@ -25,21 +28,69 @@ OF_HOST = ("guidance", "steps", "student")
 
 
 @dataclass(frozen=True)
-class Asked:
+class MethodChoice:
     """A method as the user asked for it."""
 
-    label: str
+    label: Label
     """The name, with its inline options where there are any, but for the number of steps, which tables tell apart anyway."""
-    noun: Method
+    method: Method
     options: Any
+    """An instance of the method's Options."""
     guidance: float
     student: str | None
-    """What its student is called: as its trainer, unless @student= says otherwise. None: it samples the teacher itself."""
+    """The name of its student: that of its trainer, unless @student= says otherwise. None: it samples the teacher itself."""
     steps: tuple[int, ...]
     """Its own numbers of steps; (): the run's."""
 
 
+@dataclass(frozen=True)
+class MetricChoice:
+    """A metric as the user asked for it, and the package that brings it."""
+
+    label: Label
+    metric: Metric
+    options: Any
+    """An instance of the metric's Options."""
+    distribution: str
+    version: str
+    """Version of the distribution."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All that was asked for, each name looked up and each number checked; no file is open yet."""
+
+    request: RunRequest
+    preset: Preset
+    dataset: Dataset
+    methods: list[MethodChoice]
+    metrics: list[MetricChoice]
+    roles: dict[str, str]
+    """Extractor role that a metric needs -> role that holds the network."""
+    steps: list[int]
+    """Numbers of sampling steps of the methods that have none of their own."""
+    seeds: list[int]
+    device: str
+    dtype: str
+
+
+def choose(plugins: Plugins, request: RunRequest) -> Choices:
+    """Look up every name and check every number of a request. Raises UsageError."""
+    preset = plugins.find("preset", request.preset).noun
+    check_numbers(request)
+    methods = find_methods(plugins, preset, request)
+    check_students(plugins, request, methods)
+    metrics = find_metrics(plugins, preset, request)
+    check_seeds(metrics, request.seeds)
+    needed = roles(preset, metrics)
+    place = device.choose_device(request.device, preset)
+    dataset = plugins.find("dataset", preset.dataset).noun
+    steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
+    return Choices(request, preset, dataset, methods, metrics, needed, steps, seeds, place, device.choose_dtype(preset, place))
+
+
 def check_numbers(request: RunRequest) -> None:
+    """Raise UsageError for a number of steps or items under 1, or a guidance scale under 0."""
     for steps in request.steps:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise UsageError(f"--steps {steps}: a number of sampling steps must be a whole number of at least 1.")
@@ -49,7 +100,58 @@ def check_numbers(request: RunRequest) -> None:
         _guidance(request.guidance, "--guidance")
 
 
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+
+def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[MethodChoice]:
+    """Find each method, in the order asked for, each once; one that is named with several numbers of steps gets them all.
+
+    Raises UsageError: an unknown name or option, a value that cannot be meant, a method that is named twice.
+    """
+    texts = list(dict.fromkeys(request.methods if request.methods else preset.methods))
+    labels = [Label.parse(text) for text in texts]
+    methods = [plugins.find("method", label.name).noun for label in labels]
+    _check_options(methods, request)
+    found: dict[Label, MethodChoice] = {}
+    for text, label, method in zip(texts, labels, methods, strict=True):
+        choice = _choice(text, label, method, preset, request)
+        before = found.get(choice.label)
+        if before is not None and not (before.steps and choice.steps and set(before.steps).isdisjoint(choice.steps)):
+            raise UsageError(f"method '{one_line(choice.label)}' is named twice.")
+        found[choice.label] = choice if before is None else replace(before, steps=before.steps + choice.steps)
+    return list(found.values())
+
+
+def _check_options(methods: Sequence[Method], request: RunRequest) -> None:
+    """Raise UsageError for an option of all methods (-O) that none of them has."""
+    known = {method.name: _option_names(method) for method in methods}
+    for key in request.options:
+        if not any(key in names for names in known.values()):
+            listed = "; ".join(f"{name}: {', '.join(sorted(names)) if names else 'none'}" for name, names in known.items())
+            raise UsageError(f"no method of this run has an option '{one_line(key)}'. Options: {listed}. See: scottbench show method NAME")
+
+
+def _option_names(method: Method) -> set[str]:
+    return {option.name for option in options_of(method.options)}
+
+
+def _choice(text: str, label: Label, method: Method, preset: Preset, request: RunRequest) -> MethodChoice:
+    """One method of the request; `text` is how the user wrote it. Raises UsageError."""
+    known = _option_names(method)
+    values = {key: value for key, value in request.options.items() if key in known} | dict(label.without(*OF_HOST).options)
+    if "guidance" in label.options:
+        guidance = _guidance(label.options["guidance"], text)
+    elif request.guidance is not None:
+        guidance = request.guidance
+    else:
+        guidance = preset.guidance.get(method.name, method.guidance)
+    options = make_options(method.options, values, f"method '{method.name}'")
+    return MethodChoice(
+        label.without("steps"), method, options, float(guidance), _student(method, label, request, text), _steps(label, text))
+
+
 def _guidance(value: str | float, where: str) -> float:
+    """A guidance scale as a number. Raises UsageError."""
     try:
         scale = float(value)
     except ValueError:
@@ -59,15 +161,64 @@ def _guidance(value: str | float, where: str) -> float:
     return scale
 
 
+def _student(method: Method, label: Label, request: RunRequest, text: str) -> str | None:
+    """The name of a method's student. Raises UsageError: it has none, or nothing goes by the name."""
+    if "student" not in label.options:
+        return method.trainer
+    if method.trainer is None:
+        raise UsageError(f"{one_line(text)}: method '{method.name}' samples the teacher itself, it takes no student.")
+    name = label.options["student"]
+    if name not in request.students:
+        name = one_line(name)
+        raise UsageError(f"{one_line(text)}: no student goes by the name '{name}'. Give its folder: --student {name}=FOLDER")
+    return name
+
+
+def _steps(label: Label, text: str) -> tuple[int, ...]:
+    """The number of steps of NAME@steps=N, else none. Raises UsageError."""
+    if "steps" not in label.options:
+        return ()
+    steps = label.options["steps"]
+    if not steps.isdecimal() or int(steps) < 1:
+        raise UsageError(f"{one_line(text)}: a number of sampling steps must be a whole number of at least 1. "
+                         "For several, name the method once for each.")
+    return (int(steps),)
+
+
+# --- students --------------------------------------------------------------------------------------------------------
+
+
+def check_students(plugins: Plugins, request: RunRequest, methods: Sequence[MethodChoice]) -> None:
+    """Raise UsageError unless methods of this run, all of one trainer, sample every student that the user names."""
+    users: dict[str, set[str]] = {}
+    for choice in methods:
+        if choice.student is not None and choice.method.trainer is not None:
+            users.setdefault(choice.student, set()).add(choice.method.trainer)
+    for name in request.students:
+        if name in users:
+            if len(users[name]) > 1:
+                trainers = ", ".join(sorted(users[name]))
+                raise UsageError(f"student '{one_line(name)}' is asked for by methods of different trainers: {trainers}.")
+        elif name in plugins.nouns["trainer"]:
+            raise UsageError(f"--student {name}=...: no method of this run samples a student of trainer '{name}'.")
+        else:
+            raise UsageError(
+                f"--student {one_line(name)}=...: unknown trainer '{one_line(name)}', and no method of this run names a student so."
+                f"{did_you_mean(name, [*plugins.nouns['trainer'], *users])} A student of any name is sampled by METHOD@student=NAME.")
+
+
 def in_range(guidance: float, student: dict) -> bool:
-    """Whether a guidance scale is one that the student was trained on; of a student without a range every one is."""
+    """Return True if a guidance scale is one that the student was trained on; a student without a range takes every one."""
     # 1.3 - 1 is a little more than 0.3
     return "w_min" not in student or student["w_min"] - 1e-9 <= guidance - 1 <= student["w_max"] + 1e-9
 
 
 def check_guidance(label: str, guidance: float, student: dict) -> None:
-    """A student that takes the guidance scale as an input knows only the range it was trained on (w = s - 1); one into which
-    guidance is baked (LoRA) takes none, and a second helping would spoil it."""
+    """Raise UsageError for a guidance scale that a student (student.json) does not know.
+
+    One that takes the scale as an input knows only the range it was trained on (w = s - 1); one into which guidance is baked (LoRA) takes
+    none, and a second helping would spoil it.
+    """
     if student.get("guidance") == "baked" and guidance != 1:
         raise UsageError(
             f"guidance scale {guidance:g} of method '{label}': guidance is baked into this student, so it is sampled with 1. "
@@ -79,102 +230,47 @@ def check_guidance(label: str, guidance: float, student: dict) -> None:
 
 
 def at_guidance(label: str, scale: str) -> str:
-    """A method as it would be asked for at another guidance scale: ("cd@eta=0,guidance=9", "S") -> "cd@eta=0,guidance=S"."""
-    name, inline = parse_inline(label)
-    kept = _label(name, {key: value for key, value in inline.items() if key != "guidance"})
-    return f"{kept}{',' if '@' in kept else '@'}guidance={scale}"
+    """Write a method as it would be asked for at another guidance scale: ("cd@eta=0,guidance=9", "S") -> "cd@eta=0,guidance=S"."""
+    kept = Label.parse(label).without("guidance")
+    return f"{kept}{',' if kept.options else '@'}guidance={scale}"
 
 
-def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[Asked]:
-    """Each method, in the order asked for, each once; one that is named with several numbers of steps gets them all."""
-    texts = [(text, *parse_inline(text)) for text in dict.fromkeys(request.methods or preset.methods)]
-    nouns = [plugins.find("method", name).noun for _, name, _ in texts]
-    known = {noun.name: {option.name for option in options_of(noun.options)} for noun in nouns}
-    for key in request.options:
-        if not any(key in names for names in known.values()):
-            listed = "; ".join(f"{name}: {', '.join(sorted(names)) if names else 'none'}" for name, names in known.items())
-            raise UsageError(f"no method of this run has an option '{one_line(key)}'. Options: {listed}. See: scottbench show method NAME")
-    found: dict[str, Asked] = {}
-    for (text, name, inline), noun in zip(texts, nouns, strict=True):
-        shared = {key: value for key, value in request.options.items() if key in known[name]}
-        own = {key: value for key, value in inline.items() if key not in OF_HOST}
-        if "guidance" in inline:
-            guidance = _guidance(inline["guidance"], text)
-        elif request.guidance is not None:
-            guidance = request.guidance
-        else:
-            guidance = preset.guidance.get(name, noun.guidance)
-        label = _label(name, {key: value for key, value in inline.items() if key != "steps"})
-        asked = Asked(
-            label, noun, make_options(noun.options, {**shared, **own}, f"method '{name}'"), float(guidance),
-            _student(noun, inline, request, text), _steps(inline, text))
-        before = found.get(label)
-        if before is not None and not (before.steps and asked.steps and set(before.steps).isdisjoint(asked.steps)):
-            raise UsageError(f"method '{one_line(label)}' is named twice.")
-        found[label] = asked if before is None else replace(before, steps=before.steps + asked.steps)
-    return list(found.values())
+# --- metrics ---------------------------------------------------------------------------------------------------------
 
 
-def _student(noun: Method, inline: dict[str, str], request: RunRequest, text: str) -> str | None:
-    """What a method's student is called. Raises UsageError: it has none, or nothing goes by the name."""
-    if "student" not in inline:
-        return noun.trainer
-    if noun.trainer is None:
-        raise UsageError(f"{one_line(text)}: method '{noun.name}' samples the teacher itself, it takes no student.")
-    name = inline["student"]
-    if name not in request.students:
-        name = one_line(name)
-        raise UsageError(f"{one_line(text)}: no student goes by the name '{name}'. Give its folder: --student {name}=FOLDER")
-    return name
-
-
-def _steps(inline: dict[str, str], text: str) -> tuple[int, ...]:
-    """Of NAME@steps=N, else none. Raises UsageError."""
-    if "steps" not in inline:
-        return ()
-    if not inline["steps"].isdecimal() or int(inline["steps"]) < 1:
-        raise UsageError(f"{one_line(text)}: a number of sampling steps must be a whole number of at least 1. "
-                         "For several, name the method once for each.")
-    return (int(inline["steps"]),)
-
-
-def _label(name: str, inline: dict[str, str]) -> str:
-    pairs = ",".join(f"{key}={value}" for key, value in sorted(inline.items()))
-    return f"{name}@{pairs}" if pairs else name
-
-
-def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[tuple[str, Any, Any]]:
-    """(label, Registered, options) of each metric, each once."""
-    found = {}
+def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[MetricChoice]:
+    """Find each metric, each once. Raises UsageError: an unknown name or option, or none at all."""
+    found: dict[Label, MetricChoice] = {}
     for text in preset.metrics if request.metrics is None else request.metrics:
-        name, inline = parse_inline(text)
-        registered = plugins.find("metric", name)
-        label = _label(name, inline)
-        found[label] = (label, registered, make_options(registered.noun.options, inline, f"metric '{name}'"))
+        label = Label.parse(text)
+        registered = plugins.find("metric", label.name)
+        options = make_options(registered.noun.options, label.options, f"metric '{label.name}'")
+        found[label] = MetricChoice(label, registered.noun, options, registered.distribution, registered.version)
     if not found:
         raise UsageError("no metrics to compute. Name some with --metrics; see: scottbench list metrics")
     return list(found.values())
 
 
-def check_seeds(metrics: list[tuple[str, Any, Any]], seeds: list[int]) -> None:
-    """Raises UsageError for a metric over several seeds in a run of one."""
-    for label, registered, _ in metrics:
-        if registered.noun.scope == "seeds" and len(set(seeds)) < 2:
-            raise UsageError(f"metric '{label}' compares several seeds of a method, and this run has one, {seeds[0]}. "
+def check_seeds(metrics: Sequence[MetricChoice], seeds: Sequence[int]) -> None:
+    """Raise UsageError for a metric over several seeds in a run of one."""
+    for choice in metrics:
+        if choice.metric.scope == "seeds" and len(set(seeds)) < 2:
+            raise UsageError(f"metric '{choice.label}' compares several seeds of a method, and this run has one, {seeds[0]}. "
                              f"Run with --seeds {seeds[0]},{seeds[0] + 1}, or leave it out of --metrics.")
 
 
-def roles(preset: Preset, metrics: list[tuple[str, Any, Any]]) -> dict[str, str]:
-    """Extractor role that a metric needs -> role that holds the network ("clip" -> "image" where they are the same)."""
-    roles = {}
-    for label, registered, _ in metrics:
-        role = registered.noun.features
+def roles(preset: Preset, metrics: Sequence[MetricChoice]) -> dict[str, str]:
+    """Return {extractor role that a metric needs: role that holds the network} ("clip" -> "image" where they are the same).
+
+    Raises UsageError for a role that the preset lacks.
+    """
+    found = {}
+    for choice in metrics:
+        role = choice.metric.features
         if not role:
             continue
         if role not in preset.extractors:
-            raise UsageError(f"metric '{label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
+            raise UsageError(f"metric '{choice.label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
         target = preset.extractors[role].get("same_as")
-        roles[role] = role if target is None else target
-    return roles
-
-
+        found[role] = role if target is None else target
+    return found

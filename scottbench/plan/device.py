@@ -11,7 +11,10 @@ from scottbench.text import one_line
 
 
 def choose_device(asked: str, preset: Preset) -> str:
-    """The torch device. "auto" is the preset's choice; where that is "auto" too, a GPU if there is one."""
+    """Choose the torch device. "auto" is the preset's choice; where that is "auto" too, a GPU if there is one.
+
+    Raises UsageError: a word that is no device, or a GPU that is not here.
+    """
     import torch
 
     if asked == "auto":
@@ -31,7 +34,7 @@ def choose_device(asked: str, preset: Preset) -> str:
 
 
 def choose_micro_batch(device: str, latent_shape: tuple[int, int, int]) -> int | None:
-    """Images per network call where images must be the same bytes whatever the batch size, worker or shard: on a CPU.
+    """Choose the images per network call where images must be the same bytes whatever the batch size, worker or shard: on a CPU.
 
     Matrix kernels sum in another order for another number of rows, so the number is part of the plan: 16 of small latents, which is as
     fast as a whole chunk (16 images of 16x16 stay in a CPU's caches), and 1 of larger ones. None on a GPU, where runs agree within a
@@ -43,11 +46,11 @@ def choose_micro_batch(device: str, latent_shape: tuple[int, int, int]) -> int |
 
 
 def choose_dtype(preset: Preset, device: str) -> str:
-    """The number format of the run. CPUs lack fast, and in part any, arithmetic in float16: it becomes float32 there."""
+    """Choose the number format of the run. CPUs lack fast, and in part any, arithmetic in float16: it becomes float32 there."""
     return "float32" if device == "cpu" and preset.dtype == "float16" else preset.dtype
 
 
 def auto_batch(latent_shape: tuple[int, int, int]) -> int:
-    """Images at once where nobody says: a chunk of small latents, (C,h,w) up to 16x16; 8 of larger ones, since 64 guided images of
-    512x512 are more than a usual GPU holds."""
+    """Choose the images at once where nobody says: a chunk of small latents, (C,h,w) up to 16x16; 8 of larger ones, since 64 guided
+    images of 512x512 are more than a usual GPU holds."""
     return CHUNK if latent_shape[1] * latent_shape[2] <= 16 * 16 else 8

@@ -1,24 +1,27 @@
-"""The weights and data that a run asks for, found and checked: model, extractors, students, model card, items."""
+"""The weights and data that a run asks for, found, opened and checked: model, items, extractors, students, model card."""
 
 from __future__ import annotations
 
-import json
+import functools
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.plan.choices import Asked
-from scottbench.plan.device import choose_dtype
+from scottbench.plan import device as devices
+from scottbench.plan.cells import PlannedMethod
+from scottbench.plan.choices import Choices, check_guidance
 from scottbench.registry.presets import Preset
-from scottbench.store.assets import Needed, gather, require
-from scottbench.store.files import check_name
-from scottbench.text import did_you_mean, one_line
+from scottbench.store.assets import Needed, gather, offline, require
+from scottbench.store.environment import flush_denormals
+from scottbench.store.files import check_name, read_object
+from scottbench.text import one_line
 
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
     from scottbench.models.extractors import Source
-    from scottbench.plan.request import RunRequest
     from scottbench.registry.loader import Plugins
     from scottbench.registry.nouns import Items
 
@@ -26,7 +29,61 @@ PICKLED = {".bin", ".ckpt", ".pt", ".pth"}
 """Checkpoints in Python's pickle format, which may hold code."""
 
 
-def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: str) -> tuple[str, DiffusionModel]:
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a run reads, opened or found on this machine, with its digests."""
+
+    model_name: str
+    model: DiffusionModel
+    items: Items
+    n: int
+    """Items of the run: the first n of the evaluation split."""
+    methods: list[PlannedMethod]
+    sources: dict[str, Source]
+    """Extractor role -> where its network is; a role that is the same as another is not in it."""
+    model_card: dict | None
+
+
+def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
+    """Open model and items, find extractors, students and model card, and check them; no socket is opened.
+
+    Raises MissingAsset or DamagedAsset, one message for all files; UsageError for a model, limit or guidance that cannot be meant.
+    """
+    preset = choices.preset
+    sources = {role: functools.partial(find_source, preset, role) for role in dict.fromkeys(choices.roles.values())}
+    flush_denormals()
+    with offline():
+        found = gather({
+            "model": lambda: open_model(plugins, preset, choices.request, choices.device),
+            "items": lambda: choices.dataset.open("evaluation"),
+            "students": lambda: find_students(choices),
+            "card": lambda: model_card(preset),
+            **{f"extractor {role}": find for role, find in sources.items()},
+        })  # fmt: skip
+        (name, model), items = found["model"], found["items"]
+        methods = with_weights(choices, found["students"], model.digest)
+    n = count(items, choices.request.limit, preset.dataset)
+    return Inputs(name, model, items, n, methods, {role: found[f"extractor {role}"] for role in sources}, found["card"])
+
+
+class ModelRequest(Protocol):
+    """A request that may name a model in place of the preset's: that of a run, or of a training."""
+
+    @property
+    def model(self) -> str | None:
+        """Name of a model, or path of a diffusers pipeline folder; None for the preset's."""
+
+    @property
+    def allow_unsafe_checkpoint(self) -> bool:
+        """Read pickled weights of a `model` folder that has no safetensors."""
+
+
+def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: str) -> tuple[str, DiffusionModel]:
+    """Open the teacher, a registered one or a pipeline folder, and say what it is called.
+
+    Raises UsageError: an unknown name, or pickled weights; MissingAsset or DamagedAsset.
+    """
+    dtype = devices.choose_dtype(preset, device)
     name = preset.model if request.model is None else request.model
     if name not in plugins.nouns["model"] and request.model is not None:
         folder = Path(request.model).expanduser()
@@ -34,87 +91,92 @@ def open_model(plugins: Plugins, preset: Preset, request: RunRequest, device: st
             from scottbench.models.pipeline import open_pipeline
 
             return one_line(folder.resolve().name), open_pipeline(
-                folder, device, choose_dtype(preset, device), allow_unsafe=request.allow_unsafe_checkpoint)
+                folder, device, dtype, allow_unsafe=request.allow_unsafe_checkpoint)
         if folder.suffix in PICKLED and folder.is_file():
             raise UsageError(
                 f"--model {one_line(request.model)}: a pickled checkpoint can run code when it is read. Convert it to a diffusers pipeline "
                 "folder with safetensors, and give that folder.")
         if os.sep in request.model or request.model.startswith((".", "~")):
             raise MissingAsset(f"no folder {request.model}: --model takes a name (scottbench list models) or a diffusers pipeline folder.")
-    return name, plugins.find("model", name).noun.open(device, choose_dtype(preset, device))
+    return name, plugins.find("model", name).noun.open(device, dtype)
 
 
 def find_source(preset: Preset, role: str) -> Source:
+    """Find the network of an extractor role. Raises MissingAsset or DamagedAsset."""
     from scottbench.models.extractors import find_extractor
 
     return find_extractor(preset.extractors[role], preset.path)
 
 
-def check_students(plugins: Plugins, request: RunRequest, methods: list[Asked]) -> None:
-    """Every student folder that the user names is sampled by a method of this run, and by methods of one trainer only."""
-    users: dict[str, set[str]] = {}
-    for asked in methods:
-        if asked.student is not None:
-            users.setdefault(asked.student, set()).add(asked.noun.trainer)
-    for name in request.students:
-        if name in users:
-            if len(users[name]) > 1:
-                trainers = ", ".join(sorted(users[name]))
-                raise UsageError(f"student '{one_line(name)}' is asked for by methods of different trainers: {trainers}.")
-        elif name in plugins.nouns["trainer"]:
-            raise UsageError(f"--student {name}=...: no method of this run samples a student of trainer '{name}'.")
-        else:
-            raise UsageError(
-                f"--student {one_line(name)}=...: unknown trainer '{one_line(name)}', and no method of this run names a student so."
-                f"{did_you_mean(name, [*plugins.nouns['trainer'], *users])} A student of any name is sampled by METHOD@student=NAME.")
-
-
-def find_students(preset: Preset, request: RunRequest, methods: list[Asked]) -> dict[str, Path]:
-    """Name of a student -> its folder, which is there."""
+def find_students(choices: Choices) -> dict[str, Path]:
+    """Return {name of a student: its folder}, where each has a student.json. Raises MissingAsset or DamagedAsset."""
     from scottbench.models.student import read_student
 
-    needed = {asked.student: asked.noun for asked in methods if asked.student is not None}
+    request, preset = choices.request, choices.preset
+    needed = {choice.student: choice.method for choice in choices.methods if choice.student is not None}
     folders, absent = {}, []
-    for name, noun in needed.items():
+    for name, method in needed.items():
         if name in request.students:
             folders[name] = Path(request.students[name]).expanduser()
         elif name in preset.students:
             folders[name] = preset.path(preset.students[name])
         else:
-            absent.append(f"method '{noun.name}' samples a student of trainer '{noun.trainer}', and preset '{preset.name}' has none. "
-                          f"Make one: scottbench train {noun.trainer} --preset {preset.name}; then add --student {noun.trainer}=FOLDER")
+            absent.append(
+                f"method '{method.name}' samples a student of trainer '{method.trainer}', and preset '{preset.name}' has none. "
+                f"Make one: scottbench train {method.trainer} --preset {preset.name}; then add --student {method.trainer}=FOLDER")
     if absent:
         raise MissingAsset("\n".join(absent))
     gather({
-        name: lambda folder=folder, line=f"scottbench train {needed[name].trainer} --preset {preset.name}": read_student(folder, line)
+        name: functools.partial(read_student, folder, f"scottbench train {needed[name].trainer} --preset {preset.name}")
         for name, folder in folders.items()
     })
     return folders
 
 
+def with_weights(choices: Choices, folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
+    """Give each method its weights: its student's, checked and hashed here, or the teacher's, whose digest `teacher` is.
+
+    Raises MissingAsset or DamagedAsset, one message for all students; UsageError for a guidance scale that a student does not know.
+    """
+    from scottbench.models.student import check_student
+
+    trainers = {choice.student: choice.method.trainer for choice in choices.methods}
+    facts = gather({
+        name: functools.partial(check_student, folders[name], trainer, teacher)
+        for name, trainer in trainers.items() if name is not None and trainer is not None
+    })  # fmt: skip
+    planned = []
+    for choice in choices.methods:
+        label, found, folder, digest = str(choice.label), None, None, teacher
+        if choice.student is not None:
+            found, folder = facts[choice.student], folders[choice.student]
+            digest = found["weights_digest"]
+            check_guidance(label, choice.guidance, found)
+        planned.append(PlannedMethod(label, choice.method, choice.options, choice.guidance, folder, found, digest, choice.steps))
+    return planned
+
+
 def model_card(preset: Preset) -> dict | None:
-    """The preset's JSON file of measured quality, if it names one."""
+    """Read the preset's JSON file of measured quality, if it names one. Raises MissingAsset or DamagedAsset."""
     if preset.model_card is None:
         return None
     path = preset.path(preset.model_card)
     require(f"model card of preset '{preset.name}'", [Needed(path)])
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file.") from None
+    return read_object(path, lambda error: DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file."))
 
 
 def count(items: Items, limit: int | None, dataset: str) -> int:
-    """Number of items of the run, whose ids are checked: unique, and safe as file names."""
+    """Count the items of the run and check them: ids are unique and safe as file names, prompts are not empty. Raises UsageError."""
     size = len(items.ids)
     if limit is not None and limit > size:
         raise UsageError(f"--limit {limit}: the evaluation split of dataset '{dataset}' has {size} items; allowed: 1 to {size}.")
     n = size if limit is None else limit
-    for item_id in items.ids[:n]:
+    ids: Sequence[str] = items.ids[:n]
+    for item_id in ids:
         check_name(item_id, f"item id of dataset '{dataset}'")
-    if len(set(items.ids[:n])) < n:
+    if len(set(ids)) < n:
         raise UsageError(f"dataset '{dataset}' has two items of one id; ids must be unique.")
-    blank = [item_id for item_id, prompt in zip(items.ids[:n], items.prompts[:n]) if not prompt.strip()]
+    blank = [item_id for item_id, prompt in zip(ids, items.prompts[:n]) if not prompt.strip()]
     if blank:
         raise UsageError(f"dataset '{dataset}' has {len(blank)} items without a prompt (the first is '{blank[0]}'). Leave them out of it.")
     return n

@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
-from scottbench.registry.presets import Preset
 from scottbench.text import closest, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -27,27 +26,33 @@ NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", 
 LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model"}
 OF_PRESET = ("methods", "steps", "metrics", "device", "model", "guidance", "students")
 NOT_KEPT = ("command", "origins")
+SWITCHES = {"gradient_checkpointing", "fsdp"}
+"""Settings of a training that a config file gives as true or false."""
+SECTION, SHARED = "train", ("preset", "device", "model")
+"""The table of a config file that `scottbench train` reads, and the run's keys that count for it too."""
 
 
 def variable(name: str) -> str:
-    """ "batch_size" -> "SCOTTBENCH_BATCH_SIZE"."""
+    """Name the variable of a setting: "batch_size" -> "SCOTTBENCH_BATCH_SIZE"."""
     return PREFIX + name.upper()
 
 
-def misspelt(environment: Mapping[str, str]) -> list[str]:
+def misspelt(environment: Mapping[str, str], names: Iterable[str] = NAMES) -> list[str]:
     """One warning for each SCOTTBENCH_* variable that looks like a setting and is none; plug-ins have variables of their own."""
-    known, lines = [variable(name) for name in NAMES], []
+    names = list(names)
+    known, lines = [variable(name) for name in names], []
     for name in sorted(environment):
         # the shared prefix would make every name look like every other
-        meant = closest(name.removeprefix(PREFIX), NAMES) if name.startswith(PREFIX) and name not in known else None
+        meant = closest(name.removeprefix(PREFIX), names) if name.startswith(PREFIX) and name not in known else None
         if meant is not None:
             lines.append(f"warning: {one_line(name)} is no setting. Did you mean {variable(meant)}?")
     return lines
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
     """A config file as values of flags: {name: text, or list of texts}. Relative folders in it are relative to the file.
 
+    names: keys of the [train] table, which is read then, over the keys at the top that a training shares with a run.
     Raises UsageError: unreadable, an unknown key (with a suggestion), a value of a wrong kind.
     """
     path = Path(path)
@@ -55,15 +60,26 @@ def read_config(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"config file {path} cannot be read: {one_line(error)}") from None
-    found = {}
-    for key, value in table.items():
-        if key not in NAMES:
-            raise UsageError(f"config file {path}: unknown key '{one_line(key)}'.{did_you_mean(key, NAMES)} Keys: {', '.join(NAMES)}")
-        found[key] = _values(path, key, value)
-    return found
+    section = table.pop(SECTION, {})
+    found = _known(path, table, NAMES, "" if names is None else f". Those of a training stand under [{SECTION}].")
+    if names is None:
+        return found
+    if not isinstance(section, dict):
+        raise UsageError(f"config file {path}: '{SECTION}' must be a table: [{SECTION}]")
+    return {key: value for key, value in found.items() if key in SHARED} | _known(path, section, names, "", f" in [{SECTION}]")
+
+
+def _known(path: Path, table: Mapping[str, Any], names: Sequence[str], hint: str, where: str = "") -> dict[str, Any]:
+    for key in table:
+        if key not in names:
+            listed = f"{did_you_mean(key, names)} Keys: {', '.join(names)}{hint}"
+            raise UsageError(f"config file {path}: unknown key '{one_line(key)}'{where}.{listed}")
+    return {key: _values(path, key, value) for key, value in table.items()}
 
 
 def _values(path: Path, key: str, value: Any) -> Any:
+    if key in SWITCHES and isinstance(value, bool):
+        return value
     if key in TABLES:
         if not isinstance(value, dict) or any(isinstance(item, (dict, list)) for item in value.values()):
             raise UsageError(f"config file {path}: '{key}' must be a table of values: [{key}]")
@@ -82,7 +98,7 @@ def _beside(path: Path, text: str) -> str:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """ "0..2" -> [0, 1, 2]; "0,1,7" -> [0, 1, 7]; "3" -> [3]. Raises UsageError: not whole numbers of at least 0, falling, twice."""
+    """Read "0..2" as [0, 1, 2]; "0,1,7" as [0, 1, 7]; "3" as [3]. Raises UsageError: not whole numbers of at least 0, falling, twice."""
     seeds: list[int] = []
     for piece in text.split(","):
         first, dots, last = piece.strip().partition("..")
@@ -100,8 +116,12 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def recorded(request: RunRequest, preset: Preset) -> dict[str, dict]:
-    """{name: {"value", "origin"}} of everything that was asked for or filled in, for plan.lock.json and `scottbench config show`."""
+def recorded(request: Any, preset: Preset, filled: Mapping[str, Any] | None = None) -> dict[str, dict]:
+    """{name: {"value", "origin"}} of everything that was asked for or filled in, for plan.lock.json and `scottbench config show`.
+
+    request: a RunRequest, or another with `origins`. filled: the preset's values by name, where they are not its fields.
+    """
+    of_preset = {name: getattr(preset, name) for name in OF_PRESET} if filled is None else filled
     found = {}
     for item in dataclasses.fields(request):
         if item.name in NOT_KEPT:
@@ -112,8 +132,8 @@ def recorded(request: RunRequest, preset: Preset) -> dict[str, dict]:
             origin = request.origins[item.name]
         elif value != default:
             origin = "call"
-        elif item.name in OF_PRESET and getattr(preset, item.name):
-            value, origin = getattr(preset, item.name), f"preset {preset.name}"
+        elif of_preset.get(item.name):
+            value, origin = of_preset[item.name], f"preset {preset.name}"
         else:
             origin = "default"
         found[item.name] = {"value": value, "origin": origin}
@@ -121,11 +141,10 @@ def recorded(request: RunRequest, preset: Preset) -> dict[str, dict]:
 
 
 def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command: str) -> RunRequest:
-    """What a run folder was asked for, as a request; values of the preset and defaults are looked up again. changes: other values, by name.
+    """Make the request of a run folder again from its settings; values of the preset and defaults are looked up again.
 
-    Raises UsageError for settings that are of another version.
+    changes: other values, by name. Raises UsageError for settings that are of another version.
     """
-
     known = {item.name for item in dataclasses.fields(RunRequest)} - set(NOT_KEPT)
     given = {name: entry for name, entry in settings.items() if name == "preset" or not _filled_in(entry.get("origin", ""))}
     if not given.keys() <= known or "preset" not in given:
@@ -141,7 +160,9 @@ def _filled_in(origin: str) -> bool:
     return origin == "default" or origin.startswith("preset ")
 
 
-def origins(sources: Iterable[tuple[str, str]], config: str | None) -> dict[str, str]:
+def origins(
+    sources: Iterable[tuple[str, str]], config: str | None, variable: Callable[[str], str] = variable
+) -> dict[str, str]:
     """{name: origin in words} from (name, click's source): "flag", "SCOTTBENCH_STEPS", "file bench.toml"."""
     words = {"COMMANDLINE": lambda name: "flag", "ENVIRONMENT": variable, "DEFAULT_MAP": lambda name: f"file {Path(str(config)).name}"}
     return {name: words[source](name) for name, source in sources if source in words}
@@ -149,13 +170,13 @@ def origins(sources: Iterable[tuple[str, str]], config: str | None) -> dict[str,
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for, as text was parsed; names are looked up by `make_plan`."""
+    """Everything that the user asked for, as text was parsed; names are looked up by `make_plan`."""
 
     preset: str
     methods: list[str] = field(default_factory=list)
     """Each a name, or name@key=value,...; [] for the preset's."""
     steps: list[int] = field(default_factory=list)
-    """Of the methods that have none of their own (name@steps=N); [] for the preset's."""
+    """Numbers of sampling steps, for the methods that have none of their own (name@steps=N); [] for the preset's."""
     metrics: list[str] | None = None
     limit: int | None = None
     """Only the first `limit` items of the evaluation split; the reference set is the same items."""

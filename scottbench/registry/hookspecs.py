@@ -16,33 +16,40 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def register_models() -> list[Model]:
     """Text-to-image models that can be teacher: diffusers pipeline folders, opened by `Model.open`."""
+    return []
 
 
 @hookspec
 def register_datasets() -> list[Dataset]:
     """Named (image, prompt, id) sets with a fixed evaluation split."""
+    return []
 
 
 @hookspec
 def register_methods() -> list[Method]:
     """Few-step recipes (samplers), named as the user types them after `--methods`."""
+    return []
 
 
 @hookspec
 def register_trainers() -> list[Trainer]:
     """Recipes that make a student, named as the user types them after `scottbench train`."""
+    return []
 
 
 @hookspec
 def register_metrics() -> list[Metric]:
     """Numbers made of features, named as the user types them after `--metrics`."""
+    return []
 
 
 @hookspec
 def register_presets() -> list[Path]:
     """Paths of TOML files, each a named bundle of model, dataset, metrics, students and protocol."""
+    return []
 
 
 @hookspec
 def register_claims() -> list[Path]:
     """Paths of TOML files, each one statement of a paper that `scottbench claims` holds against a run."""
+    return []

@@ -1,4 +1,4 @@
-"""Find, load and check plug-ins; give the noun called x, with a suggestion where there is none.
+"""Find, load and check plug-ins; give the method (metric, model, ...) called x, with a suggestion where there is none.
 
 Plug-ins are entry points of the group "scottbench", bundled and third-party ones alike. One that cannot be imported or breaks a rule is
 marked BROKEN with its first useful line and the others go on working: pluggy's own loader would let one stop every command, and would
@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +25,14 @@ import pluggy
 from scottbench.errors import ScottbenchError, UsageError
 from scottbench.registry import hookspecs
 from scottbench.registry.claims import read_claim
-from scottbench.registry.nouns import KINDS, lazy
-from scottbench.registry.presets import Preset, read_preset
+from scottbench.registry.lazy import lazy
+from scottbench.registry.moved import moved
+from scottbench.registry.nouns import KINDS
+from scottbench.registry.presets import read_preset
 from scottbench.text import closest, did_you_mean, is_name, one_line
 
 GROUP = "scottbench"
-FILES = {"preset": read_preset, "claim": read_claim}  # kinds that are registered as paths of TOML files
+FILES: dict[str, Callable[[Path], Any]] = {"preset": read_preset, "claim": read_claim}  # kinds that are registered as paths of TOML files
 HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, *FILES)}  # hook name -> kind of noun
 HOW_TO_USE = {
     "method": "use --methods {}", "metric": "use --metrics {}",
@@ -43,7 +45,7 @@ HOW_TO_USE = {
 
 
 class PluginError(ScottbenchError):
-    """What is wrong with one plug-in; becomes its BROKEN line."""
+    """One plug-in breaks a rule; the message becomes its BROKEN line."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Plugin:
 
     @property
     def broken(self) -> bool:
+        """Say that it could not be loaded or broke a rule."""
         return self.status != "ok"
 
 
@@ -87,15 +90,12 @@ class Plugins:
     plugins: list[Plugin] = field(default_factory=list)
 
     @property
-    def presets(self) -> dict[str, Preset]:
-        return {name: registered.noun for name, registered in self.nouns["preset"].items()}
-
-    @property
     def broken(self) -> list[Plugin]:
+        """Return the plug-ins that could not be loaded or broke a rule."""
         return [plugin for plugin in self.plugins if plugin.broken]
 
     def find(self, kind: str, name: str) -> Registered:
-        """The noun of that kind and name. Raises UsageError with what was probably meant, looking across all kinds."""
+        """Find what is registered under a kind and name. Raises UsageError with what was probably meant, looking across all kinds."""
         found = self.nouns[kind].get(name)
         if found is not None:
             return found
@@ -134,7 +134,7 @@ def load_plugins(entry_points: Iterable[Any] | None = None) -> Plugins:
     return plugins
 
 
-def _order(entry_point: Any) -> tuple:
+def _order(entry_point: Any) -> tuple[bool, str, str]:
     distribution, _ = _origin(entry_point)
     return distribution.lower() != GROUP, distribution.lower(), entry_point.name
 
@@ -197,7 +197,7 @@ def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) ->
     manager.check_pending()
     unmarked = [name for name in HOOKS if callable(getattr(module, name, None)) and name not in {caller.name for caller in callers}]
     if unmarked:
-        raise PluginError(f"'{unmarked[0]}' lacks the @hookimpl mark (from scottbench.registry.hookspecs import hookimpl)")
+        raise PluginError(f"'{unmarked[0]}' lacks the @hookimpl mark (from scottbench import hookimpl)")
     if not callers:
         raise PluginError(f"it implements no hook. Hooks: {', '.join(HOOKS)}")
     for caller in callers:
@@ -209,7 +209,8 @@ def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) ->
                 collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, where))
 
 
-def _checked_list(hook: str, result: object) -> list:
+def _checked_list(hook: str, result: object) -> list[Any]:
+    """What a hook has returned, if it is a list. Raises PluginError."""
     if not isinstance(result, (list, tuple)):
         raise PluginError(f"'{hook}' must return a list, got {type(result).__name__}")
     return list(result)
@@ -242,8 +243,12 @@ def _file_of(noun: Any, module: ModuleType) -> str:
 
 
 def _first_useful_line(error: BaseException) -> str:
-    """ "ImportError: no module x (package/file.py:3)": type, first line of the message, and the plug-in's own line."""
-    message = f"{type(error).__name__}: {one_line(error)}".rstrip(": ")
+    """ "ImportError: no module x (package/file.py:3)": type, first line of the message, and the plug-in's own line.
+
+    Where the plug-in asks for something of ours that has moved, its new place stands before that line instead.
+    """
+    elsewhere = moved(error)
+    message = f"{type(error).__name__}: {one_line(error)}".rstrip(": ") if elsewhere is None else elsewhere
     ours = {"importlib", "pluggy"}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     frames = [frame for frame in frames if frame.filename != __file__ and not ours & set(Path(frame.filename).parts)]

@@ -1,4 +1,4 @@
-"""The five nouns that plug in, and the records they exchange.
+"""The records of what plugs in (models, datasets, methods, trainers, metrics), and of what their functions are given.
 
 A plug-in registers instances of `Model`, `Dataset`, `Method`, `Trainer`, `Metric` (and paths of preset TOML files).
 Registering must be cheap: give heavy functions as `lazy("package.module:function")`, so that `scottbench list` imports
@@ -10,15 +10,16 @@ eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from scottbench.registry.lazy import lazy as lazy
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
     from scottbench.diffusion import Schedule
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """For a method, trainer or metric that has nothing to set."""
+    """The options of a method, trainer or metric that has nothing to set."""
 
 
 # --- Model -----------------------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ class Model:
     open: Callable[..., Any]
     """(device: str, dtype: str) -> `scottbench.models.diffusion_model.DiffusionModel`; raises MissingAsset or DamagedAsset."""
     folder: Callable[[], Path] | None = None
-    """Where its diffusers pipeline folder is (or would be), for `scottbench show`."""
+    """() -> its diffusers pipeline folder, there or not, for `scottbench show`."""
 
 
 # --- Dataset ---------------------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ class Items(Protocol):
     """sha256 hex over ids, prompts and image bytes: equal digests mean equal items."""
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Reference images, (len(indices), H, W, 3) uint8 0..255, RGB, all of one size."""
+        """Return n reference images, one for each of n indices: (n,H,W,3) uint8 0..255, RGB, all of one size."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
+    """All that a method's sampler may use for one micro-batch of N items. Nothing else may be random or stateful."""
 
     denoise: Callable[..., tuple[Tensor, Tensor]]
     """(z (N,C,h,w), t int) -> (x0, eps), both (N,C,h,w): the network's guided prediction. Every call is counted as NFE:
@@ -138,8 +139,27 @@ class Trainer:
     paper: str = ""
 
 
+class Batch(TypedDict):
+    """One micro-batch of a training, as a trainer's `step` and `evaluate` get it."""
+
+    latents: Tensor
+    """(N,C,h,w) float32."""
+    text: Tensor
+    """(N,L,D) float32 embeddings of the prompts."""
+    uncond: Tensor
+    """(1,L,D) float32 embedding of the empty prompt."""
+    indices: Tensor
+    """(N,) int64 into `Context.data`."""
+    generator: torch.Generator
+    """The only randomness that a trainer may use."""
+    step: int
+    """Steps so far."""
+    fraction: float
+    """Part of the budget that is spent, 0 to 1, for stages."""
+
+
 class Distillation(Protocol):
-    """What a trainer's `build` returns."""
+    """Networks and losses of one training: this is what a trainer's `build` returns."""
 
     networks: dict[str, Any]
     """role -> torch.nn.Module to be optimised; must have "student". Only parameters with requires_grad are trained."""
@@ -152,17 +172,15 @@ class Distillation(Protocol):
     ema_decay: float
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
-    def step(self, batch: dict) -> Any:
-        """A generator: yields (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role in the
-        order of the updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no
-        update (a step that makes data). batch: latents (N,C,h,w) float32, text (N,L,D), uncond (1,L,D), indices (N,) int64 into
-        `Context.data`, generator torch.Generator (the only randomness), step int (steps so far), fraction float (0..1 of the
-        budget that is spent, for stages). Several of these generators may run side by side, one per micro-batch. Optional beside
-        `step`: `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Yield (role, {term: scalar loss, already weighted}, {name: scalar to log}) once per role, in the order of the updates.
+        The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that makes
+        data). Several of these generators may run side by side, one per micro-batch. Optional beside `step`:
+        `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
         in checkpoints and put back by a resumed training before its first step."""
 
-    def student_config(self) -> dict:
-        """JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
+    def student_config(self) -> dict[str, Any]:
+        """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;
         guidance = "baked": sampled with s = 1 only; made_for: step counts, in place of the method's own."""
 
 
@@ -208,15 +226,15 @@ class Metric:
 
     name: str
     summary: str
-    compute: Callable[[CellFeatures, Any], float]
+    compute: Callable[[Any, Any], float]
     """(CellFeatures, options) -> value."""
     higher_is_better: bool
     unit: str = ""
-    """Of the value; "" for a pure number."""
+    """Unit of the value; "" for a pure number."""
     features: str = "image"
     """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `CellFeatures.images`)."""
     scope: str = "cell"
-    """What its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
+    """Its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
@@ -224,15 +242,15 @@ class Metric:
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
-    influence: Callable[[CellFeatures, Any], Influence] | None = None
+    influence: Callable[[Any, Any], Influence] | None = None
     """(CellFeatures, options) -> Influence, for intervals and paired tests; of a mean of independent items
     `scottbench.stats.intervals.of_mean(items)`. None, or where it raises a ScottbenchError because there is none: half-sampling, 32 calls
     of `compute` on half of the prompts."""
-    items: Callable[[CellFeatures, Any], np.ndarray] | None = None
+    items: Callable[[Any, Any], np.ndarray] | None = None
     """(CellFeatures, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Least and greatest value possible, None = no limit; intervals stay inside."""
 
 
-KINDS = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
+KINDS: dict[str, type[Any]] = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
 """Everything a plug-in registers as an instance; presets are TOML files."""

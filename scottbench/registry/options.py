@@ -1,7 +1,6 @@
 """Typed options of methods, trainers and metrics: "key=value" strings to an instance of their Options dataclass.
 
-The dataclass is the whole declaration: annotations are the types (int, float, bool, str, Literal, each also `| None`),
-defaults the defaults, the string literal under each field its documentation, `__post_init__` raising ValueError the ranges.
+The dataclass is the whole declaration (see fields.py); the string literal under each field is its documentation.
 """
 
 from __future__ import annotations
@@ -9,18 +8,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import math
 import textwrap
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scottbench.errors import UsageError
-from scottbench.text import did_you_mean, one_line
-
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+from scottbench.registry.fields import TEXT, describe, make
+from scottbench.text import one_line
 
 
 @dataclass(frozen=True)
@@ -36,61 +32,53 @@ class Option:
 
     @property
     def required(self) -> bool:
+        """Say that the option has no default."""
         return self.default is dataclasses.MISSING
 
     @property
     def describe(self) -> str:
-        """What may be written: "whole number", "one of: a, b"."""
-        return _describe(self.kind)
+        """Say what may be written: "a whole number", "one of: a, b"."""
+        return describe(self.kind)
 
 
 def options_of(options: type) -> list[Option]:
-    """The fields of an Options dataclass, in order."""
+    """Return the fields of an Options dataclass, in order."""
     kinds, docs = typing.get_type_hints(options), field_docs(options)
+    declared: Any = options  # a dataclass; the type system has no word for one
     found = []
-    for item in dataclasses.fields(options):
+    for item in dataclasses.fields(declared):
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         found.append(Option(item.name, kinds[item.name], default, docs.get(item.name, "")))
     return found
 
 
 def field_docs(options: type) -> dict[str, str]:
-    """Field -> the string literal under it, inherited fields included; {} where the source is not at hand."""
+    """Return {field: the string literal under it}, inherited fields included; {} where the source is not at hand."""
     docs = {}
     for cls in reversed(options.__mro__[:-1]):
         try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+            (definition, *_) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
         except (OSError, TypeError, SyntaxError):
             continue
+        body = definition.body if isinstance(definition, ast.ClassDef) else []
         for statement, below in zip(body, body[1:]):
-            if isinstance(statement, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+                continue
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
                 docs[statement.target.id] = inspect.cleandoc(str(below.value.value))
     return docs
 
 
 def make_options(options: type, values: Mapping[str, Any], owner: str) -> Any:
-    """An instance of `options` from {key: text or value}. `owner` ("method 'scott'") is named in messages.
+    """Make an instance of `options` from {key: text or value}. `owner` ("method 'scott'") is named in messages.
 
     Raises UsageError: unknown key (with a suggestion), text that is no value of the type, value out of range.
     """
-    known = {option.name: option for option in options_of(options)}
-    arguments = {}
-    for key, value in values.items():
-        if key not in known:
-            allowed = f" Options: {', '.join(known)}" if known else " It has no options."
-            raise UsageError(f"{owner} has no option '{one_line(key)}'.{did_you_mean(key, known)}{allowed}")
-        arguments[key] = _parse(value, known[key], owner)
-    missing = [name for name, option in known.items() if option.required and name not in arguments]
-    if missing:
-        raise UsageError(f"{owner} needs option '{missing[0]}': -O {missing[0]}=VALUE")
-    try:
-        return options(**arguments)
-    except ValueError as error:
-        raise UsageError(f"{owner}: {one_line(error)}") from None
+    return make(options, values, owner, TEXT)
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
-    """["eta=0.3", "h=1"] -> {"eta": "0.3", "h": "1"}. Raises UsageError: no "=", or a key given twice."""
+    """Read ["eta=0.3", "h=1"] as {"eta": "0.3", "h": "1"}. Raises UsageError: no "=", or a key given twice."""
     values: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -103,16 +91,8 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, str]:
     return values
 
 
-def parse_inline(text: str) -> tuple[str, dict[str, str]]:
-    """ "scott@eta=0.3,h=1" -> ("scott", {"eta": "0.3", "h": "1"}); "cd" -> ("cd", {})."""
-    name, at, pairs = text.partition("@")
-    if at and not pairs.strip():
-        raise UsageError(f"'{one_line(text)}': key=value must follow the @")
-    return name.strip(), parse_pairs(pairs.split(",")) if at else {}
-
-
 def split_list(texts: Iterable[str]) -> list[str]:
-    """Comma lists, given once or often, to names: ["scott@eta=0.3,h=1,cd", "ddim"] -> ["scott@eta=0.3,h=1", "cd", "ddim"].
+    """Split comma lists, given once or often, into names: ["scott@eta=0.3,h=1,cd", "ddim"] -> ["scott@eta=0.3,h=1", "cd", "ddim"].
 
     A piece with "=" but no "@" goes on with the inline options of the name before it. Raises UsageError on an empty piece.
     """
@@ -127,44 +107,3 @@ def split_list(texts: Iterable[str]) -> list[str]:
             else:
                 names.append(piece)
     return names
-
-
-def _parse(value: Any, option: Option, owner: str) -> Any:
-    found = _convert(value, option.kind)
-    if found is _NO_VALUE:
-        raise UsageError(f"{owner}: option '{option.name}' must be {option.describe}, found '{one_line(value)}'")
-    return found
-
-
-_NO_VALUE = object()
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    """`value` as an instance of `kind`, or _NO_VALUE."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return next((found for argument in arguments if (found := _convert(value, argument)) is not _NO_VALUE), _NO_VALUE)
-    text = str(value).strip()
-    if origin is typing.Literal:
-        return next((choice for choice in arguments if str(choice) == text), _NO_VALUE)
-    if kind is type(None):
-        return None if text.lower() == "none" else _NO_VALUE
-    if kind is bool:
-        return True if text.lower() in _TRUE else False if text.lower() in _FALSE else _NO_VALUE
-    if kind is str:
-        return text
-    try:
-        number = kind(text)
-    except ValueError:
-        return _NO_VALUE
-    return number if math.isfinite(number) else _NO_VALUE
-
-
-def _describe(kind: Any) -> str:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(argument) for argument in arguments)
-    if origin is typing.Literal:
-        return f"one of: {', '.join(str(choice) for choice in arguments)}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return names.get(kind, getattr(kind, "__name__", str(kind)))

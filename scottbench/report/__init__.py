@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from scottbench.text import printable
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from scottbench.store.record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,14 +30,20 @@ def build(run_folder: Path) -> Path:
     from scottbench.store.record import read_record
 
     html = render(read_record(Path(run_folder)))
-    return write_file(Path(run_folder) / "report" / "index.html", html.encode(), f"scottbench report {run_folder}")
+    hint = f"Free some space or make the folder writable, then: scottbench report {run_folder}"
+    return write_file(Path(run_folder) / "report" / "index.html", html.encode(), hint)
 
 
 def render(record: RunRecord) -> str:
-    """The page as text."""
+    """The page of a record, as the text of its HTML file."""
+    return environment().get_template("report.html.j2").render(contents(record))
+
+
+def environment() -> Environment:
+    """Return the templates, in which all text is escaped and a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -43,8 +51,6 @@ def render(record: RunRecord) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(contents(record))
-
 
 def _finalize(value: Any) -> Any:
     """Text of a record without control characters and bidirectional overrides, before it is escaped; None as "n/a"."""
@@ -54,7 +60,7 @@ def _finalize(value: Any) -> Any:
 
 
 def contents(record: RunRecord) -> dict[str, Any]:
-    """Everything the template shows; tables and figures numbered in the order of the page."""
+    """Gather all that the template shows, tables and figures numbered in the order of the page."""
     from scottbench.report import prose, tables
     from scottbench.report.figures import figures
     from scottbench.report.pairs import claims_table, pairs_table

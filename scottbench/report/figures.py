@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord
 from scottbench.text import in_one_line
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 COLOURS = ("#0b559f", "#b3400a", "#00694f", "#8c2d75", "#5a4a00", "#444444")
 """Told apart by people with colour-blindness and at least 4.5:1 on white; markers and dashes say the same."""
 MARKERS = "osD^vP"
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],
     "font.size": 10,
     "axes.spines.top": False,
@@ -47,8 +49,14 @@ INSIDE, LABELLED = 4, 12
 """Lines whose legend finds room inside the axes, and points that can each carry a label; more go to a legend below the axes."""
 
 
+Draw = Callable[["Drawing", "Axes"], None]
+"""Fills the axes of a drawing."""
+
+
 @dataclass
 class Figure:
+    """A chart with its caption, and the same numbers as text for who cannot see it."""
+
     caption: str
     alt: str
     source: str
@@ -64,17 +72,16 @@ def figures(record: RunRecord) -> list[Figure]:
     first, second = metrics[0], metrics[1] if len(metrics) > 1 else None
     drawn = []
     if any(first.name in cell.values for cell in cells):
-        drawn.append(
-            _draw(f"{first.title} against the number of sampling steps", cells, [first], lambda axes: _against_steps(axes, cells, first))
-        )
+        title = f"{first.title} against the number of sampling steps"
+        drawn.append(_draw(title, cells, [first], lambda drawing, axes: _against_steps(drawing, axes, cells, first)))
     if second is not None and any(first.name in cell.values and second.name in cell.values for cell in cells):
         point = "each point a method at the number of steps beside it" if len(cells) > LABELLED else "each point a method@steps"
         title = f"{first.title} against {second.title}, {point}"
-        drawn.append(_draw(title, cells, [first, second], lambda axes: _against_metric(axes, cells, first, second)))
+        drawn.append(_draw(title, cells, [first, second], lambda drawing, axes: _against_metric(drawing, axes, cells, first, second)))
     return drawn
 
 
-def _draw(title: str, cells: Sequence[CellRecord], metrics: list[MetricRecord], draw: Callable[[Axes], None]) -> Figure:
+def _draw(title: str, cells: Sequence[CellRecord], metrics: list[MetricRecord], draw: Draw) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure as Drawing
 
@@ -82,7 +89,7 @@ def _draw(title: str, cells: Sequence[CellRecord], metrics: list[MetricRecord], 
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
         matplotlib.rcParams.update(STYLE)
         drawing = Drawing(figsize=SIZE, layout="constrained")
-        draw(drawing.subplots())
+        draw(drawing, drawing.subplots())
         source = _data_uri(drawing)
     values = [
         f"{cell.method}@{cell.steps}: " + ", ".join(metric.show(cell.values[metric.name]) for metric in metrics)
@@ -115,7 +122,7 @@ def _by_method(cells: Sequence[CellRecord]) -> dict[str, list[CellRecord]]:
     return {name: sorted(line, key=lambda cell: cell.steps) for name, line in lines.items()}
 
 
-def _line_style(index: int) -> dict:
+def _line_style(index: int) -> dict[str, Any]:
     return {
         "color": COLOURS[index % len(COLOURS)],
         "marker": MARKERS[index % len(MARKERS)],
@@ -132,11 +139,11 @@ def _bars(cells: Sequence[CellRecord], metric: MetricRecord) -> list[list[float]
     return [below, [0.0 if interval is None else interval.high - value for value, interval in found]]
 
 
-def _bar_style(index: int) -> dict:
+def _bar_style(index: int) -> dict[str, Any]:
     return {"fmt": "none", "ecolor": COLOURS[index % len(COLOURS)], "elinewidth": 1.0}
 
 
-def _against_steps(axes: Axes, cells: Sequence[CellRecord], metric: MetricRecord) -> None:
+def _against_steps(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], metric: MetricRecord) -> None:
     """One line per method over a logarithmic axis of steps."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -154,38 +161,38 @@ def _against_steps(axes: Axes, cells: Sequence[CellRecord], metric: MetricRecord
     _zoom(axes, "y", metric)
     axes.set_xlabel("sampling steps")
     axes.set_ylabel(f"{_name(metric.title)} {metric.arrow}")
-    _legend(axes)
+    _legend(drawing, axes)
 
 
-def _legend(axes: Axes) -> None:
+def _legend(drawing: Drawing, axes: Axes) -> None:
     """Inside the axes where there is room, else below them in two columns, for which the figure grows."""
     names = len(axes.get_lines())
     if names <= INSIDE:
         axes.legend(handlelength=2.4, labelspacing=0.3)
         return
-    figure, rows = axes.figure, -(-names // 2)
-    figure.set_size_inches(SIZE[0], SIZE[1] + 0.16 * rows)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.4, labelspacing=0.2, columnspacing=1.0)
+    drawing.set_size_inches(SIZE[0], SIZE[1] + 0.16 * -(-names // 2))
+    drawing.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.4, labelspacing=0.2, columnspacing=1.0)
 
 
-def _against_metric(axes: Axes, cells: Sequence[CellRecord], y: MetricRecord, x: MetricRecord) -> None:
+def _against_metric(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], y: MetricRecord, x: MetricRecord) -> None:
     """One labelled point per cell, or where they are many its steps and a legend; points of one method joined in order of steps."""
-    points, many = [], len(cells) > LABELLED
+    points: list[tuple[tuple[float, float], str, str]] = []
+    many = len(cells) > LABELLED
     for index, (name, line) in enumerate(_by_method(cells).items()):
         line = [cell for cell in line if x.name in cell.values and y.name in cell.values]
-        places = [(cell.values[x.name], cell.values[y.name]) for cell in line]
-        axes.plot(*zip(*places, strict=True) if places else ([], []), label=_name(name), **_line_style(index))
-        if places:
-            axes.errorbar(*zip(*places, strict=True), xerr=_bars(line, x), yerr=_bars(line, y), **_bar_style(index))
+        across, up = [cell.values[x.name] for cell in line], [cell.values[y.name] for cell in line]
+        axes.plot(across, up, label=_name(name), **_line_style(index))
+        if line:
+            axes.errorbar(across, up, xerr=_bars(line, x), yerr=_bars(line, y), **_bar_style(index))
         texts = [str(cell.steps) if many else f"{_name(cell.method)}@{cell.steps}" for cell in line]
-        points += [(place, text, COLOURS[index % len(COLOURS)]) for place, text in zip(places, texts)]
+        points += [(place, text, COLOURS[index % len(COLOURS)]) for place, text in zip(zip(across, up), texts)]
     _zoom(axes, "x", x)
     _zoom(axes, "y", y)
     axes.set_xlabel(f"{_name(x.title)} {x.arrow}")
     axes.set_ylabel(f"{_name(y.title)} {y.arrow}")
     if many:
-        _legend(axes)
-    _label_points(axes, points)
+        _legend(drawing, axes)
+    _label_points(drawing, axes, points)
 
 
 def _zoom(axes: Axes, which: str, metric: MetricRecord) -> None:
@@ -198,30 +205,25 @@ def _zoom(axes: Axes, which: str, metric: MetricRecord) -> None:
     getattr(axes, f"{which}axis").set_major_locator(MaxNLocator(5))
 
 
-def _label_points(axes: Axes, points: list[tuple[tuple[float, float], str, str]]) -> None:
+def _label_points(drawing: Drawing, axes: Axes, points: list[tuple[tuple[float, float], str, str]]) -> None:
     """Write each label at that of eight places around its point where it hides least of points, lines and other labels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import LineCollection
     from matplotlib.transforms import Bbox
 
-    FigureCanvasAgg(axes.figure).draw()  # lays the axes out, so that places in pixels are known
+    FigureCanvasAgg(drawing).draw()  # lays the axes out, so that places in pixels are known
     marks = [Bbox([[px - 5, py - 5], [px + 5, py + 5]]) for px, py in (axes.transData.transform(place) for place, _, _ in points)]
     drawn = [line.get_xydata() for line in axes.get_lines()]
-    drawn += [segment for bars in axes.collections for segment in bars.get_segments() if len(segment)]
+    bars = [found for found in axes.collections if isinstance(found, LineCollection)]
+    drawn += [segment for bar in bars for segment in bar.get_segments() if len(segment)]
     dots = [dot for corners in drawn for dot in _along(axes.transData.transform(corners))]
     inside = axes.get_window_extent()
     for place, text, colour in points:
-        tried = []
+        tried: list[tuple[int, int, Annotation, Bbox]] = []
         for dx, dy in ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 6), (-6, 6), (6, -6), (-6, -6)):
+            sides = ("center", "left", "right")[(dx > 0) - (dx < 0)], ("center", "bottom", "top")[(dy > 0) - (dy < 0)]
             label = axes.annotate(
-                text,
-                place,
-                (dx, dy),
-                textcoords="offset points",
-                fontsize=8.5,
-                color=colour,
-                ha=("center", "left", "right")[(dx > 0) - (dx < 0)],
-                va=("center", "bottom", "top")[(dy > 0) - (dy < 0)],
-            )
+                text, place, (dx, dy), textcoords="offset points", fontsize=8.5, color=colour, ha=sides[0], va=sides[1])  # fmt: skip
             box = label.get_window_extent()
             outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
             hidden = 100 * outside + 20 * sum(box.overlaps(mark) for mark in marks) + sum(box.contains(*dot) for dot in dots)

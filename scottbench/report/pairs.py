@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
-from scottbench.report.tables import Column, Entry, Table
+from scottbench.report.tables import Column, Entry, Table, sizes
 from scottbench.store.record import MetricRecord, RunRecord, text
 from scottbench.text import bracket, decimals, p_text, signed
 
@@ -18,45 +20,79 @@ def pairs_table(record: RunRecord) -> Table | None:
     pairs = [row for row in record.pairs if row["metric"] in known]
     if not pairs:
         return None
-    couples: dict[str, dict[str, dict]] = {}
+    couples: dict[str, dict[str, dict[str, Any]]] = {}
     for row in pairs:
-        couples.setdefault(f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}", {})[row["metric"]] = row
+        couples.setdefault(_names(row), {})[row["metric"]] = row
     used = [metric for metric in record.metrics if any(metric.name in found for found in couples.values())]
     columns = [Column("A - B"), *(Column(f"{metric.label} {metric.arrow}", metric.extractor, True) for metric in used)]
     shown = list(couples.items())[:ROWS]
     rows = [[Entry(names), *(_difference(metric, found.get(metric.name)) for metric in used)] for names, found in shown]
-    sizes = ", ".join(f"{n:,}" for n in sorted({row["n"] for row in pairs}))
-    tests = "one test" if len(pairs) == 1 else f"{len(pairs)} tests"
+    n = ", ".join(f"{n:,}" for n in sorted({row["n"] for row in pairs}))
+    over = "one test" if len(pairs) == 1 else tests(len(pairs))
     more = "" if len(shown) == len(couples) else f" The other {len(couples) - len(shown)} pairs are in pairs.parquet."
     caption = (
-        f"Paired differences over the same N = {sizes} prompts, starting noise and reference images: method against method at one number "
-        f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, Holm's correction over {tests}; "
+        f"Paired differences over the same N = {n} prompts, starting noise and reference images: method against method at one number "
+        f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, Holm's correction over {over}; "
         f"bold where it is at most 0.05, which a verdict needs. Images to decide: per cell, for a chance of 0.8, if the difference is as "
         f"measured.{more}"
     )
     return Table(caption, columns, rows)
 
 
-def _difference(metric: MetricRecord, row: dict | None) -> Entry:
+def _difference(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
     """A - B, and below it interval, p and verdict."""
     if row is None:
         return Entry("-")
-    digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric.digits + 1)
+    value, interval = _value(metric, row)
     verdict, _, detail = str(row["verdict"]).removesuffix(" would decide").partition(": ")
-    lines = (bracket(row["ci_low"], row["ci_high"], digits), p_text(row["p_holm"]), verdict, *([detail] if detail else []))
-    return Entry(signed(row["difference"], digits), row["p_holm"] <= 0.05, small=lines)
+    return Entry(value, row["p_holm"] <= 0.05, small=(interval, p_text(row["p_holm"]), verdict, *([detail] if detail else [])))
+
+
+def pairs_list(
+    pairs: Sequence[dict[str, Any]], metrics: Sequence[MetricRecord], difference: str = "difference", p: str = "p (Holm)"
+) -> Table:
+    """List the same differences for a terminal: one row a pair and metric, with the verdict in full.
+
+    pairs: rows as pairs.parquet has them, each of one of `metrics`. difference, p: headings of these columns.
+    """
+    known = {metric.name: metric for metric in metrics}
+    columns = [Column("A - B"), Column("metric"), Column(difference, number=True), Column(p, number=True), Column("verdict")]
+    rows = []
+    for row in pairs:
+        metric = known[row["metric"]]
+        value, interval = _value(metric, row)
+        chance = p_text(row["p_holm"]).removeprefix("p = ").removeprefix("p ")
+        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,)), Entry(chance), Entry(str(row["verdict"]))])
+    title = f"paired differences over shared prompts and seeds (95 % intervals; p: Holm over {tests(len(pairs))})"
+    return Table(title, columns, rows, title=title)
+
+
+def tests(n: int) -> str:
+    """ "1 test", "6 tests"."""
+    return "1 test" if n == 1 else f"{n} tests"
+
+
+def _names(row: dict[str, Any]) -> str:
+    """ "scott@2 - cd@2"."""
+    return f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}"
+
+
+def _value(metric: MetricRecord, row: dict[str, Any]) -> tuple[str, str]:
+    """(difference, interval) as text, with as many decimals as the interval bears."""
+    digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric.digits + 1)
+    return signed(row["difference"], digits), bracket(row["ci_low"], row["ci_high"], digits)
 
 
 def claims_table(record: RunRecord) -> Table | None:
-    """What papers say beside what was measured; None where no plug-in brought a claim."""
+    """Papers' claims beside what was measured; None where no plug-in brought a claim."""
     if not record.claims:
         return None
     rows = [[Entry(text(claim, "name"), small=(_where(claim),)), Entry(text(claim, "statement"), small=_quoted(claim)),
              Entry(text(claim, "verdict"), bold=claim.get("verdict") != UNTESTED, small=_evidence(claim))] for claim in record.claims]
     counts = Counter(text(claim, "verdict") for claim in record.claims)
-    sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
+    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     caption = (
-        f"Claims of papers, held against this run at N = {sizes}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}. "
+        f"Claims of papers, held against this run at N = {sizes(record)}: {found}. "
         "A direction holds where the paired 95 % interval excludes no difference; it is reproduced where the quoted size is reached too, "
         "which only the paper's own setting and N can show. Quoted numbers are the papers' and are ranked with none of ours."
     )
@@ -66,11 +102,11 @@ def claims_table(record: RunRecord) -> Table | None:
 UNTESTED = "not testable here"
 
 
-def _where(claim: dict) -> str:
+def _where(claim: dict[str, Any]) -> str:
     return ", ".join(part for part in (text(claim, "paper"), text(claim, "version"), text(claim, "locator")) if part)
 
 
-def _quoted(claim: dict) -> tuple[str, ...]:
+def _quoted(claim: dict[str, Any]) -> tuple[str, ...]:
     lines = []
     for quoted in claim.get("quoted", []):
         lines.append(
@@ -80,7 +116,7 @@ def _quoted(claim: dict) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _evidence(claim: dict) -> tuple[str, ...]:
+def _evidence(claim: dict[str, Any]) -> tuple[str, ...]:
     lines = [f"{entry['text']}: {entry['verdict']}." for entry in claim.get("evidence", [])]
     reason = text(claim, "reason")
     return (*lines, f"{reason[0].upper()}{reason[1:]}.") if reason else tuple(lines)

@@ -28,12 +28,13 @@ def abstract(record: RunRecord) -> str:
         return f"{setting}, no value of the first metric could be computed; the reasons stand below the results."
     first = measured[0]
     second = next((cell for cell in measured[1:] if cell.method != first.method), measured[1] if len(measured) > 1 else None)
-    parts = []
+    parts: list[str] = []
     for metric in [m for m in metrics if m.name in first.values][:3]:
         shown = dict(zip(map(id, cells), metric_column(metric, cells)))  # as the table prints them
-        against = None if second is None else shown[id(second)]
-        of_second = f" for {second.name}" if against is not None and not parts else ""
-        parts.append(f"{metric.title} {shown[id(first)]}" + (f" against {against}{of_second}" if against is not None else ""))
+        part = f"{metric.title} {shown[id(first)]}"
+        if second is not None and shown[id(second)] is not None:
+            part += f" against {shown[id(second)]}" + (f" for {second.name}" if not parts else "")
+        parts.append(part)
     if first.milliseconds is not None:
         also = f" against {second.milliseconds:.1f}" if second is not None and second.milliseconds is not None else ""
         parts.append(f"{first.milliseconds:.1f}{also} ms per image")
@@ -41,7 +42,7 @@ def abstract(record: RunRecord) -> str:
 
 
 def setup(record: RunRecord) -> str:
-    """What was run, in sentences."""
+    """Say what was run, in sentences."""
     plan = record.plan
     dataset, model = plan.get("dataset", {}), plan.get("model", {})
     steps = _by_method({cell.method: _steps([other for other in record.cells if other.method == cell.method]) for cell in record.cells})
@@ -98,7 +99,7 @@ def digest_rows(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def split_sentence(record: RunRecord) -> str:
-    """Where the wall time went, or that of all processes where several ran side by side, and the memory it took."""
+    """Say where the wall time went, or that of all processes where several ran side by side, and how much memory was needed."""
     manifest = record.manifest
     wall, forward, share = manifest.get("wall_seconds"), manifest.get("forward_seconds"), manifest.get("forward_share")
     if wall is None:

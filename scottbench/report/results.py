@@ -19,62 +19,91 @@ METHODS = {
 """ci_method -> where the standard error comes from."""
 
 
-def results_tables(record: RunRecord) -> list[Table]:
-    """Means over several seeds, metrics of seeds together, single cells: what there is, each one table per set of cells that may be
-    ranked together."""
+SCOPES = ("mean", "seeds", "cell")
+"""Means over several seeds, metrics of several seeds together, single cells."""
+
+
+def results_tables(record: RunRecord, scopes: Sequence[str] = SCOPES) -> list[Table]:
+    """Make one table for each of `scopes` that the run has, and for each set of cells that may be ranked together.
+
+    scopes: of SCOPES, in the order of the tables.
+    """
     tables = []
-    for scope in ("mean", "seeds", "cell"):
+    for scope in scopes:
         metrics, cells = record.of_scope(scope)
         parts = groups(cells) if metrics or scope == "cell" else []
         tables += [_results_table(record, metrics, group, len(parts), scope) for group in parts]
     return tables
 
 
+def leading_tables(record: RunRecord) -> list[Table]:
+    """Make a terminal's tables: means over seeds where there are several, else single cells; then metrics of seeds together."""
+    single = "mean" if record.of_scope("mean")[0] else "cell"
+    return results_tables(record, [scope for scope in (single, "seeds") if record.of_scope(scope)[0]])
+
+
 def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[CellRecord], parts: int, scope: str) -> Table:
-    timed = scope == "cell"
-    seeds = None if len({cell.seeds for cell in record.cells}) == 1 else "Seed" if timed else "Seeds"
-    columns = [Column("Method"), Column("Steps", number=True), *([] if seeds is None else [Column(seeds, number=True)])]
-    columns.append(Column("NFE", number=True))
-    columns += [
-        Column(f"{metric.label} {metric.arrow}", ", ".join(part for part in (metric.extractor, metric.unit) if part), True)
-        for metric in metrics
-    ]
+    timed, several = scope == "cell", len({cell.seeds for cell in record.cells}) > 1
+    columns = [Column("Method", short="method"), Column("Steps", number=True, short="steps")]
+    columns += [Column("Seed" if timed else "Seeds", number=True, short="seed" if timed else "")] if several else []
+    columns += [Column("NFE", number=True), *_metric_columns(metrics)]
     columns += [Column("ms/image ↓", number=True)] if timed else []
     caption = {"cell": _results_caption, "mean": _mean_caption, "seeds": _seeds_caption}[scope]
-    table = Table(caption(record, cells, parts), columns, [])
+    table = Table(caption(record, cells, parts), columns, [], title=_title(metrics, cells, scope))
     shown = [metric_column(metric, cells) for metric in metrics]
     shown += [[None if cell.milliseconds is None else f"{cell.milliseconds:.1f}" for cell in cells]] if timed else []
     bold = [best(column, higher) for column, higher in zip(shown, [*(metric.higher_is_better for metric in metrics), False])]
     reasons: dict[str, str] = {}
     for y, cell in enumerate(cells):
-        row = [Entry(cell.method), Entry(str(cell.steps)), *([] if seeds is None else [Entry(", ".join(map(str, cell.seeds)))])]
-        row.append(Entry(number(cell.facts.get("nfe"))))
+        nfe = cell.facts.get("nfe")
+        row = [Entry(cell.method), Entry(str(cell.steps)), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
+        row.append(Entry(number(nfe), short="-" if nfe is None else str(nfe)))
         for x, column in enumerate(shown):
-            metric = metrics[x] if x < len(metrics) else None
-            if column[y] is None:
+            metric, value = metrics[x] if x < len(metrics) else None, column[y]
+            if value is None:
                 why = "no time was recorded" if metric is None else cell.reason(metric.name)
-                row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}")))
+                row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}"), short="-"))
             else:
-                ends = _time_interval(cell) if metric is None else _interval(metric, cell, cells, reasons)
-                row.append(Entry(column[y], y in bold[x], **ends))
+                small, mark = _time_interval(cell) if metric is None else _interval(metric, cell, cells, reasons)
+                row.append(Entry(value, y in bold[x], mark=mark, small=small))
         table.rows.append(row)
     table.notes = [(mark, why) for why, mark in reasons.items()]
     return table
 
 
-def _time_interval(cell: CellRecord) -> dict:
-    """The small line below a time."""
+def _metric_columns(metrics: list[MetricRecord]) -> list[Column]:
+    """A heading a metric; on a terminal with its extractor only where the title does not name it for all."""
+    columns, alone = [], len({metric.extractor for metric in metrics}) == 1
+    for metric in metrics:
+        detail = ", ".join(part for part in (metric.extractor, metric.unit) if part)
+        name = metric.label if alone or not metric.extractor else f"{metric.label}, {metric.extractor}"
+        columns.append(Column(f"{metric.label} {metric.arrow}", detail, number=True, short=f"{name} {metric.arrow}"))
+    return columns
+
+
+def _title(metrics: list[MetricRecord], cells: list[CellRecord], scope: str) -> str:
+    """ "metrics on pocket features, N = 5000": what all columns and rows share, in few words."""
+    extractors = {metric.extractor for metric in metrics}
+    title = f"metrics on {metrics[0].extractor}, " if len(extractors) == 1 and metrics[0].extractor else ""
+    title += f"N = {cells[0].n}"
+    seeds = ", ".join(dict.fromkeys(",".join(map(str, cell.seeds)) for cell in cells))
+    return {"cell": title, "mean": f"mean over seeds {seeds}: {title} prompts a seed",
+            "seeds": f"over seeds {seeds} together: {title} prompts"}[scope]  # fmt: skip
+
+
+def _time_interval(cell: CellRecord) -> tuple[tuple[str, ...], str]:
+    """(small lines, footnote mark) of a time."""
     ends = None if cell.sampling is None else cell.sampling[1]
-    return {} if ends is None else {"small": (bracket(1000 * ends[0], 1000 * ends[1], 1),)}
+    return () if ends is None else (bracket(1000 * ends[0], 1000 * ends[1], 1),), ""
 
 
-def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], reasons: dict[str, str]) -> dict:
-    """The small line below a value, or the mark of the footnote that says why it has none; nothing in a run without intervals."""
+def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], reasons: dict[str, str]) -> tuple[tuple[str, ...], str]:
+    """(small lines, footnote mark): the interval, or the mark of the note that says why there is none; neither in a run without them."""
     found = cell.intervals.get(metric.name)
     if found is not None:
-        return {"small": (bracket(found.low, found.high, metric_decimals(metric, cells)),)}
+        return (bracket(found.low, found.high, metric_decimals(metric, cells)),), ""
     why = section(cell.facts, "no_interval").get(metric.name)
-    return {} if why is None else {"mark": _letter(reasons, f"No interval: {why}")}
+    return (), "" if why is None else _letter(reasons, f"No interval: {why}")
 
 
 def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
@@ -126,7 +155,7 @@ def metric_column(metric: MetricRecord, cells: Sequence[CellRecord]) -> list[str
 
 
 def metric_decimals(metric: MetricRecord, cells: Sequence[CellRecord]) -> int:
-    """Decimals of a metric's column."""
+    """Decimals of a metric's column: those that its narrowest interval bears, the metric's own where it has none."""
     found = [cell.intervals[metric.name] for cell in cells if metric.name in cell.intervals]
     return decimals([(interval.high - interval.low) / 2 for interval in found], metric.digits)
 
@@ -141,7 +170,7 @@ def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:
 
 
 def interval_methods(record: RunRecord, cells: Sequence[CellRecord]) -> str:
-    """What the brackets are, and how each metric's were made."""
+    """Explain the brackets and how each metric's were made; "" where there are none."""
     of: dict[str, list[str]] = {}
     for metric in record.metrics:
         for method in dict.fromkeys(cell.intervals[metric.name].method for cell in cells if metric.name in cell.intervals):

@@ -16,6 +16,8 @@ LARGEST = 192
 
 @dataclass(frozen=True)
 class Picture:
+    """An image of the grid, inside the page."""
+
     source: str
     """data: URI of a PNG; "" if the image was not kept or cannot be read."""
     alt: str
@@ -24,6 +26,8 @@ class Picture:
 
 @dataclass
 class Grid:
+    """Samples side by side: a row a prompt, a column a cell."""
+
     caption: str
     columns: list[tuple[str, str]]
     """(method, number of steps) of each column after the prompts'."""

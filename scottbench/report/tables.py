@@ -1,4 +1,7 @@
-"""The report's tables, as plain rows of text for the template; those of the results are in results.py."""
+"""A table of the report as plain rows of text, and those that are of one run's making; the results are in results.py, pairs in pairs.py.
+
+Each has four forms: HTML, LaTeX, Markdown and a terminal's (forms.py).
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,29 @@ class Entry:
     """Footnote letter, where the value or its interval is missing."""
     small: tuple[str, ...] = ()
     """Smaller lines below: an interval, details."""
+    short: str | None = None
+    """The text on a terminal, where it is another."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One heading. `number`: aligned right."""
+    """A heading, and how the fields below it are set."""
 
     text: str
     detail: str = ""
     """Second, smaller line: the extractor, the unit."""
     number: bool = False
+    """Fields are aligned right."""
+    short: str | None = None
+    """The heading on a terminal, where it is another; "" leaves the column out there."""
+    wrap: bool = False
+    """On a terminal its fields may take several lines."""
 
 
 @dataclass
 class Table:
+    """A caption, headings, rows and footnotes: text, without any form's markup."""
+
     caption: str
     columns: list[Column]
     rows: list[list[Entry]]
@@ -41,10 +53,13 @@ class Table:
     notes: list[tuple[str, str]] = field(default_factory=list)
     """(footnote letter, sentence)."""
     number: int = 0
+    """Its place among the tables of the page."""
+    title: str = ""
+    """The caption in a few words, for a terminal."""
 
     @property
     def ruled(self) -> bool:
-        """Whether a thin rule parts rows of different headings: where some heading has several rows."""
+        """True where some heading has several rows: a thin rule then parts rows of different headings."""
         return len({row[0].text for row in self.rows}) < len(self.rows)
 
 
@@ -55,7 +70,7 @@ def timing_table(record: RunRecord) -> Table:
     seed = [Column("Seed", number=True)] if several else []
     columns = [Column("Method"), Column("Steps", number=True), *seed, *stages, Column("all stages", number=True)]
     caption = (
-        f"Time per stage in milliseconds per image, N = {_sizes(record)} images per row. {', '.join(SAMPLING).capitalize()}: sampling; "
+        f"Time per stage in milliseconds per image, N = {sizes(record)} images per row. {', '.join(SAMPLING).capitalize()}: sampling; "
         "features and store: measuring and keeping."
     )
     if any("sampling" in cell.seconds for cell in record.cells):
@@ -71,7 +86,7 @@ def _timing_row(cell: CellRecord, several: bool) -> list[Entry]:
 
 
 def card_table(record: RunRecord) -> Table | None:
-    """The model card: what was measured of the model itself, once, when it was made."""
+    """The model card: what was measured of the model itself when it was made; None where the run has none."""
     card = record.manifest.get("model_card")
     if not isinstance(card, dict) or not isinstance(card.get("rows"), list):
         return None
@@ -85,38 +100,22 @@ def card_table(record: RunRecord) -> Table | None:
 
 
 def cells_table(record: RunRecord) -> Table:
-    """What each cell was sampled with."""
-    columns = [
-        Column("Method"),
-        Column("Steps", number=True),
-        Column("Version", number=True),
-        Column("Guidance s", number=True),
-        Column("Options"),
-        Column("Time steps"),
-        Column("Weights (sha256)"),
-    ]
-    rows = []
-    for cell in record.first_seed():
-        facts = cell.facts
-        options = ", ".join(f"{key} = {number(value)}" for key, value in section(facts, "options").items())
-        times = ", ".join(str(t) for t in facts.get("timesteps", []))
-        rows.append(
-            [
-                Entry(cell.method),
-                Entry(str(cell.steps)),
-                Entry(str(facts.get("version", ""))),
-                Entry(number(facts.get("guidance_scale"))),
-                Entry(options if options else "none"),
-                Entry(times),
-                Entry(short(facts.get("weights_digest")), code=True),
-            ]
-        )
-    return Table(
-        f"Recipe of each row, N = {_sizes(record)} images. Guidance in the pipelines' form, s = 1 unguided. Digests: first 12 "
-        "digits; in full in manifest.json.",
-        columns,
-        rows,
+    """Give the recipe of each cell: version, guidance, options, time steps and weights."""
+    numbers = [Column(title, number=True) for title in ("Steps", "Version", "Guidance s")]
+    columns = [Column("Method"), *numbers, Column("Options"), Column("Time steps"), Column("Weights (sha256)")]
+    caption = (
+        f"Recipe of each row, N = {sizes(record)} images. Guidance in the pipelines' form, s = 1 unguided. Digests: first 12 "
+        "digits; in full in manifest.json."
     )
+    return Table(caption, columns, [_recipe(cell) for cell in record.first_seed()])
+
+
+def _recipe(cell: CellRecord) -> list[Entry]:
+    facts = cell.facts
+    options = ", ".join(f"{key} = {number(value)}" for key, value in section(facts, "options").items())
+    times = ", ".join(str(t) for t in facts.get("timesteps", []))
+    texts = [cell.method, str(cell.steps), str(facts.get("version", "")), number(facts.get("guidance_scale"))]
+    return [*map(Entry, texts), Entry(options if options else "none"), Entry(times), Entry(short(facts.get("weights_digest")), code=True)]
 
 
 STUDENT = (
@@ -130,7 +129,7 @@ STUDENT = (
 
 
 def students_table(record: RunRecord) -> Table | None:
-    """How the students were trained, one row per set of weights."""
+    """How the students were trained, one row per set of weights; None where no row is a student's."""
     students = {
         cell.facts.get("weights_digest"): cell.facts["student"] for cell in record.cells if isinstance(cell.facts.get("student"), dict)
     }
@@ -138,20 +137,21 @@ def students_table(record: RunRecord) -> Table | None:
         return None
     rows = [[Entry(number(facts.get(key))) for key, _ in STUDENT] + [Entry(short(digest), code=True)] for digest, facts in students.items()]
     columns = [Column(title, number=key != "trainer") for key, title in STUDENT] + [Column("Weights (sha256)")]
-    return Table(f"Students behind the rows of N = {_sizes(record)} images: their training, as student.json records it.", columns, rows)
+    return Table(f"Students behind the rows of N = {sizes(record)} images: their training, as student.json records it.", columns, rows)
 
 
 def fingerprints_table(record: RunRecord) -> Table:
-    """What each metric is, and what its numbers depend on."""
+    """Define each metric, and name all that its numbers depend on."""
     rows = [[Entry(metric.title), Entry(metric.summary), Entry(metric.fingerprint, code=True)] for metric in record.metrics]
     return Table(
-        f"Fingerprint of each metric at N = {_sizes(record)}: only numbers of equal fingerprints may be compared.",
+        f"Fingerprint of each metric at N = {sizes(record)}: only numbers of equal fingerprints may be compared.",
         [Column("Metric"), Column("Definition"), Column("Fingerprint")],
         rows,
     )
 
 
-def _sizes(record: RunRecord) -> str:
+def sizes(record: RunRecord) -> str:
+    """The numbers of images per cell, each once: "5,000"."""
     return ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
 
 

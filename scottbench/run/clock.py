@@ -31,6 +31,7 @@ class Clock:
 
     @property
     def wall(self) -> float:
+        """Seconds since the clock was made."""
         return self.now() - self.started
 
     @contextlib.contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scottbench.plan.plan import Plan
+from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.run import sample
 from scottbench.run.chunks import Inventory, inventory
 from scottbench.run.clock import Clock
@@ -23,6 +25,8 @@ PROBE = 3
 
 @dataclass
 class CellCost:
+    """The cost of one image of a cell."""
+
     id: str
     nfe: int
     seconds_per_image: float
@@ -32,11 +36,13 @@ class CellCost:
 
 @dataclass
 class Estimate:
+    """The cost of a plan, and how much of it is done."""
+
     cells: list[CellCost]
     seconds: float
-    """For everything that is left to do, metrics and report aside."""
+    """Time for everything that is left to do, metrics and report aside."""
     bytes: int
-    """Likewise."""
+    """Disk for everything that is left to do."""
     done: Inventory
 
 
@@ -50,7 +56,8 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
         work = Work(probe, RunFolder(Path(place)), Clock(plan.device), {}, count, lambda event: None, lambda event, **facts: None)
         open_extractors(work, watched)
         reference = _timed(work, lambda: sample.reference_features(work)) / count
-        work.uncond, students = plan.model.encode_prompts([""]), {}
+        work.empty_prompt()  # made before the clock of the first cell runs
+        students: dict[Path, DiffusionModel] = {}
         for cell in plan.cells:
             key = (cell.method.label, cell.steps)
             if key not in costs:
@@ -63,17 +70,17 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
     return Estimate(cells, left * seconds, round(left * size), done)
 
 
-def _probe(work: Work, cell, model, warm: bool) -> CellCost:
+def _probe(work: Work, cell: PlannedCell, model: DiffusionModel, warm: bool) -> CellCost:
     span = range(work.plan.n)
     if not warm:
         sample.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
     seconds = _timed(work, lambda: sample.sample_cell(work, cell, model))
     files = [path for kind in ("images", "features") for path in (work.folder.root / kind / cell.id).rglob("*") if path.is_file()]
-    facts = work.folder.facts(("images", cell.id), span)
-    return CellCost(cell.id, facts["nfe"], seconds / len(span), sum(path.stat().st_size for path in files) / len(span))
+    facts = work.folder.facts(("images", cell.id), span) or {}
+    return CellCost(cell.id, int(facts["nfe"]), seconds / len(span), sum(path.stat().st_size for path in files) / len(span))
 
 
-def _timed(work: Work, do) -> float:
+def _timed(work: Work, do: Callable[[], object]) -> float:
     before = work.clock.now()
     do()
     return work.clock.now() - before

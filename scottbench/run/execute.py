@@ -7,15 +7,15 @@ import datetime
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Incomplete, ScottbenchError, UsageError
 from scottbench.plan.device import auto_batch
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest
-from scottbench.run.chunks import Share, inventory
+from scottbench.run.chunks import Shard, inventory
 from scottbench.run.clock import Clock
-from scottbench.run.measure import measure
+from scottbench.run.measure import measure, write
 from scottbench.run.processes import Workers
 from scottbench.run.session import Work
 from scottbench.run.worker import run_cells
@@ -25,6 +25,7 @@ from scottbench.store.events import Events, attempts, read_events
 from scottbench.store.files import read_json
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
+from scottbench.store.manifest import Manifest, Status
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -32,20 +33,20 @@ if TYPE_CHECKING:
 
 
 def execute(
-    plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | None, progress: Callable[[dict], None], share: Share | None = None
+    plan: Plan, plugins: Plugins, out: Path | None, batch_size: int | None, progress: Callable[[dict], None], shard: Shard | None = None
 ) -> Path:
     """Run a plan, or go on with it, and return its run folder.
 
-    out: the run folder; None = runs/<UTC>-<preset>-<plan8>. batch_size: images at once, at most a chunk; None = `auto_batch`. share: the
-    chunks of a shard; a shard that leaves some to others ends without results. Raises UsageError or IntegrityError (folder), Busy (folder
-    in use), Incomplete (disk full), and, after all that could be done was stored, ScottbenchError if a cell or a metric failed.
+    out: the run folder; None = runs/<UTC>-<preset>-<plan8>. batch_size: images at once, at most a chunk; None = `auto_batch`. shard: the
+    chunks to make, None = all; a shard that leaves some to others ends without results. Raises UsageError or IntegrityError (folder), Busy
+    (folder in use), Incomplete (disk full), and, after all that could be done was stored, ScottbenchError if a cell or a metric failed.
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: must be auto or a whole number of at least 1.")
     clock = Clock(plan.device)
     clock.started -= plan.seconds
     size = auto_batch(plan.model.latent_shape) if batch_size is None else min(batch_size, plan.chunk)
-    workers, part = Workers(plan.device), Share() if share is None else share
+    workers, part = Workers(plan.device), Shard() if shard is None else shard
     with contextlib.ExitStack() as stack:
         root = Path(workers.agree(lambda: str(_claim(stack, plan, default_folder(plan) if out is None else Path(out)))))
         folder = RunFolder(root)
@@ -53,7 +54,8 @@ def execute(
         stored: dict[str, float] = {}
         reading = lambda: {"wall": round(clock.wall, 3), "forward": dict(clock.forward), **stored}  # noqa: E731
         events = Events(root, earlier["attempts"] + 1, workers.rank, reading)
-        work = Work(plan, folder, clock, {}, size, progress, events.note, part.divided(workers.rank, workers.count), earlier, stored=stored)
+        own = part.divided(workers.rank, workers.count)
+        work = Work(plan, folder, clock, {}, size, progress, events.log_event, own, earlier, stored=stored)
         found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
         if workers.main:
             _main(work, plugins, workers, found, None if part.count == 1 else str(part))
@@ -83,37 +85,38 @@ def _distributions(plan: Plan, plugins: Plugins) -> list[str]:
     return [registered.distribution for registered in used]
 
 
-def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict], shard: str | None) -> None:
-    """The main process: its share, then all the rest. shard: what the manifest calls it, None for a whole run."""
-    work.note("start", workers=workers.count, shard=shard, command=work.plan.command)
+def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict[str, Any]], shard: str | None) -> None:
+    """Make the main process's chunks, then all the rest. shard: the manifest calls it so, None for a whole run."""
+    work.log_event("start", workers=workers.count, shard=shard, command=work.plan.command)
     environments = _note_environments(work, found)
-    state = {**manifest.start(work.plan, work, environments), "shard": shard}
+    state = manifest.start(work.plan, work, environments)
+    state.shard = shard
     if work.earlier["attempts"]:
         there = inventory(work.folder, work.plan)
-        work.note("resume", whole=there.whole, chunks=there.chunks)
+        work.log_event("resume", whole=there.whole, chunks=there.chunks)
         for name in there.damaged:
-            work.note("warning", text=f"chunk {name} is damaged and is made again")
+            work.log_event("warning", text=f"chunk {name} is damaged and is made again")
     try:
         save(work, state, "running")
         with offline():
             outcomes = workers.gather(_make(work, lambda: save(work, state, "running")))
-            reasons = {}
+            reasons: dict[str, str] = {}
             for failed, stop in outcomes:
                 reasons |= failed
                 if stop is not None:
                     raise stop
-            if work.share.count > workers.count and (missing := inventory(work.folder, work.plan).missing):
+            if work.shard.count > workers.count and (missing := inventory(work.folder, work.plan).missing):
                 _finish_shard(work, state, reasons, len(missing))
                 return
             for cell in work.plan.cells:
                 manifest.finish_cell(state, work, cell, reasons.get(cell.id))
-            work.note("measure")
+            work.log_event("measure")
             work.texts.clear()  # metrics need the memory, and no text any more
-            measure(work, state)
+            write(work, state, measure(work, state))
     except BaseException as error:
         # the first failure is the one to report
         with contextlib.suppress(ScottbenchError, OSError):
-            work.note("stop", error=one_line(error) or type(error).__name__)
+            work.log_event("stop", error=one_line(error) or type(error).__name__)
             save(work, state, _status(error))
         raise
     _finish(work, state, plugins)
@@ -128,51 +131,51 @@ def _make(work: Work, saved: Callable[[], None]) -> tuple[dict[str, str], Scottb
 
 
 def _help(work: Work, workers: Workers) -> None:
-    """Another process: its share. What it has made is in the folder; what went wrong is the main process's to tell."""
+    """Make the chunks of another process. They are in the folder then; what went wrong is the main process's to tell."""
     with offline():
         outcome = _make(work, lambda: None)
     with contextlib.suppress(ScottbenchError):
-        work.note("stop", **({} if outcome[1] is None else {"error": str(outcome[1])}))
+        work.log_event("stop", **({} if outcome[1] is None else {"error": str(outcome[1])}))
     for _, stop in workers.gather(outcome):
         if stop is not None:
             workers.fail(stop.exit_code)
 
 
-def _finish_shard(work: Work, state: dict, reasons: dict[str, str], missing: int) -> None:
+def _finish_shard(work: Work, state: Manifest, reasons: dict[str, str], missing: int) -> None:
     """The last manifest of a shard that leaves chunks to others; raises ScottbenchError where cells failed."""
-    for entry in state["cells"]:
-        entry["error"] = reasons.get(entry["id"])
-    failures = manifest.failures(state)
-    work.note("stop", missing=missing, failures=len(failures))
+    for entry in state.cells:
+        entry.error = reasons.get(entry.id)
+    failures = state.failures()
+    work.log_event("stop", missing=missing, failures=len(failures))
     save(work, state, "incomplete")
     if failures:
         raise ScottbenchError("\n".join([f"{len(failures)} cell(s) of the shard failed:", *(f"  {line}" for line in failures)]))
 
 
-def _finish(work: Work, state: dict, plugins: Plugins) -> None:
+def _finish(work: Work, state: Manifest, plugins: Plugins) -> None:
     """The last manifest and the report; raises ScottbenchError where parts failed."""
-    failures, root = manifest.failures(state), work.folder.root
-    state["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
-    work.note("stop", failures=len(failures))
+    failures, root = state.failures(), work.folder.root
+    state.files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
+    work.log_event("stop", failures=len(failures))
     save(work, state, "failed" if failures else "complete")
-    work.tell({"stage": "report", "cell": None, "done": 0, "total": 1})
+    work.on_progress({"stage": "report", "cell": None, "done": 0, "total": 1})
     write_claims(work.folder, plugins)
     from scottbench.report import build
 
     build(root)
-    work.tell({"stage": "report", "cell": None, "done": 1, "total": 1})
+    work.on_progress({"stage": "report", "cell": None, "done": 1, "total": 1})
     if failures:
         lines = "\n".join(f"  {line}" for line in failures)
         raise ScottbenchError(f"{len(failures)} part(s) of the run failed; the others are in {root}:\n{lines}")
 
 
-def save(work: Work, state: dict, status: str) -> None:
-    """Replace the manifest."""
+def save(work: Work, state: Manifest, status: Status) -> None:
+    """Replace the manifest, with its status and the times so far."""
     manifest.update(state, work, status)
-    work.folder.put_json(MANIFEST, state)
+    work.folder.put_json(MANIFEST, state.as_json())
 
 
-def _status(error: BaseException) -> str:
+def _status(error: BaseException) -> Status:
     if isinstance(error, Incomplete):
         return "incomplete"
     return "failed" if isinstance(error, Exception) else "interrupted"
@@ -189,15 +192,15 @@ def _note_environments(work: Work, found: list[dict]) -> list[dict]:
 
 
 def write_claims(folder: RunFolder, plugins: Plugins) -> None:
-    """claims.json: every claim that the plug-ins bring, held against the finished run; the report shows them."""
-    from scottbench.stats.measured import read_evidence
+    """Write claims.json: every claim that the plug-ins bring, held against the finished run; the report shows them."""
+    from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import judge
 
     claims = [registered.noun for registered in plugins.nouns["claim"].values()]
-    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(folder.root))})
+    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(folder.root))})
 
 
 def default_folder(plan: Plan) -> Path:
-    """runs/<UTC>-<preset>-<plan8> below the current folder."""
+    """Return runs/<UTC>-<preset>-<plan8> below the current folder."""
     now = datetime.datetime.now(datetime.UTC)
     return Path("runs") / f"{now:%Y%m%dT%H%M%SZ}-{plan.preset.name}-{plan.hash[:8]}"

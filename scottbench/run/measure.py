@@ -1,4 +1,8 @@
-"""From stored features and images to results, items and pairs (.parquet; bytes that depend on the plan alone) and timings.parquet."""
+"""From stored features and images to results: the value of every metric, with its interval, or why there is none.
+
+`measure` computes and writes nothing; `write` makes of its results the rows of results, items and pairs (.parquet; bytes that depend on
+the plan alone), timings.parquet, and the reasons in the manifest.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ import dataclasses
 import functools
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scottbench.errors import ScottbenchError
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
@@ -18,103 +25,131 @@ from scottbench.stats.intervals import interval
 from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
 from scottbench.stats.paired import pairs_frame, run_pairs
 from scottbench.stats.uncertainty import Uncertainty, interval_or_reason
+from scottbench.store.tables import PAIRS, RESULTS, RESULTS_SCHEMA, frame
 from scottbench.text import in_one_line, one_line, printable
 
 if TYPE_CHECKING:
-    import numpy as np
-
-
-if TYPE_CHECKING:
-    import numpy as np
-
     from scottbench.run.session import Work
-    from scottbench.store.folder import RunFolder
+    from scottbench.store.manifest import Manifest
 
 
-def measure(work: Work, state: dict) -> None:
-    """Compute every metric of every cell that was made, and of its seeds together; note what fails in the manifest; write all tables.
+@dataclass(frozen=True)
+class Subject:
+    """A cell that metrics are of, or all seeds of a method at a number of steps."""
 
-    Where there are several seeds, metrics of single cells are averaged over them too.
-    """
-    plan, rows, measured = work.plan, [], []
+    id: str
+    """Its name in the manifest."""
+    cells: tuple[PlannedCell, ...]
+    """One cell, or one for each seed."""
+    nfe: int | None
+    """Counted network evaluations per image; None where nothing was counted, or seeds differ."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One metric of one cell, or of several seeds."""
+
+    subject: Subject
+    metric: PlannedMetric
+    value: float | None
+    no_value: str | None = None
+    """Reason why there is no value; None too where the cell itself failed."""
+    uncertainty: Uncertainty | None = None
+    """The interval, and the influences behind it; None without a value."""
+    no_interval: str | None = None
+    """Reason why there is a value and no interval."""
+
+    @property
+    def is_mean(self) -> bool:
+        """True of a mean over several seeds; false of one cell, and of a metric that takes all seeds together."""
+        return len(self.subject.cells) > 1 and self.metric.noun.scope != "seeds"
+
+
+def measure(work: Work, manifest: Manifest) -> list[Result]:
+    """Compute every metric of every cell that was made, in plan order; after the seeds of a method at a number of steps, where there are
+    several, the means over them and the metrics of all of them together. manifest: which cells failed, and their NFE."""
+    plan, results = work.plan, []
     single = [metric for metric in plan.metrics if metric.noun.scope != "seeds"]
     several = [metric for metric in plan.metrics if metric.noun.scope == "seeds"]
-    entries = {entry["id"]: entry for entry in (*state["cells"], *state["over_seeds"])}
-    blank = reference(work)
-
-    def add(cells: list[PlannedCell], entry: dict, given: CellFeatures | list[CellFeatures] | None, metrics: list[PlannedMetric]) -> None:
-        values = {} if given is None else compute(work, entry, given, metrics)
-        spreads = {} if given is None else spread(entry, given, metrics, values)
-        for metric in metrics:
-            rows.append(result_row(plan, cells, entry, metric, values.get(metric.label), spreads.get(metric.label)))
-            if metric.label in spreads:
-                found = evidence(plan, cells, entry, metric, values[metric.label], spreads[metric.label])
-                measured.append((found, spreads[metric.label].items))
-
+    shared = shared_features(work)
     for cells in by_seeds(plan.cells):
-        together = []
+        own: list[Result] = []
+        together: list[CellFeatures] = []
         for cell in cells:
-            entry = entries[cell.id]
-            given = None if entry["error"] is not None else of_cell(work, cell, blank)
-            add([cell], entry, given, single)
-            # what metrics of one cell remembered is not needed any more
-            together += [dataclasses.replace(given, memo={})] if several and given is not None else []
+            entry = manifest.cell(cell.id)
+            subject = Subject(cell.id, (cell,), entry.nfe)
+            if entry.error is None:
+                given = cell_features(work, cell, shared)
+                own += compute(work, subject, given, single)
+                # what metrics of one cell remembered is not needed any more
+                together += [dataclasses.replace(given, memo={})] if several else []
+            else:
+                own += [Result(subject, metric, None) for metric in single]
             work.progress("metrics", plan.n, cell.id)
+        results += own
         if len(cells) > 1:
-            entry = entries[over_seeds_id(cells)]
-            lack = over_seeds(entry, [entries[cell.id] for cell in cells])
-            if lack is not None:
-                entry["failures"] = {metric.label: lack for metric in plan.metrics}
-            rows += [mean_row(plan, cells, entry, metric, rows, measured) for metric in single]
-            add(cells, entry, together if lack is None else None, several)
-    write_results(work.folder, rows)
-    write_tables(work.folder.put_table, measured)
-    write_timings(work, [cell for cell in plan.cells if entries[cell.id]["error"] is None])
+            results += _over_seeds(work, manifest, cells, own, together)
+    return results
 
 
-def over_seeds(entry: dict, cells: list[dict]) -> str | None:
-    """Note the NFE that several seeds share; None, or in one line which of them failed: a mean over the others is of other seeds."""
-    counted = {cell["nfe"] for cell in cells if cell["error"] is None}
-    entry["nfe"] = counted.pop() if len(counted) == 1 else None
-    failed = [cell for cell in cells if cell["error"] is not None]
-    return f"{failed[0]['id']} failed: {one_line(failed[0]['error'])}" if failed else None
+def _over_seeds(
+    work: Work, manifest: Manifest, cells: Sequence[PlannedCell], own: Sequence[Result], together: list[CellFeatures]
+) -> list[Result]:
+    """The results of several seeds. own: the results of each cell; together: the features of each."""
+    failed = [manifest.cell(cell.id) for cell in cells if manifest.cell(cell.id).error is not None]
+    counted = {manifest.cell(cell.id).nfe for cell in cells if manifest.cell(cell.id).error is None}
+    subject = Subject(over_seeds_id(list(cells)), tuple(cells), counted.pop() if len(counted) == 1 else None)
+    single = [metric for metric in work.plan.metrics if metric.noun.scope != "seeds"]
+    several = [metric for metric in work.plan.metrics if metric.noun.scope == "seeds"]
+    if failed:  # a mean over the others would be of other seeds
+        reason = f"{failed[0].id} failed: {one_line(failed[0].error)}"
+        return [Result(subject, metric, None, reason) for metric in (*single, *several)]
+    means = [mean(work.plan, subject, metric, [result for result in own if result.metric is metric]) for metric in single]
+    return means + compute(work, subject, together, several)
 
 
-def reference(work: Work) -> CellFeatures:
-    """What all cells share: features of the reference images and of the prompts."""
+# --- features and images of a run ------------------------------------------------------------------------------------
+
+
+def shared_features(work: Work) -> CellFeatures:
+    """Read what all cells share: features of the reference images and of the prompts."""
     real = {role: stored_features(work, "reference", role) for role in work.extractors}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
     return CellFeatures(work.plan.n, {}, by_role(work.plan, real), by_role(work.plan, text))
 
 
-def of_cell(work: Work, cell: PlannedCell, blank: CellFeatures) -> CellFeatures:
-    """What the metrics of a cell get."""
+def cell_features(work: Work, cell: PlannedCell, shared: CellFeatures) -> CellFeatures:
+    """Read what the metrics of a cell get. shared: of `shared_features`."""
     made = {role: stored_features(work, cell.id, role) for role in work.extractors}
-    return dataclasses.replace(blank, generated=by_role(work.plan, made), memo={}, images=stored_images(work, cell.id))
+    return dataclasses.replace(shared, generated=by_role(work.plan, made), memo={}, images=stored_images(work, cell.id))
 
 
 def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give every role the (n, d) features of the extractor that it uses. features: extractor -> (n, d)."""
     return {role: features[target] for role, target in plan.roles.items() if target in features}
 
 
 def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
-    """(n, d) float32 in item order, from the run folder."""
-    import numpy as np
-
-    chunks = [work.folder.get_features(("features", owner, role), span, work.ids(span)) for span in work.chunks]
-    assert all(chunk is not None for chunk in chunks), f"features of {owner} are incomplete"
+    """Read (n, d) float32 features in item order from the run folder. Raises AssertionError where a chunk is not there."""
+    chunks = []
+    for span in work.chunks:
+        chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))
+        if chunk is None:
+            raise AssertionError(f"features of {owner} are incomplete")
+        chunks.append(chunk)
     return np.concatenate(chunks)
 
 
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
-    """`CellFeatures.images` of the run folder: reads the chunks that hold the indices, and keeps the last one."""
-    import numpy as np
+    """Return `CellFeatures.images` of the run folder: indices to (n, H, W, 3) uint8. It reads the chunks that hold them, and keeps the
+    last one. Raises AssertionError where a chunk is not there."""
 
     @functools.lru_cache(maxsize=1)
     def chunk(number: int) -> np.ndarray:
         span = work.chunks[number]
         found = work.folder.get_images(("images", owner), span, work.ids(span))
-        assert found is not None, f"images of {owner} are incomplete"
+        if found is None:
+            raise AssertionError(f"images of {owner} are incomplete")
         return found
 
     def images(indices: Sequence[int]) -> np.ndarray:
@@ -127,97 +162,114 @@ def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarra
     return images
 
 
-def compute(work: Work, entry: dict, given: CellFeatures | list[CellFeatures], metrics: list[PlannedMetric]) -> dict[str, float]:
-    """Metric -> value; where one cannot be computed, the "failures" of the manifest's entry get the reason instead."""
-    values, failures = {}, entry["failures"]
-    for metric in metrics:
-        try:
-            value = float(metric.noun.compute(given, metric.options))
-        except ScottbenchError as error:
-            failures[metric.label] = in_one_line(error)  # what is missing stands on lines of its own
-        except Exception as error:  # a plug-in may raise anything; the other numbers must not be lost
-            work.folder.put(f"errors/{entry['id']}-{metric.noun.name}.txt", printable(traceback.format_exc()).encode())
-            failures[metric.label] = f"{type(error).__name__}: {one_line(error)} (traceback in errors/)"
-        else:
-            if math.isfinite(value):
-                values[metric.label] = value
-            else:
-                failures[metric.label] = f"the value is {value}"
-    return values
+# --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def spread(
-    entry: dict, given: CellFeatures | list[CellFeatures], metrics: list[PlannedMetric], values: dict[str, float]
-) -> dict[str, Uncertainty]:
-    """Metric -> interval and influences of each value; where there is none, "no_interval" of the entry says why."""
-    found = {}
-    for metric in metrics:
-        if metric.label in values:
-            result = interval_or_reason(metric.noun, given, metric.options, values[metric.label])
-            (entry["no_interval"] if isinstance(result, str) else found)[metric.label] = result
-    return found
+def compute(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures], metrics: Sequence[PlannedMetric]) -> list[Result]:
+    """Compute each metric, then the interval of each that has a value. A plug-in may raise anything: the other numbers are not lost."""
+    found = [_value(work, subject, given, metric) for metric in metrics]
+    return [_with_interval(result, given) for result in found]
 
 
-def evidence(
-    plan: Plan, cells: list[PlannedCell], entry: dict, metric: PlannedMetric, value: float, uncertainty: Uncertainty
-) -> Measured:
-    first = cells[0]
+def _value(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures], metric: PlannedMetric) -> Result:
+    try:
+        value = float(metric.noun.compute(given, metric.options))
+    except ScottbenchError as error:
+        return Result(subject, metric, None, in_one_line(error))  # what is missing stands on lines of its own
+    except Exception as error:
+        work.folder.put(f"errors/{subject.id}-{metric.noun.name}.txt", printable(traceback.format_exc()).encode())
+        return Result(subject, metric, None, f"{type(error).__name__}: {one_line(error)} (traceback in errors/)")
+    if not math.isfinite(value):
+        return Result(subject, metric, None, f"the value is {value}")
+    return Result(subject, metric, value)
+
+
+def _with_interval(result: Result, given: CellFeatures | list[CellFeatures]) -> Result:
+    if result.value is None:
+        return result
+    found = interval_or_reason(result.metric.noun, given, result.metric.options, result.value)
+    if isinstance(found, str):
+        return dataclasses.replace(result, no_interval=found)
+    return dataclasses.replace(result, uncertainty=found)
+
+
+def mean(plan: Plan, subject: Subject, metric: PlannedMetric, own: Sequence[Result]) -> Result:
+    """Average a metric over several seeds. own: its result for each seed, in their order.
+
+    The interval rests on the mean of each prompt's influences: prompts are shared.
+    """
+    values = []
+    for result in own:
+        if result.value is None:
+            return Result(subject, metric, None, f"{result.subject.id} has no value")
+        values.append(result.value)
+    value = sum(values) / len(values)
+    spreads = [result.uncertainty for result in own if result.uncertainty is not None]
+    if len(spreads) < len(own):
+        return Result(subject, metric, value, no_interval="one of its seeds has none")
+    averaged = average([evidence(plan, result) for result in own])
+    ends = interval(averaged.value, averaged.influence, averaged.df, metric.noun.bounds)
+    return Result(subject, metric, value, uncertainty=Uncertainty(ends, spreads[0].method, averaged.influence, None))
+
+
+# --- views of the results --------------------------------------------------------------------------------------------
+
+
+def evidence(plan: Plan, result: Result) -> Measured:
+    """Return what paired tests need of a result. Raises ValueError for one without an interval."""
+    subject, metric, spread = result.subject, result.metric, result.uncertainty
+    if result.value is None or spread is None:
+        raise ValueError(f"{metric.label} of {subject.id} has no interval")
+    first = subject.cells[0]
     return Measured(
-        first.method.label, first.steps, tuple(cell.seed for cell in cells), metric.label, metric.noun.higher_is_better, plan.n,
-        metric.fingerprint, value, uncertainty.influence, degrees_of_freedom(uncertainty.method, plan.n),
-        tuple(plan.items.ids[: plan.n]), metric.noun.digits, entry["id"])
+        first.method.label, first.steps, tuple(cell.seed for cell in subject.cells), metric.label, metric.noun.higher_is_better, plan.n,
+        metric.fingerprint, result.value, spread.influence, degrees_of_freedom(spread.method, plan.n), tuple(plan.items.ids[: plan.n]),
+        metric.noun.digits, subject.id)
 
 
-def result_row(
-    plan: Plan, cells: list[PlannedCell], entry: dict, metric: PlannedMetric, value: float | None, uncertainty: Uncertainty | None
-) -> dict[str, Any]:
-    """One cell's row; of several seeds together, `seed` is empty and `seeds` names them."""
-    noun, method = metric.noun, cells[0].method
-    low, high, how = None, None, None
-    if uncertainty is not None:
-        low, high, how = uncertainty.interval.low, uncertainty.interval.high, uncertainty.method
+def measured(plan: Plan, results: Iterable[Result]) -> list[tuple[Measured, np.ndarray | None]]:
+    """Return the evidence of every result with an interval, and its (n,) values per item where it has them. Means over seeds are left
+    out: their seeds are in."""
+    kept = [(result, result.uncertainty) for result in results if not result.is_mean]
+    return [(evidence(plan, result), spread.items) for result, spread in kept if spread is not None]
+
+
+def row(plan: Plan, result: Result) -> dict[str, Any]:
+    """Return a result's row of results.parquet; of several seeds `seed` is empty and `seeds` names them. No time and no path: equal plans
+    give equal bytes."""
+    cells, metric, spread = result.subject.cells, result.metric, result.uncertainty
+    ends = (None, None, None) if spread is None else (spread.interval.low, spread.interval.high, spread.method)
     return {
-        "method": method.label, "steps": cells[0].steps, "nfe": entry["nfe"], "seed": cells[0].seed if len(cells) == 1 else None,
-        "guidance_scale": method.guidance, "dataset": plan.preset.dataset, "n": plan.n, "metric": metric.label, "value": value,
-        "unit": noun.unit, "higher_is_better": noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": low, "ci_high": high,
-        "ci_method": how, "seeds": ",".join(str(cell.seed) for cell in cells),
+        "method": cells[0].method.label, "steps": cells[0].steps, "nfe": result.subject.nfe,
+        "seed": cells[0].seed if len(cells) == 1 else None, "guidance_scale": cells[0].method.guidance, "dataset": plan.preset.dataset,
+        "n": plan.n, "metric": metric.label, "value": result.value, "unit": metric.noun.unit,
+        "higher_is_better": metric.noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": ends[0], "ci_high": ends[1],
+        "ci_method": ends[2], "seeds": ",".join(str(cell.seed) for cell in cells),
     }  # fmt: skip
 
 
-def mean_row(
-    plan: Plan, cells: list[PlannedCell], entry: dict, metric: PlannedMetric, rows: list[dict], measured: list[tuple[Measured, Any]]
-) -> dict[str, Any]:
-    """The row of a metric's mean over several seeds, whose interval rests on the mean of each prompt's influences: prompts are shared."""
-    own = [row for row in rows if (row["method"], row["steps"], row["metric"]) == (cells[0].method.label, cells[0].steps, metric.label)]
-    values = [row["value"] for row in own]
-    if None in values:
-        entry["failures"].setdefault(metric.label, f"{cells[values.index(None)].id} has no value")
-        return result_row(plan, cells, entry, metric, None, None)
-    found = [one for one, _ in measured if (one.method, one.steps, one.metric) == (own[0]["method"], own[0]["steps"], metric.label)]
-    spread = None
-    if len(found) == len(cells):
-        mean = average(found)
-        spread = Uncertainty(interval(mean.value, mean.influence, mean.df, metric.noun.bounds), own[0]["ci_method"], mean.influence, None)
-    else:
-        entry["no_interval"][metric.label] = "one of its seeds has none"
-    return result_row(plan, cells, entry, metric, sum(values) / len(values), spread)
+def note_reasons(manifest: Manifest, results: Iterable[Result]) -> None:
+    """Note in the manifest why results have no value or no interval, and the NFE that several seeds share."""
+    for result in results:
+        name, label = result.subject.id, result.metric.label
+        if len(result.subject.cells) > 1:
+            manifest.entry(name).nfe = result.subject.nfe
+        if result.no_value is not None:
+            manifest.no_value(name, label, result.no_value)
+        if result.no_interval is not None:
+            manifest.no_spread(name, label, result.no_interval)
 
 
-def write_results(folder: RunFolder, rows: list[dict]) -> None:
-    """One row per cell and metric, and per metric of all seeds of a method at a number of steps (together, or their mean), in plan order.
-    No time and no path: equal plans give equal bytes."""
-    import polars
-
-    schema = {
-        "method": polars.String, "steps": polars.Int32, "nfe": polars.Int32, "seed": polars.Int64, "guidance_scale": polars.Float64,
-        "dataset": polars.String, "n": polars.Int32, "metric": polars.String, "value": polars.Float64, "unit": polars.String,
-        "higher_is_better": polars.Boolean, "fingerprint": polars.String, "ci_low": polars.Float64, "ci_high": polars.Float64,
-        "ci_method": polars.String, "seeds": polars.String,
-    }  # fmt: skip
-    folder.put_table("results.parquet", polars.DataFrame(rows, schema=schema))
+def write(work: Work, manifest: Manifest, results: Sequence[Result]) -> None:
+    """Write all tables of a run, and note the reasons in its manifest."""
+    note_reasons(manifest, results)
+    work.folder.put_table(RESULTS, frame([row(work.plan, result) for result in results], RESULTS_SCHEMA))
+    write_tables(work.folder.put_table, measured(work.plan, results))
+    write_timings(work, [cell for cell in work.plan.cells if manifest.cell(cell.id).error is None])
 
 
-def write_tables(put: Any, measured: Sequence[tuple[Measured, np.ndarray | None]]) -> None:
-    """items.parquet and pairs.parquet of a run. put: (file name, data frame) -> None."""
-    put(ITEMS, items_frame(measured))
-    put("pairs.parquet", pairs_frame(run_pairs([one for one, _ in measured])))
+def write_tables(put: Callable[[str, Any], object], found: Sequence[tuple[Measured, np.ndarray | None]]) -> None:
+    """Write items.parquet and pairs.parquet of a run. put: (file name, data frame) -> anything; found: of `measured`, each with the
+    (n,) values per item or None."""
+    put(ITEMS, items_frame(found))
+    put(PAIRS, pairs_frame(run_pairs([one for one, _ in found])))

@@ -17,7 +17,7 @@ from scottbench.store.folder import RunFolder, spans
 from scottbench.store.lock import locked
 
 
-def merge(plan: Plan, sources: list[Path], out: Path, tell: Callable[[dict], None]) -> RunFolder:
+def merge(plan: Plan, sources: list[Path], out: Path, on_progress: Callable[[dict], None]) -> RunFolder:
     """Copy into `out` every whole chunk of the shards that it lacks; the folder of the same plan, or a new one.
 
     Raises IntegrityError: a shard of another plan, or one chunk with two contents where bytes must be equal (level exact, equal
@@ -33,7 +33,7 @@ def merge(plan: Plan, sources: list[Path], out: Path, tell: Callable[[dict], Non
         for done, owner in enumerate(owners, start=1):
             for span in spans(plan.n, plan.chunk):
                 _merge_chunk(folder, shards, plan, owner, span)
-            tell({"stage": "merge", "cell": owner, "done": done, "total": len(owners)})
+            on_progress({"stage": "merge", "cell": owner, "done": done, "total": len(owners)})
         # last: a merge that was killed takes everything again
         _append_histories(folder, new)
     return folder
@@ -51,7 +51,7 @@ def _open(path: Path, plan: Plan) -> RunFolder:
 def _merge_chunk(folder: RunFolder, shards: list[RunFolder], plan: Plan, owner: str, span: range) -> None:
     """Images and features of a chunk come from one shard together: those that have both whole go first."""
     ids = list(plan.items.ids[span.start : span.stop])
-    places = [("features", owner, role) for role in plan.sources]
+    places: list[tuple[str, ...]] = [("features", owner, role) for role in plan.sources]
     if owner != "text" and (owner != "reference" or span.start == 0):
         places.insert(0, ("images", owner))
     holders = sorted(shards, key=lambda shard: -sum(shard.state(place, span, ids) == "whole" for place in places))

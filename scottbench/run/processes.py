@@ -30,10 +30,11 @@ class Workers:
 
     @property
     def main(self) -> bool:
+        """True in the process that speaks and writes records."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """One value of every process, by rank; waits for all of them."""
+        """Return one value of every process, by rank; waits for all of them."""
         if self.count == 1:
             return [value]
         from accelerate.utils import gather_object
@@ -41,7 +42,7 @@ class Workers:
         return gather_object([value])
 
     def agree(self, make: Callable[[], Any]) -> Any:
-        """What the main process makes, in every process; its ScottbenchError too, which only the main process should show."""
+        """Return in every process what `make` gives in the main one. Its ScottbenchError ends every process; only the main one shows it."""
         outcome: list[Any] = [None, None]
         if self.main:
             try:
@@ -59,7 +60,7 @@ class Workers:
         return outcome[0]
 
     def fail(self, error: ScottbenchError | int) -> None:
-        """Raise the error in the main process; end the others with its exit code and without a word."""
+        """Raise the error in the main process; raise SystemExit in the others, which end with its exit code and without a word."""
         if isinstance(error, ScottbenchError):
             raise error
         raise SystemExit(error)

@@ -9,6 +9,9 @@ from scottbench.errors import UsageError
 from scottbench.store.verify import Findings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scottbench.models.diffusion_model import DiffusionModel
     from scottbench.plan.plan import Plan
     from scottbench.run.session import Work
 
@@ -22,10 +25,11 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
     LARGEST. Raises UsageError where the run has fewer images."""
     import numpy as np
 
-    from scottbench.run.sample import remake
+    from scottbench.run.sample import resample_item
     from scottbench.run.worker import open_weights
 
-    found, students = Findings(), {}
+    found = Findings()
+    students: dict[Path, DiffusionModel] = {}
     everything = [(cell, number) for cell in plan.cells for number in range(plan.n)]
     if count > len(everything):
         raise UsageError(f"--resample {count}: the run has {len(everything)} images.")
@@ -37,7 +41,7 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
         if stored is None:
             found.wrong.append(f"{name}: its chunk is missing or damaged")
             continue
-        made = remake(work, cell, open_weights(work, cell, students), span, number - span.start)
+        made = resample_item(work, cell, open_weights(work, cell, students), span, number - span.start)
         difference = np.abs(made.astype(int) - stored[number - span.start].astype(int))
         mean, largest = float(difference.mean()), int(difference.max())
         if largest if exact else (mean > MEAN or largest > LARGEST):

@@ -6,21 +6,20 @@ made again, so a killed run goes on where it stopped.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from typing import Any
 
-from scottbench.errors import ScottbenchError
+import numpy as np
+
+from scottbench.errors import Incomplete, ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
-from scottbench.models.noise import ItemNoise
+from scottbench.models.sampling import Sampler, micro_batches
 from scottbench.plan.plan import PlannedCell
-from scottbench.run.chunks import micro_batches
 from scottbench.run.session import Work
 from scottbench.store.timings import COLD
 
 
 def reference_features(work: Work) -> None:
-    """Features of the reference images, and the images themselves of the first chunk, which the report shows."""
+    """Store features of the reference images, and the images themselves of the first chunk, which the report shows."""
     done = 0
     for span in work.mine:
         ids, images = work.ids(span), None
@@ -36,12 +35,12 @@ def reference_features(work: Work) -> None:
                     work.folder.put_features(("features", "reference", role), span, ids, features)
         done += len(span)
         if images is not None:
-            work.note("chunk", part="reference", first=span.start)
+            work.log_event("chunk", part="reference", first=span.start)
         work.progress("reference", done)
 
 
 def embed_prompts(work: Work) -> None:
-    """Features of the prompts, for every extractor with a text tower."""
+    """Store features of the prompts, for every extractor with a text tower."""
     for role, extractor in work.extractors.items():
         if extractor.text_tower is None:
             continue
@@ -55,12 +54,11 @@ def embed_prompts(work: Work) -> None:
 
 
 def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
-    """Images and features of one cell: the chunks of this process that the folder lacks."""
-    if work.uncond is None:
-        work.uncond = work.plan.model.encode_prompts([""])
+    """Make images and features of one cell: the chunks of this process that the folder lacks."""
     done, cold = 0, True
     for span in work.mine:
-        ids, seconds, before = work.ids(span), {}, work.stored.get("store", 0.0)
+        ids, before = work.ids(span), work.stored.get("store", 0.0)
+        seconds: dict[str, float] = {}
         images = work.folder.get_images(("images", planned.id), span, ids)
         if images is None:
             images, facts = make_images(work, planned, model, span)
@@ -70,12 +68,13 @@ def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None
         put_features(work, planned, span, images, seconds)
         done += len(span)
         if work.stored.get("store", 0.0) > before:
-            work.note("chunk", part=planned.id, first=span.start)
+            work.log_event("chunk", part=planned.id, first=span.start)
         work.progress("cell", done, planned.id)
 
 
 def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarray, seconds: dict[str, float]) -> None:
-    """Features of a chunk's images that the folder lacks. seconds: spent on the chunk and not yet on record."""
+    """Store the features that the folder lacks of a chunk's images, (n,H,W,3) uint8. seconds: spent on the chunk and not yet on
+    record."""
     for role, extractor in work.extractors.items():
         place = ("features", planned.id, role)
         if work.folder.get_features(place, span, work.ids(span)) is None:
@@ -87,16 +86,24 @@ def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarr
 
 
 def extract_features(work: Work, planned: PlannedCell) -> None:
-    """Features of a cell whose images are all stored."""
+    """Store the features of a cell whose images are all there. Raises Incomplete where a chunk of them is not."""
     for span in work.mine:
-        put_features(work, planned, span, work.folder.get_images(("images", planned.id), span, work.ids(span)), {})
+        images = work.folder.get_images(("images", planned.id), span, work.ids(span))
+        if images is None:
+            raise Incomplete(f"{work.folder.root} lacks a chunk of images. Finish it first: scottbench resume {work.folder.root}")
+        put_features(work, planned, span, images, {})
 
 
-def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: range) -> tuple[np.ndarray, dict]:
-    """(len(span), H, W, 3) uint8 and the chunk's facts: counted NFE, seconds by stage."""
+def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: range) -> tuple[np.ndarray, dict[str, Any]]:
+    """Sample a chunk: (n, H, W, 3) uint8, and its facts: counted NFE, seconds by stage.
+
+    Raises ScottbenchError where images of one chunk need unequal NFE.
+    """
     text, text_seconds = work.text(span)
-    seconds, parts, rows = {"text": text_seconds}, [], 0
-    model.evaluations = 0
+    sampler, ids = sampler_of(work, planned, model), work.ids(span)
+    seconds: dict[str, float] = {"text": text_seconds}
+    parts: list[np.ndarray] = []
+    rows = model.evaluations = 0
     fixed = work.plan.micro_batch
     # -b: how many images are denoised before the first of them is decoded, in whole micro-batches
     at_once = work.batch_size if fixed is None else -(-work.batch_size // fixed) * fixed
@@ -105,7 +112,7 @@ def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: r
         with work.clock.stage(seconds, "denoise"):
             for group, count in micro_batches(min(at_once, len(span) - start), fixed, at_once):
                 places = [start + i for i in group]
-                latents.append((sample(work, planned, model, text[places], [work.ids(span)[i] for i in places]), count))
+                latents.append((sampler.latents(text[places], [ids[i] for i in places]), count))
                 rows += len(group)
         with work.clock.stage(seconds, "decode"):
             parts += [model.decode(batch)[:count] for batch, count in latents]
@@ -117,25 +124,16 @@ def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: r
     return np.concatenate(parts), {"nfe": nfe, "seconds": seconds}
 
 
-def remake(work: Work, planned: PlannedCell, model: DiffusionModel, span: range, position: int) -> np.ndarray:
-    """(H, W, 3) uint8: the image at `position` of a chunk, made again in the same company as in the run."""
-    if work.uncond is None:
-        work.uncond = work.plan.model.encode_prompts([""])
-    text, ids, fixed = work.text(span)[0], work.ids(span), work.plan.micro_batch
-    groups = micro_batches(len(span), fixed, 1)
+def resample_item(work: Work, planned: PlannedCell, model: DiffusionModel, span: range, position: int) -> np.ndarray:
+    """Make the image at `position` of a chunk again, (H, W, 3) uint8, in the same company as in the run."""
+    text, ids = work.text(span)[0], work.ids(span)
+    groups = micro_batches(len(span), work.plan.micro_batch, 1)
     group = next(group for group, count in groups if position in group[:count])
-    return model.decode(sample(work, planned, model, text[group], [ids[i] for i in group]))[group.index(position)]
+    latents = sampler_of(work, planned, model).latents(text[group], [ids[i] for i in group])
+    return model.decode(latents)[group.index(position)]
 
 
-@torch.inference_mode()
-def sample(work: Work, planned: PlannedCell, model: DiffusionModel, text: Tensor, ids: list[str]) -> Tensor:
-    """Clean latents (N,C,h,w) of a micro-batch."""
+def sampler_of(work: Work, planned: PlannedCell, model: DiffusionModel) -> Sampler:
+    """Return what samples a cell from an opened model."""
     method = planned.method
-    noise = ItemNoise(planned.seed, ids, model.latent_shape, model.device)
-    latents = method.noun.sample(model.sampling(text, work.uncond, method.guidance, noise, planned.steps, method.options))
-    if tuple(latents.shape) != (len(ids), *model.latent_shape):
-        wanted = (len(ids), *model.latent_shape)
-        raise ScottbenchError(f"method '{method.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")
-    if not torch.isfinite(latents).all():
-        raise ScottbenchError(f"method '{method.label}' returned latents that are NaN or infinite at {planned.steps} steps.")
-    return latents
+    return Sampler(model, method.noun, method.label, method.options, work.empty_prompt(), method.guidance, planned.steps, planned.seed)

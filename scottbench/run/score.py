@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.errors import Incomplete
+from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
 from scottbench.run.chunks import all_spans
 from scottbench.run.clock import Clock
-from scottbench.run.measure import measure
+from scottbench.run.measure import measure, write
 from scottbench.run.session import Work
 from scottbench.run.worker import open_extractors
 from scottbench.store.assets import offline
@@ -35,17 +35,21 @@ class ScoreFolder(RunFolder):
         self.name = name
 
     def put(self, name: str, data: bytes) -> Path:
+        """Replace a file in one step: features go to the run, records to the folder of their own."""
         return super().put(name if name.startswith("features/") else f"scores/{self.name}/{name}", data)
 
 
-def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
-    """Measure `plan`, the run's own plan with other metrics, on the run's images; returns the folder of the new records.
+def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
+    """Measure `plan`, the run's own plan with other metrics, on the run's images; return the folder of the new records.
 
     Raises IntegrityError where anything that the images or the stored features depend on is not what the run was made of, Incomplete
-    where images are missing, Busy while another process holds the run.
+    where images are missing, Busy while another process holds the run, UsageError where the folder holds no plan.
     """
     clock, own = Clock(plan.device), RunFolder(root)
-    locked_plan = own.locked_plan()["plan"]
+    found = own.locked_plan()
+    if found is None:
+        raise UsageError(f"{root} holds no plan.lock.json: it is no run folder.")
+    locked_plan = found["plan"]
     check_same(root, locked_plan, plan.record, GENERATION)
     shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
     for role in shared:
@@ -55,7 +59,7 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
     with locked(root), contextlib.ExitStack() as watched, offline():
         _refuse_unfinished(own, plan)
         flush_denormals()
-        work = Work(plan, folder, clock, {}, plan.chunk, tell, lambda event, **facts: None,
+        work = Work(plan, folder, clock, {}, plan.chunk, on_progress, lambda event, **facts: None,
                     earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
         state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
         open_extractors(work, watched)
@@ -64,9 +68,10 @@ def score(plan: Plan, root: Path, tell: Callable[[dict], None]) -> Path:
         for cell in plan.cells:
             sample.extract_features(work, cell)
             manifest.finish_cell(state, work, cell, None)
-        measure(work, state)
-        manifest.update(state, work, "failed" if manifest.failures(state) else "complete")
-        folder.put_json(MANIFEST, {**state, "scored": str(own.locked_plan()["plan_hash"])})
+        write(work, state, measure(work, state))
+        manifest.update(state, work, "failed" if state.failures() else "complete")
+        state.scored = found["plan_hash"]
+        folder.put_json(MANIFEST, state.as_json())
     return root / "scores" / name
 
 

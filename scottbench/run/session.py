@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from scottbench.models.extractors import Extractor
+from scottbench.models.sampling import embed_prompts
 from scottbench.plan.plan import Plan
-from scottbench.run.chunks import Share, all_spans, micro_batches
+from scottbench.run.chunks import Shard, all_spans
 from scottbench.run.clock import Clock
 from scottbench.store.folder import RunFolder
 
@@ -29,11 +29,11 @@ class Work:
     extractors: dict[str, Extractor]
     """Role -> opened extractor, one per network."""
     batch_size: int
-    tell: Callable[[dict], None]
+    on_progress: Callable[[dict], None]
     """Called with {"stage": "reference" | "text" | "cell" | "metrics", "cell": id or None, "done": items, "total": items}."""
-    note: Callable[..., None]
+    log_event: Callable[..., None]
     """Writes a line of the event log."""
-    share: Share = field(default_factory=Share)
+    shard: Shard = field(default_factory=Shard)
     """The chunks that this process makes."""
     earlier: dict = field(default_factory=dict)
     """"created" and "attempts" of the run so far, and "wall", "store", "forward" (seconds) of all attempts before this one."""
@@ -50,32 +50,38 @@ class Work:
     @property
     def mine(self) -> list[range]:
         """The chunks of this process, in the order in which it makes them."""
-        return self.share.of(self.chunks)
+        return self.shard.of(self.chunks)
 
     def ids(self, span: range) -> list[str]:
+        """Return the item ids of a chunk."""
         return list(self.plan.items.ids[span.start : span.stop])
 
     def prompts(self, span: range) -> list[str]:
+        """Return the prompts of a chunk."""
         return list(self.plan.items.prompts[span.start : span.stop])
 
     def progress(self, stage: str, done: int, cell: str | None = None) -> None:
+        """Report how many items of a stage are done."""
         total = self.plan.n if stage == "metrics" else sum(map(len, self.mine))
-        self.tell({"stage": stage, "cell": cell, "done": done, "total": total})
+        self.on_progress({"stage": stage, "cell": cell, "done": done, "total": total})
 
-    def storing(self) -> AbstractContextManager:
+    def storing(self) -> AbstractContextManager[None]:
         """Charge the block to "store"."""
         return self.clock.stage(self.stored, "store")
 
+    def empty_prompt(self) -> Tensor:
+        """Return the (1, L, D) embedding of the empty prompt, made once."""
+        if self.uncond is None:
+            self.uncond = self.plan.model.encode_prompts([""])
+        return self.uncond
+
     def text(self, span: range) -> tuple[Tensor, float]:
-        """(len(span), L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
+        """Return the (n, L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
         if span.start in self.texts:
             return self.texts[span.start]
         seconds: dict[str, float] = {}
-        prompts, parts = self.prompts(span), []
         with self.clock.stage(seconds, "text"):
-            for group, count in micro_batches(len(span), self.plan.micro_batch, len(span)):
-                parts.append(self.plan.model.encode_prompts([prompts[i] for i in group])[:count])
-        embeddings = torch.cat(parts)
+            embeddings = embed_prompts(self.plan.model, self.prompts(span), self.plan.micro_batch, len(span))
         if embeddings[0].nbytes * self.plan.n <= TEXT_CACHE_BYTES:
             self.texts[span.start] = (embeddings, seconds["text"])
         return embeddings, seconds["text"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
+from scottbench.store.tables import TIMINGS, TIMINGS_SCHEMA, frame
 from scottbench.store.timings import COLD, SAMPLING, STAGES, median_interval
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ def observed(work: Work, cell: PlannedCell) -> dict[str, list[tuple[float, int, 
 
 def write_timings(work: Work, cells: list[PlannedCell]) -> None:
     """Per cell and stage: the total, and the median of seconds per image with its 95 % interval over the chunks counted."""
-    import polars
-
     rows = []
     for cell in cells:
         for stage, chunks in observed(work, cell).items():
@@ -46,9 +45,4 @@ def write_timings(work: Work, cells: list[PlannedCell]) -> None:
                 "seconds_total": sum(value for value, _, _ in chunks), "seconds_per_image": statistics.median(each) if each else None,
                 "ci_low": low, "ci_high": high, "chunks": len(each),
             })  # fmt: skip
-    schema = {
-        "method": polars.String, "steps": polars.Int32, "seed": polars.Int64, "stage": polars.String, "n": polars.Int32,
-        "seconds_total": polars.Float64, "seconds_per_image": polars.Float64, "ci_low": polars.Float64, "ci_high": polars.Float64,
-        "chunks": polars.Int32,
-    }  # fmt: skip
-    work.folder.put_table("timings.parquet", polars.DataFrame(rows, schema=schema))
+    work.folder.put_table(TIMINGS, frame(rows, TIMINGS_SCHEMA))

@@ -1,4 +1,4 @@
-"""The share of one process: reference, prompts, then cell after cell. A cell that fails costs no other cell its images."""
+"""The work of one process: reference, prompts, then cell after cell. A cell that fails costs no other cell its images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
-    """Reference, prompts, then cell after cell, of this process's share; {cell: why it failed}. Each set of weights is opened once."""
+    """Make this process's chunks: reference, prompts, then cell after cell. Returns {cell: why it failed}. Each set of weights is opened
+    once."""
     flush_denormals()
     students: dict[Path, DiffusionModel] = {}
-    reasons = {}
+    reasons: dict[str, str] = {}
     with contextlib.ExitStack() as watched:
         open_extractors(work, watched)
         watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
@@ -39,7 +40,7 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
             later = {other.method.student for other in work.plan.cells[position + 1 :]}
             for folder in students.keys() - later:
                 del students[folder]
-            work.note("cell", part=cell.id, **({} if reason is None else {"error": reason}))
+            work.log_event("cell", part=cell.id, **({} if reason is None else {"error": reason}))
             saved()
     return reasons
 
@@ -54,17 +55,17 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
 
 
 def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> DiffusionModel:
-    """The model that a cell samples from: the teacher, or its student, opened at its first cell."""
-    folder = cell.method.student
-    if folder is None:
+    """Return the model that a cell samples from: the teacher, or its student, opened at its first cell."""
+    folder, trainer = cell.method.student, cell.method.noun.trainer
+    if folder is None or trainer is None:
         return work.plan.model
     if folder not in students:
-        students[folder] = open_student(work.plan.model, folder, cell.method.noun.trainer)
+        students[folder] = open_student(work.plan.model, folder, trainer, cell.method.facts)
     return students[folder]
 
 
 def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> str | None:
-    """Make a cell; None, or in one line why it failed. What stops the whole run is raised. A traceback goes to errors/."""
+    """Make a cell; None, or in one line why it failed. What stops the whole run is raised again. A traceback goes to errors/."""
     try:
         model = open_weights(work, cell, students)
         with work.clock.watching(model.unet, "forward", "U-Net"):

@@ -1,1 +1,1 @@
-"""Intervals, paired tests and verdicts, from influences."""
+"""Intervals of values, paired tests of two cells, and verdicts on claims; all of them rest on influences."""

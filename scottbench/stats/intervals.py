@@ -1,11 +1,11 @@
-"""Intervals of metric values: pure functions of arrays, for any metric. What an interval covers is prompts and sampling noise.
+"""Intervals of metric values: pure functions of arrays, for any metric. An interval covers the choice of prompts and sampling noise.
 
 Everything rests on one (n,) array, the influence of each prompt (its image and its reference) on the value (Hampel 1974):
 
     value(other prompts) - value  ~  mean of the influences of the prompts drawn,  so  sd(value) ~ sd(influence) / sqrt(n).
 
-The interval is centred at the value ("re-centred"): it is about the metric's expectation *at this n*, bias included. A percentile
-bootstrap would centre on the bias of resampling and misses that expectation for a Frechet distance.
+The interval is centred at the value. It is about the metric's expectation *at this n*, bias included. A percentile bootstrap would
+centre on the bias of resampling, and for a Frechet distance it misses that expectation.
 Where a metric has no influence function, or none that is calibrated (k-NN counts), `half_sampling` stands in for it.
 """
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEVEL = 0.95
-"""Of every interval that is printed."""
+"""The level of every interval that is printed."""
 HALVES = 32
-"""Random halves of half-sampling: 31 degrees of freedom, 32 computations of the metric on half of the prompts."""
+"""The number of random halves: 31 degrees of freedom, for 32 computations of the metric on half of the prompts."""
 
 
 class NoInterval(ScottbenchError):
-    """Why a value has no interval, in one line: too few images, influences that are not finite or of the wrong length."""
+    """The value has no interval. The message says why in one line: too few images, influences that are not finite or too many or few."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ def interval(
     bounds: tuple[float | None, float | None] = (None, None),
     level: float = LEVEL,
 ) -> Interval:
-    """`value` plus and minus a t quantile times its standard error, kept inside `bounds`.
+    """Make the interval of a value: the value plus and minus a t quantile times its standard error, kept inside `bounds`.
 
-    influence: (n,) float64 per prompt, or an `Influence`. df: degrees of freedom of the standard error; None = n - 1.
-    Between two finite bounds it is Wilson's score interval (1927) at the effective n that has this standard error, which holds more
-    than one point where every item agrees (a precision of 1.000). Raises NoInterval.
+    influence: (n,) float64, one per prompt, or an `Influence`. df: degrees of freedom of the standard error; None is n - 1.
+    Between two finite bounds it is Wilson's score interval (1927) at the effective n that has this standard error. That interval has a
+    width also where every item agrees (a precision of 1.000). Raises NoInterval.
     """
     if isinstance(influence, Influence):
         error, n = standard_error(influence), len(influence.generated)
     else:
-        error, n = _sd(influence) / math.sqrt(len(influence)), len(influence)
+        error, n = deviation(influence) / math.sqrt(len(influence)), len(influence)
     if not math.isfinite(value):
         raise NoInterval(f"the value is {value}")
     quantile = t_quantile((1 + level) / 2, n - 1 if df is None else df)
@@ -78,7 +78,7 @@ def interval(
 
 
 def _wilson(share: float, error: float, n: int, quantile: float) -> tuple[float, float]:
-    """Wilson's interval of a share 0..1 whose standard error is that of a binomial of size share (1 - share) / error^2."""
+    """Make Wilson's interval of a share 0..1 whose standard error is that of a binomial of size share (1 - share) / error^2."""
     effective = share * (1 - share) / error**2 if error > 0 and 0 < share < 1 else n
     z2 = quantile**2 / effective
     middle = (share + z2 / 2) / (1 + z2)
@@ -87,15 +87,18 @@ def _wilson(share: float, error: float, n: int, quantile: float) -> tuple[float,
 
 
 def standard_error(influence: Influence) -> float:
-    """Of a metric's value. Equal numbers of generated and real items are pairs of one prompt; unequal ones are independent samples."""
+    """Compute the standard error of a metric's value. Raises NoInterval.
+
+    As many generated as real items are pairs of one prompt each; unequal numbers are independent samples.
+    """
     generated, real = influence.generated, influence.reference
     if real is None or len(real) == len(generated):
-        return _sd(by_prompt(influence)) / math.sqrt(len(generated))
-    return math.hypot(_sd(generated) / math.sqrt(len(generated)), _sd(real) / math.sqrt(len(real)))
+        return deviation(by_prompt(influence)) / math.sqrt(len(generated))
+    return math.hypot(deviation(generated) / math.sqrt(len(generated)), deviation(real) / math.sqrt(len(real)))
 
 
 def by_prompt(influence: Influence) -> np.ndarray:
-    """(n,) float64: the influence of each prompt, its image and its reference together. Raises NoInterval where m != n."""
+    """Add up the influences of each prompt's image and reference, (n,) float64. Raises NoInterval if their numbers differ."""
     import numpy as np
 
     generated = np.asarray(influence.generated, dtype=np.float64)
@@ -107,8 +110,8 @@ def by_prompt(influence: Influence) -> np.ndarray:
     return generated + real
 
 
-def _sd(values: np.ndarray) -> float:
-    """Standard deviation (ddof 1) of a 1-d array of at least two finite numbers; else NoInterval."""
+def deviation(values: np.ndarray) -> float:
+    """Compute the standard deviation (ddof 1) of (n,) values. Raises NoInterval unless they are two finite numbers or more."""
     import numpy as np
 
     values = np.asarray(values, dtype=np.float64)
@@ -121,22 +124,22 @@ def _sd(values: np.ndarray) -> float:
     return float(values.std(ddof=1))
 
 
-def t_quantile(share: float, df: int) -> float:
-    """Quantile of Student's t, share 0..1, df >= 1."""
+def t_quantile(share: float, df: float) -> float:
+    """Compute the quantile of Student's t at a share 0..1; df >= 1, infinity for the normal distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, share))
 
 
-def t_tail(statistic: float, df: int) -> float:
-    """Two-sided p of a t statistic."""
+def t_tail(statistic: float, df: float) -> float:
+    """Compute the two-sided p of a t statistic."""
     from scipy.special import stdtr
 
     return float(2 * stdtr(df, -abs(statistic)))
 
 
 def of_mean(items: np.ndarray) -> Influence:
-    """Influence of a metric that is the mean of (n,) independent items: how far each is from the mean."""
+    """Return the influence of every item on their mean, for (n,) independent items: how far each is from the mean."""
     import numpy as np
 
     items = np.asarray(items, dtype=np.float64)
@@ -144,7 +147,7 @@ def of_mean(items: np.ndarray) -> Influence:
 
 
 def halves(n: int) -> list[np.ndarray]:
-    """The random halves of n prompts, (n // 2,) sorted indices each: the same for every cell, so that differences are paired."""
+    """Draw the random halves of n prompts, (n // 2,) sorted indices each: the same for every cell, so that differences are paired."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -152,13 +155,15 @@ def halves(n: int) -> list[np.ndarray]:
 
 
 def half_sampling(statistic: Callable[[int, np.ndarray], float], n: int) -> tuple[np.ndarray, int]:
-    """((n,) array in place of influences, degrees of freedom) of any statistic, from its spread over random halves of the prompts.
+    """Return a pseudo-influence, (n,) float64, and its degrees of freedom, for any statistic of n prompts.
 
-    statistic: (number of the half, (n // 2,) indices) -> value. This is the delete-d jackknife with d = n / 2 (Shao & Wu 1989): half as
-    many prompts double the variance, sharing half of them halves it again. Where k prompts act together, as in a k-NN ball, the standard
-    error comes out at most sqrt(2) too large, against sqrt(k) for leaving out one by one. The deviation of each half is written on a
-    random 1 / HALVES of the prompts, scaled so that sd / sqrt(n) and the covariance of two cells are those of the halves.
-    Raises NoInterval for n < 4 or a statistic that is not finite.
+    The n prompts are split at random into 32 groups (n groups, if n is smaller), and every prompt of group g gets the scaled deviation
+    of half g: the statistic on that random half of the prompts, less the mean over all halves. The scale makes sd / sqrt(n), and the
+    covariance of two cells, those that the halves show. statistic: (number of the half, (n // 2,) indices) -> value.
+
+    This is the delete-d jackknife with d = n / 2 (Shao & Wu 1989). Half as many prompts double the variance, and sharing half of them
+    halves it again. Where k prompts act together, as in a k-NN ball, the standard error comes out at most sqrt(2) too large; leaving out
+    one by one makes it sqrt(k) too large. Raises NoInterval for n < 4 or a statistic that is not finite.
     """
     import numpy as np
 

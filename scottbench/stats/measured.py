@@ -1,4 +1,4 @@
-"""What runs recorded, as evidence: values with the influence of every prompt, by cell and metric; read from records alone."""
+"""Values that runs recorded, with the influence of every prompt, by cell and metric; read from records alone."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Mismatch, UsageError
 from scottbench.stats.intervals import HALVES
+from scottbench.store.tables import ITEM_COLUMNS, ITEMS, ITEMS_SCHEMA, polars_schema
 from scottbench.text import closest, one_line
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-if TYPE_CHECKING:
-    import numpy as np
-
-ITEMS = "items.parquet"
-NEEDED = {"method", "steps", "seed", "metric", "id", "influence"}
 _STEPS = re.compile(r"(?P<method>.+)[:@](?P<steps>\d+)")
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One metric of one cell, or of several seeds of it: averaged, or measured together by a metric of scope "seeds"."""
+    """One metric of one cell, or of several seeds of a cell: their mean, or measured together by a metric of scope "seeds"."""
 
     method: str
     """Label of the method."""
@@ -40,37 +35,39 @@ class Measured:
     fingerprint: str
     value: float
     influence: np.ndarray
-    """(n,) float64: the influence of each prompt on the value."""
+    """(n,) float64, the influence of each prompt on the value."""
     df: int
-    """Degrees of freedom of its standard error."""
+    """Degrees of freedom of the standard error."""
     ids: tuple[str, ...]
     """Item id of each prompt."""
     digits: int = 3
     """Decimals in tables."""
     id: str = ""
-    """Of its (first) cell, a folder name of the run; of several seeds measured together what the manifest calls them."""
+    """The (first) cell's folder name in the run; for seeds measured together, their name in the manifest."""
     title: str = ""
     """The metric with its extractor, "FID (pocket features)"."""
     preset: str = ""
     weights: str = ""
-    """Digest of the weights that it samples from."""
-    student: dict | None = None
-    """student.json, where it samples from a student."""
+    """Digest of the weights that the method samples from."""
+    student: dict[str, Any] | None = None
+    """student.json, if the method samples from a student."""
 
     @property
     def cell(self) -> str:
-        """ "name@steps", as `scottbench compare` takes it."""
+        """The name that `scottbench compare` takes: "name@steps"."""
         return f"{self.method}@{self.steps}"
 
 
 def degrees_of_freedom(ci_method: str, n: int) -> int:
-    """Of the standard error behind an interval, by the name that results.parquet has for its method."""
+    """Return the degrees of freedom behind an interval. ci_method: its method's name in results.parquet."""
     return min(HALVES, n) - 1 if ci_method == "half-sampling" else n - 1
 
 
-def read_evidence(folder: Path) -> list[Measured]:
-    """Every metric with an interval of every cell of a run folder, in its order. Raises UsageError: no run, damaged, unfinished, or
-    made before intervals were recorded."""
+def read_measured(folder: Path) -> list[Measured]:
+    """Read every metric that has an interval, of every cell of a run folder, in the folder's order.
+
+    Raises UsageError for a folder that is no run, is damaged or unfinished, or was made before intervals were recorded.
+    """
     import polars as pl
 
     from scottbench.store.record import read_record
@@ -84,29 +81,30 @@ def read_evidence(folder: Path) -> list[Measured]:
         items = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    if NEEDED - set(items.columns):
-        raise UsageError(f"{path} lacks column '{min(NEEDED - set(items.columns))}': another version wrote it. Make the run again.")
+    if ITEM_COLUMNS - set(items.columns):
+        raise UsageError(f"{path} lacks column '{min(ITEM_COLUMNS - set(items.columns))}': another version wrote it. Make the run again.")
     cells = {(cell.method, cell.steps, cell.facts["seed"]): cell for cell in (*record.cells, *record.over_seeds)}
     metrics = {metric.name: metric for metric in record.metrics}
     found = []
     for (method, steps, seed, name), rows in items.group_by(["method", "steps", "seed", "metric"], maintain_order=True):
         cell = cells.get((method, steps, seed))
-        interval = None if cell is None else cell.intervals.get(name)
-        if interval is None or name not in metrics or rows["influence"].null_count():
+        if cell is None or name not in cell.intervals or name not in metrics or rows["influence"].null_count():
             continue
         n, fingerprint = cell.fingerprints[name]
         if rows.height != n:
             raise UsageError(f"{path} has {rows.height} items of {name} of {cell.facts['id']}, not {n}: it is damaged. Make the run again.")
         found.append(Measured(
             method, steps, cell.seeds, name, metrics[name].higher_is_better, n, fingerprint, cell.values[name],
-            rows["influence"].to_numpy(), degrees_of_freedom(interval.method, n), tuple(rows["id"]), metrics[name].digits,
+            rows["influence"].to_numpy(), degrees_of_freedom(cell.intervals[name].method, n), tuple(rows["id"]), metrics[name].digits,
             str(cell.facts["id"]), metrics[name].title, str(record.plan.get("preset", "")), str(cell.facts.get("weights_digest", "")),
             cell.facts.get("student")))
     return found
 
 
 def average(measured: Sequence[Measured]) -> Measured:
-    """Several seeds of one cell as one: the mean of the values and, prompt by prompt, of the influences (the prompts are the same)."""
+    """Average several seeds of one cell: their values and, prompt by prompt, their influences. Raises Mismatch if they do not compare."""
+    import numpy as np
+
     first = measured[0]
     if len(measured) == 1:
         return first
@@ -116,14 +114,17 @@ def average(measured: Sequence[Measured]) -> Measured:
         first,
         seeds=tuple(seed for one in measured for seed in one.seeds),
         value=sum(one.value for one in measured) / len(measured),
-        influence=sum(one.influence for one in measured) / len(measured),
+        influence=sum((one.influence for one in measured), np.zeros(first.n)) / len(measured),
         df=min(one.df for one in measured),
     )
 
 
 def on_shared_seeds(a: Sequence[Measured], b: Sequence[Measured]) -> tuple[Measured, Measured]:
-    """Two cells of one metric, each averaged over the seeds that both have; over its own seeds where they share none, or where seeds
-    were measured together and cannot be taken apart."""
+    """Average two cells of one metric, each over the seeds that both have.
+
+    A cell is averaged over its own seeds if the two share none, or if seeds were measured together and cannot be taken apart.
+    Raises Mismatch as `average`.
+    """
     shared = {seed for one in a for seed in one.seeds} & {seed for one in b for seed in one.seeds}
     kept = [[one for one in side if set(one.seeds) <= shared] for side in (a, b)]
     if all(kept):
@@ -132,7 +133,7 @@ def on_shared_seeds(a: Sequence[Measured], b: Sequence[Measured]) -> tuple[Measu
 
 
 def comparable(a: Measured, b: Measured) -> None:
-    """Raises Mismatch where two values must not be compared: another N, another fingerprint, other prompts."""
+    """Raise Mismatch if two values must not be compared: another N, another fingerprint, other prompts."""
     if a.n != b.n:
         raise Mismatch(f"{a.metric} of {a.cell} is of N = {a.n:,}, of {b.cell} of N = {b.n:,}: values of different N are never compared. "
                        "Make both with the same --limit.")
@@ -147,9 +148,9 @@ def comparable(a: Measured, b: Measured) -> None:
 
 
 def find_cell(measured: Iterable[Measured], name: str) -> list[Measured]:
-    """All metrics and seeds of the cell called "name@2", "name:2", "name" (where it has one number of steps) or by its id.
+    """Find all metrics and seeds of a cell by its id, or by "name@2", "name:2", or "name" if that has one number of steps.
 
-    Raises UsageError with a suggestion and what there is.
+    Raises UsageError with a suggestion and the names that there are.
     """
     measured = list(measured)
     exact = [one for one in measured if one.id == name]
@@ -173,12 +174,14 @@ def find_cell(measured: Iterable[Measured], name: str) -> list[Measured]:
 
 
 def items_frame(measured: Sequence[tuple[Measured, np.ndarray | None]]) -> Any:
-    """items.parquet: one row per cell, metric and prompt. `value` is empty where the metric is no mean over items, `seed` where it is of
-    several seeds together."""
+    """Make the table of items.parquet: one row per cell, metric and prompt.
+
+    measured: each with the (n,) values of its items, or None if the metric is no mean over items; `value` is then empty. `seed` is empty
+    for several seeds together.
+    """
     import polars as pl
 
-    schema = {"method": pl.String, "steps": pl.Int32, "seed": pl.Int64, "metric": pl.String, "id": pl.String, "value": pl.Float64,
-              "influence": pl.Float64, "seeds": pl.String}
+    schema = polars_schema(ITEMS_SCHEMA)
     frames = [
         pl.DataFrame({
             "method": [one.method] * one.n, "steps": [one.steps] * one.n, "seed": [one.seeds[0] if len(one.seeds) == 1 else None] * one.n,

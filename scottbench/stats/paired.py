@@ -1,7 +1,7 @@
-"""Paired differences of two cells over the same prompts: tests, Holm's correction, power. Pure functions of numbers and arrays.
+"""Paired differences of two cells over the same prompts: tests, Holm's correction, how many images would decide.
 
-Two cells share prompts, reference images and starting noise, so much of what moves one value moves the other. The difference of
-their influences, prompt by prompt, drops what they share: the bias of a metric at this n, too, cancels to first order.
+Two cells share prompts, reference images and starting noise, so that much of what moves one value moves the other. The difference of
+their influences, prompt by prompt, drops what they share. The bias of a metric at this n, too, cancels to first order.
 """
 
 from __future__ import annotations
@@ -13,32 +13,29 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Mismatch
-from scottbench.stats.intervals import LEVEL, NoInterval, _sd, t_quantile, t_tail
+from scottbench.stats.intervals import LEVEL, NoInterval, deviation, t_quantile, t_tail
 from scottbench.stats.measured import Measured, comparable, on_shared_seeds
-
-if TYPE_CHECKING:
-    import numpy as np
-
+from scottbench.store.tables import PAIRS_SCHEMA, frame
 
 if TYPE_CHECKING:
     import numpy as np
 
 POWER = 0.8
-"""Probability of deciding that `images_to_decide` plans for."""
+"""The probability of a decision that `images_to_decide` plans for."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """value A - value B at one n, or the ratio A / B."""
+    """The difference A - B of two values at one n, or their ratio A / B, and its test."""
 
     difference: float
     """A - B in the metric's unit; of a ratio, A / B."""
     low: float
     high: float
     standard_error: float
-    """Of the difference; of a ratio, of its logarithm."""
+    """The standard error of the difference; for a ratio, of its logarithm."""
     p: float
-    """Two-sided: the difference is 0 (the ratio 1)."""
+    """Two-sided p of the hypothesis that the difference is 0 (the ratio 1)."""
     n: int
     """Prompts that both share."""
 
@@ -46,10 +43,10 @@ class PairedDifference:
 def paired_difference(
     value_a: float, value_b: float, influence_a: np.ndarray, influence_b: np.ndarray, df: int | None = None, level: float = LEVEL
 ) -> PairedDifference:
-    """A - B with a t interval and a two-sided t test.
+    """Test the difference A - B of two values by a t interval and a two-sided t test.
 
-    influence_a, influence_b: (n,) float64 of the same prompts in the same order (`scottbench.stats.intervals.by_prompt`).
-    df: None = n - 1. Two cells that agree on every prompt have p = 1; a difference without any spread has p = 0. Raises NoInterval.
+    influence_a, influence_b: (n,) float64 of the same prompts in the same order (`scottbench.stats.intervals.by_prompt`). df: degrees of
+    freedom; None is n - 1. Two cells that agree on every prompt have p = 1; a difference without any spread has p = 0. Raises NoInterval.
     """
     difference = value_a - value_b
     error = _paired_error(influence_a, influence_b)
@@ -61,7 +58,10 @@ def paired_difference(
 def paired_ratio(
     value_a: float, value_b: float, influence_a: np.ndarray, influence_b: np.ndarray, df: int | None = None, level: float = LEVEL
 ) -> PairedDifference:
-    """A / B of two positive values, with an interval by the delta method on log A - log B. Raises NoInterval for a value <= 0."""
+    """Test the ratio A / B of two positive values, by the delta method on log A - log B.
+
+    Arguments are those of `paired_difference`, (n,) influences too. Raises NoInterval, also for a value <= 0.
+    """
     if not (value_a > 0 and value_b > 0):
         raise NoInterval(f"a ratio needs two values above 0, found {value_a:g} and {value_b:g}")
     import numpy as np
@@ -74,22 +74,24 @@ def paired_ratio(
 
 
 def _paired_error(influence_a: np.ndarray, influence_b: np.ndarray) -> float:
+    """Compute the standard error of a difference from the (n,) influences of its sides."""
     import numpy as np
 
     a, b = np.asarray(influence_a, dtype=np.float64), np.asarray(influence_b, dtype=np.float64)
     if a.shape != b.shape:
         raise NoInterval(f"{a.shape} and {b.shape} influences are not of the same prompts")
-    return _sd(a - b) / math.sqrt(len(a))
+    return deviation(a - b) / math.sqrt(len(a))
 
 
 def _p(effect: float, error: float, n: int, df: int | None) -> float:
+    """Compute the two-sided p of an effect; without any spread it is 0 or 1."""
     if error == 0:
         return 1.0 if effect == 0 else 0.0
     return t_tail(effect / error, n - 1 if df is None else df)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values adjusted for all the tests of one table (Holm 1979): reject where adjusted <= alpha, whatever the dependence."""
+    """Adjust p values for all the tests of one table (Holm 1979): reject where adjusted <= alpha, however the tests depend."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted, running = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
@@ -98,30 +100,19 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def power(effect: float, standard_error: float, alpha: float = 1 - LEVEL) -> float:
-    """Probability that a two-sided test at `alpha` finds a true difference `effect` with its sign, 0..1 (normal approximation)."""
-    if standard_error == 0:
-        return 1.0 if effect != 0 else alpha
-    from scipy.special import ndtr
+def images_to_decide(difference: float, standard_error: float, n: int, alpha: float = 1 - LEVEL) -> int | None:
+    """Compute how many images per cell a two-sided test at `alpha` needs to find a true difference of this size with probability POWER.
 
-    return float(ndtr(abs(effect) / standard_error - t_quantile(1 - alpha / 2, math.inf)))
-
-
-def images_to_decide(
-    difference: float, standard_error: float, n: int, alpha: float = 1 - LEVEL, chance: float = POWER
-) -> int | None:
-    """Images per cell at which a true difference of this size would be found with probability `chance`, from its error at n.
-
-    The error shrinks with 1 / sqrt(images). None where the difference is 0: no number would do.
+    standard_error: that of the difference at n images; it shrinks with 1 / sqrt(images). None if the difference is 0: no number would do.
     """
     if difference == 0:
         return None
-    quantiles = t_quantile(1 - alpha / 2, math.inf) + t_quantile(chance, math.inf)
+    quantiles = t_quantile(1 - alpha / 2, math.inf) + t_quantile(POWER, math.inf)
     return max(2, math.ceil(n * (quantiles * standard_error / difference) ** 2))
 
 
 def rounded(images: int) -> str:
-    """ "about 2,900": two digits are all that such a number is worth; above ten million only that."""
+    """Round a number of images to two digits, which is all it is worth: "about 2,900", "more than 10,000,000"."""
     if images > 10_000_000:
         return "more than 10,000,000"
     places = max(0, len(str(images)) - 2)
@@ -130,19 +121,19 @@ def rounded(images: int) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """A minus B in one metric."""
+    """The difference A - B of two cells in one metric."""
 
     a: Measured
     b: Measured
     test: PairedDifference
     p_holm: float
-    """Adjusted for all tests of the table."""
+    """The p adjusted for all tests of the table."""
     images_to_decide: int | None
-    """Where the table leaves it open: images per cell that would decide it with probability 0.8, if it is as large as measured."""
+    """Images per cell that would decide an open difference with probability 0.8, if it is as large as measured; None if it is decided."""
 
     @property
     def verdict(self) -> str:
-        """ "a better", "b better", "equal" (on every prompt) or "inconclusive", by the adjusted p at 5 %."""
+        """One of "a better", "b better", "equal" (on every prompt) and "inconclusive", by the adjusted p at 5 %."""
         if self.test.difference == 0 and self.test.standard_error == 0:
             return "equal"
         if self.p_holm > 1 - LEVEL:
@@ -159,7 +150,7 @@ class Pair:
 
 
 def pair_table(couples: Iterable[tuple[Measured, Measured]]) -> list[Pair]:
-    """The paired difference of each couple, with Holm's correction over all of them."""
+    """Test the difference of each couple, with Holm's correction over all of them. Raises NoInterval."""
     couples = list(couples)
     tests = [paired_difference(a.value, b.value, a.influence, b.influence, min(a.df, b.df)) for a, b in couples]
     adjusted = holm([test.p for test in tests])
@@ -171,9 +162,9 @@ def pair_table(couples: Iterable[tuple[Measured, Measured]]) -> list[Pair]:
 
 
 def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
-    """The pairs of a run that its table asks about: methods at one number of steps, and one method at neighbouring numbers.
+    """Test the pairs that a run's table asks about: methods at one number of steps, and one method at neighbouring numbers.
 
-    Each over the seeds that both have. Couples that must not be compared are left out. Other pairs: `scottbench compare`.
+    Each pair is taken over the seeds that both have. Couples that must not be compared are left out. `scottbench compare` makes others.
     """
     cells: dict[tuple[str, int], dict[str, list[Measured]]] = {}
     for one in measured:
@@ -197,19 +188,12 @@ def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
 
 
 def pairs_frame(pairs: Sequence[Pair]) -> Any:
-    """pairs.parquet: one row per metric and pair, A - B."""
-    import polars as pl
-
-    schema = {
-        "metric": pl.String, "method_a": pl.String, "steps_a": pl.Int32, "method_b": pl.String, "steps_b": pl.Int32, "seeds": pl.String,
-        "n": pl.Int32, "value_a": pl.Float64, "value_b": pl.Float64, "difference": pl.Float64, "ci_low": pl.Float64,
-        "ci_high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64, "images_to_decide": pl.Int64, "verdict": pl.String,
-    }  # fmt: skip
-    return pl.DataFrame([pair_row(pair) for pair in pairs], schema=schema)
+    """Make the table of pairs.parquet: one row per metric and pair, A - B."""
+    return frame([pair_row(pair) for pair in pairs], PAIRS_SCHEMA)
 
 
 def pair_row(pair: Pair) -> dict[str, Any]:
-    """One row of pairs.parquet and of `scottbench compare --json`."""
+    """Make one row of pairs.parquet and of `scottbench compare --json`."""
     a, b, test = pair.a, pair.b, pair.test
     return {
         "metric": a.metric, "method_a": a.method, "steps_a": a.steps, "method_b": b.method, "steps_b": b.steps,

@@ -1,4 +1,4 @@
-"""From the features of a run's cells to intervals and paired differences, and into items.parquet and pairs.parquet."""
+"""The interval of a metric's value, from the features of its cell."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """What one metric of one cell rests on, prompt by prompt."""
+    """The interval of one metric of one cell, and the influences that it rests on."""
 
     interval: Interval
     method: str
-    """ "influence" (the metric's own function) or "half-sampling"."""
+    """Source of the influences: "influence" (the metric's own function) or "half-sampling"."""
     influence: np.ndarray
-    """(n,) float64 of each prompt."""
+    """(n,) float64, the influence of each prompt."""
     items: np.ndarray | None
-    """(n,) float64 values per item whose mean is the value, where the metric has them."""
+    """(n,) float64 values of the items, whose mean is the value; None if the metric is no mean over items."""
 
 
 def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], options: Any, value: float) -> Uncertainty:
-    """Interval and influences of a finite value. given: what the metric's functions get, by its scope.
+    """Compute the interval and the influences of a finite value.
 
-    Raises NoInterval, or whatever a plug-in's function raises.
+    given: the argument of the metric's functions, a cell or, by its scope, a list of one cell per seed. Raises NoInterval, or whatever a
+    plug-in's function raises.
     """
     import numpy as np
 
@@ -46,45 +47,43 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
     if metric.influence is not None:
         with contextlib.suppress(ScottbenchError):  # the metric has none here: a rank-limited Frechet distance, say
             method, influence = "influence", by_prompt(metric.influence(given, options))
+
+    def on_half(number: int, kept: np.ndarray) -> float:
+        part = [half(one, number, kept) for one in given] if isinstance(given, list) else half(given, number, kept)
+        return metric.compute(part, options)
+
     if influence is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScottbenchWarning)  # half as many images may be too few for comfort: the whole is judged
-            method, (influence, _) = "half-sampling", half_sampling(lambda i, kept: metric.compute(half(given, i, kept), options), n)
+            method, (influence, _) = "half-sampling", half_sampling(on_half, n)
     if influence.shape != (n,):
         raise NoInterval(f"metric '{metric.name}' gives influences of shape {influence.shape} for {n} prompts")
     found = interval(value, influence, degrees_of_freedom(method, n), metric.bounds)
     return Uncertainty(found, method, influence, items)
 
 
-def half(cell: CellFeatures | list[CellFeatures], number: int, kept: np.ndarray) -> CellFeatures | list[CellFeatures]:
-    """The cell (or the seeds) of some of its prompts, with the reference images of the same prompts. kept: (k,) indices, of half `number`.
+def half(cell: CellFeatures, number: int, kept: np.ndarray) -> CellFeatures:
+    """Cut a cell down to some of its prompts and the reference images of the same prompts. kept: (k,) indices, those of half `number`.
 
-    The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too.
+    The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too. Raises NoInterval if
+    the reference is not one image for each prompt.
     """
-    if isinstance(cell, list):
-        return [half(one, number, kept) for one in cell]
     if any(len(rows) != cell.n for rows in cell.reference.values()):
         raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
     cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "reference", "text")}
-    images = None if cell.images is None else lambda indices: cell.images([int(kept[i]) for i in indices])
+    whole = cell.images
+    images = None if whole is None else lambda indices: whole([int(kept[i]) for i in indices])
     key = ("scottbench.stats.uncertainty", "half", number)
     memo, reference_memo = (memory.setdefault(key, {}) for memory in (cell.memo, cell.reference_memo))
     return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, reference_memo=reference_memo, images=images)
 
 
 def interval_or_reason(metric: Metric, given: CellFeatures | list[CellFeatures], options: Any, value: float) -> Uncertainty | str:
-    """`uncertainty`, or in one line why there is none: a value must not be lost for want of its interval."""
+    """Compute the `uncertainty`, or say in one line why there is none: a value must not be lost for want of its interval."""
     try:
         return uncertainty(metric, given, options, value)
     except ScottbenchError as error:
         return one_line(error)
     except Exception as error:  # a plug-in may raise anything
         return f"{type(error).__name__}: {one_line(error)}"
-
-
-# --- pairs -----------------------------------------------------------------------------------------------------------
-
-
-# --- tables ----------------------------------------------------------------------------------------------------------
-
 

@@ -1,4 +1,4 @@
-"""Claims held against runs: which cells a claim means, what their paired difference says, and the verdict. Reads records only.
+"""Claims held against runs: find the cells that a claim means, test their paired difference, and give the verdict. Reads records only.
 
     reproduced         the direction holds, and the interval reaches the size that the paper quotes (its own setting and N only)
     direction holds    the 95 % interval of the paired difference (or ratio) excludes "no difference" on the claimed side
@@ -19,6 +19,7 @@ from typing import Any
 
 from scottbench.errors import Mismatch, ScottbenchError
 from scottbench.registry.claims import Arm, Claim, Comparison
+from scottbench.registry.label import Label
 from scottbench.stats.measured import Measured, comparable, on_shared_seeds
 from scottbench.stats.paired import PairedDifference, images_to_decide, paired_difference, paired_ratio, rounded
 from scottbench.text import bracket, decimals, one_line, p_text, signed
@@ -27,12 +28,12 @@ REPRODUCED, HOLDS, OPEN, CONTRADICTED, UNTESTED = VERDICTS = (
     "reproduced", "direction holds", "inconclusive", "contradicted", "not testable here",
 )  # fmt: skip
 SAME = ("options", "dataset_digest", "teacher_digest", "batch_size", "steps")
-"""Facts of student.json that "all else equal" is about; of `options`, those that the claim does not name."""
+"""Facts of student.json that "all else equal" is about; among `options`, those that the claim does not name."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison of a claim at one number of steps, as measured."""
+    """One comparison of a claim at one number of steps, with its test and verdict."""
 
     better: Measured
     worse: Measured
@@ -43,7 +44,8 @@ class Finding:
 
     @property
     def in_words(self) -> str:
-        """ "FID (some features) of x@2 against y@2: 78.3 and 107.8, difference -29.5 [-31.0, -28.0], p < 0.001, N = 5,000"."""
+        """The finding in a line, like "FID (some features) of x@2 against y@2: 78.3 and 107.8, difference -29.5 [-31.0, -28.0], p < 0.001,
+        N = 5,000"."""
         a, b, test = self.better, self.worse, self.test
         places = decimals([(test.high - test.low) / 2], a.digits + 1)
         estimate = f"{test.difference:.{places}f}" if self.comparison.effect == "ratio" else signed(test.difference, places)
@@ -57,12 +59,13 @@ class Finding:
 
 
 def judge(claims: Iterable[Claim], measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """One record per claim: its text, verdict, reason and evidence; JSON-able."""
+    """Judge every claim. Return one JSON-able record each: its text, verdict, reason and evidence."""
     return [_judge(claim, measured) for claim in claims]
 
 
 def _judge(claim: Claim, measured: Sequence[Measured]) -> dict[str, Any]:
-    findings, missing = [], []
+    findings: list[Finding] = []
+    missing: list[str] = []
     here = [one for one in measured if not claim.testable or one.preset in claim.testable]
     if measured and not here:
         missing = [f"it can be judged on preset {' or '.join(claim.testable)}, not on {measured[0].preset}"]
@@ -123,7 +126,7 @@ def _evidence(finding: Finding) -> dict[str, Any]:
 
 
 def _findings(claim: Claim, comparison: Comparison, measured: Sequence[Measured]) -> tuple[list[Finding], list[str]]:
-    """What can be tested of a comparison, and in words what cannot."""
+    """Test a comparison at every number of steps. Return the findings, and in words what could not be tested."""
     sides = [_cells(arm, comparison.metric, measured) for arm in (comparison.better, comparison.worse)]
     absent = [arm.name for arm, cells in zip((comparison.better, comparison.worse), sides) if not cells]
     if absent:
@@ -150,17 +153,20 @@ def _findings(claim: Claim, comparison: Comparison, measured: Sequence[Measured]
 
 
 def _ablates(comparison: Comparison) -> bool:
-    """Whether the claim is about options of a student's trainer, all else equal."""
+    """Tell whether the claim is about options of a student's trainer, all else equal."""
     return bool(comparison.better.student or comparison.worse.student)
 
 
 def _cells(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[list[Measured]]:
-    """The cells that an arm means, each as the list of its seeds; several where runs have different weights under one label, or a run
-    has students that differ in what the arm does not name."""
+    """Find the cells that an arm means, each as the list of its seeds.
+
+    There are several where runs have different weights under one label, or a run has students that differ in options that the arm does
+    not name.
+    """
     found = [one for one in measured if one.metric == metric and (arm.steps is None or one.steps == arm.steps) and _trained(one, arm)]
     exact = [one for one in found if one.method == arm.method]
     if not exact:
-        exact = [one for one in found if one.method.partition("@")[0] == arm.method]
+        exact = [one for one in found if Label.parse(one.method).name == arm.method]
         if len({one.method for one in exact}) > 1 and not arm.student:  # several recipes: none is the claim's
             return []
     cells: dict[tuple, list[Measured]] = {}
@@ -170,13 +176,13 @@ def _cells(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[list[Mea
 
 
 def _trained(one: Measured, arm: Arm) -> bool:
-    """Whether the student's trainer had the options that the arm asks for."""
+    """Tell whether the student's trainer had the options that the arm asks for."""
     options = (one.student or {}).get("options") or {}
     return all(key in options and options[key] == value for key, value in arm.student.items())
 
 
 def _finding(claim: Claim, comparison: Comparison, better: list[Measured], worse: list[Measured]) -> Finding:
-    """Raises Mismatch (not comparable, not all else equal) or NoInterval."""
+    """Test one couple of cells. Raises Mismatch (not comparable, not all else equal) or NoInterval."""
     a, b = on_shared_seeds(better, worse)
     comparable(a, b)
     if _ablates(comparison):
@@ -192,14 +198,14 @@ def _finding(claim: Claim, comparison: Comparison, better: list[Measured], worse
 
 
 def _side(test: PairedDifference, none: float, higher_is_better: bool) -> str:
-    """On which side of "no difference" (`none`) the interval lies."""
+    """Give the verdict by the side of "no difference" (`none`) on which the interval lies."""
     if test.low <= none <= test.high:
         return OPEN
     return HOLDS if (test.low > none) == higher_is_better else CONTRADICTED
 
 
 def _reaches(claim: Claim, comparison: Comparison, test: PairedDifference, better: Measured) -> bool:
-    """Whether the size of the effect can be judged here, and the interval is not wholly short of the quoted one."""
+    """Tell whether the size of the effect can be judged here, and the interval is not wholly short of the quoted one."""
     quoted = comparison.quoted
     if quoted is None or better.preset not in claim.magnitude or quoted.n != test.n:
         return False
@@ -208,7 +214,7 @@ def _reaches(claim: Claim, comparison: Comparison, test: PairedDifference, bette
 
 
 def _all_else_equal(a: Measured, b: Measured, named: set[str]) -> None:
-    """Raises Mismatch where two students differ in more than the options that the claim names."""
+    """Raise Mismatch if two students differ in more than the options that the claim names."""
 
     def facts(one: Measured) -> dict[str, Any]:
         found = {key: (one.student or {}).get(key) for key in SAME}
@@ -219,4 +225,3 @@ def _all_else_equal(a: Measured, b: Measured, named: set[str]) -> None:
     other = [f"{key} ({of_a.get(key)}, {of_b.get(key)})" for key in sorted({*of_a, *of_b}) if of_a.get(key) != of_b.get(key)]
     if other:
         raise Mismatch(f"the students of {a.cell} also differ in {', '.join(other)}: not all else is equal")
-

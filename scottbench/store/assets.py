@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.store.files import replace_file
+from scottbench.text import bytes_in_words as bytes_in_words  # plug-ins name sizes too
 
 BLOCK = 8 * 2**20
 """Bytes that are read and hashed at once: a thread that hashes beside an import has to wait for it after every block."""
@@ -50,14 +52,6 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def in_words(count: int) -> str:
-    """Write a number of bytes for people: 95607719 -> "95.6 MB"."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
 def require(what: str, files: Iterable[Needed], known: dict[Path, str] | None = None) -> None:
     """Raise MissingAsset (or DamagedAsset, if all are here) with one line for each file that is absent or not as expected.
 
@@ -68,7 +62,7 @@ def require(what: str, files: Iterable[Needed], known: dict[Path, str] | None = 
     for file in files:
         hint = f"  fetch: {file.fetch}" if file.fetch else ""
         if not file.path.is_file():
-            size = f" ({in_words(file.bytes)})" if file.bytes is not None else ""
+            size = f" ({bytes_in_words(file.bytes)})" if file.bytes is not None else ""
             missing.append(f"  missing {file.path}{size}{hint}")
         elif file.bytes is not None and file.path.stat().st_size != file.bytes:
             damaged.append(f"  damaged {file.path}: {file.path.stat().st_size} bytes, expected {file.bytes}{hint}")
@@ -102,7 +96,7 @@ def write_sums(folder: Path) -> None:
     """
     known = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known if path.is_file()]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    replace_file(folder / SUMS, "".join(lines).encode())
 
 
 def gather(checks: dict[str, Callable[[], Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What makes two runs the same run, and what to say where they are not."""
+"""Compare the plans of two runs, and say where they are not the same run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from scottbench.errors import IntegrityError, ScottbenchError, UsageError
 from scottbench.text import one_line
 
 MEANINGS = {"schema", "digest", "weights_digest", "version", "code", "fingerprint", "timesteps", "unsafe"}
-"""Keys of a plan that nobody asks for: they say what the words in it stood for when the run was made."""
+"""Plan keys that pin what the user's words resolved to: digests, versions, time steps. If only these differ, the request is the same and
+its inputs have changed: IntegrityError, not UsageError."""
 GENERATION = ("schema", "model", "dataset", "seeds", "device", "dtype", "chunk", "micro_batch", "cells")
 """Keys of a plan that the images depend on; the others are of features and metrics."""
 
 
 def differences(old: object, new: object, where: str = "") -> list[str]:
-    """Where two JSON-able records differ, as dotted keys; entries of equally long lists by their "id" or "name", else their number."""
+    """List where two JSON-able records differ, as dotted keys; entries of equally long lists by their "id" or "name", else their number."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys((*old, *new))
         return [place for key in keys for place in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
@@ -29,15 +30,15 @@ def _label(entry: object, number: int) -> str:
 
 
 def listed(places: list[str]) -> str:
-    """The first three of many places in one line."""
+    """Name the first three of many places in one line."""
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     return one_line(", ".join(places[:3])) + more
 
 
 def refuse(root: Path, found: dict, wanted: dict) -> ScottbenchError:
-    """The error for a folder whose locked plan is another than the wanted one; both {"plan_hash", "plan"}.
+    """Make the error for a folder whose locked plan is another than the wanted one; both {"plan_hash", "plan"}.
 
-    One of integrity where the same was asked for and means something else now, one of usage where something else was asked for.
+    It is an IntegrityError where the same was asked for and means something else now, a UsageError where something else was asked for.
     """
     places = differences(found.get("plan"), wanted["plan"])
     if places and all(place.rpartition(".")[2] in MEANINGS or ".timesteps." in place for place in places):

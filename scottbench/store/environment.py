@@ -6,8 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from scottbench.store.manifest import Environment, Git
 
 ENVIRONMENTS = "env.json"
 ENVIRONMENT_SCHEMA = "scottbench.env/1"
@@ -17,8 +20,8 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_
 PACKAGES = ("scottbench", "torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy", "polars", "pillow")
 
 
-def environment(device: str, distributions: Iterable[str] = ()) -> dict:
-    """JSON-able record: python, platform, processor, torch threads, package versions, git state of a checkout, device."""
+def environment(device: str, distributions: Iterable[str] = ()) -> Environment:
+    """Return a JSON-able record: python, platform, processor, torch threads, package versions, git state of a checkout, device."""
     import torch
 
     return {
@@ -38,13 +41,13 @@ def environment(device: str, distributions: Iterable[str] = ()) -> dict:
     }
 
 
-def arithmetic(environment: dict) -> tuple:
-    """What must be equal for two environments to give equal bytes at level exact."""
+def arithmetic(environment: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return the facts that must be equal for two environments to give equal bytes at level exact."""
     return (*(environment.get(key) for key in ("cpu", "threads", "device")), (environment.get("packages") or {}).get("torch"))
 
 
 def flush_denormals() -> None:
-    """Subnormal numbers, frequent in activations on white, become 0: they cost a CPU many times a normal product.
+    """Let subnormal numbers become 0: they are frequent in activations on white, and cost a CPU many times a normal product.
 
     Call it before the first parallel operation: threads that exist already keep their own mode, and would round otherwise.
     """
@@ -54,7 +57,7 @@ def flush_denormals() -> None:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Installed version of each distribution; those that are not installed are left out."""
+    """Return the installed version of each distribution; those that are not installed are left out."""
     found = {}
     for name in names:
         try:
@@ -65,7 +68,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's model name, or its architecture where the system does not tell."""
+    """Return the processor's model name, or its architecture where the system does not tell."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -75,8 +78,8 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def git_state(folder: Path) -> dict | None:
-    """{"commit": hex, "dirty": bool} of the checkout that the package runs from; None for an installed package."""
+def git_state(folder: Path) -> Git | None:
+    """Return {"commit": hex, "dirty": bool} of the checkout that the package runs from; None for an installed package."""
     if not (folder / ".git").exists():
         return None
     try:

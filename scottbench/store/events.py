@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.store.files import timestamp, writing
+from scottbench.store.files import timestamp, whole_lines, writing
 
 NAME = "events.ndjson"
 
@@ -23,7 +23,7 @@ class Events:
     def __init__(self, folder: Path, attempt: int, worker: int, reading: Callable[[], dict]):
         self.path, self.attempt, self.worker, self.reading = Path(folder) / NAME, attempt, worker, reading
 
-    def note(self, event: str, **facts) -> None:
+    def log_event(self, event: str, **facts: object) -> None:
         """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending."""
         line = {"time": timestamp(), "attempt": self.attempt, "worker": self.worker, "event": event, **facts, **self.reading()}
         data = (json.dumps(line) + "\n").encode()
@@ -39,30 +39,18 @@ class Events:
 
 
 def read_events(folder: Path) -> list[dict]:
-    """All lines that are whole; [] where there is no log."""
-    try:
-        text = (Path(folder) / NAME).read_bytes().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    events = []
-    for line in text.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("attempt"), int):
-            events.append(event)
-    return events
+    """Return all lines that are whole; [] where there is no log."""
+    return [event for event in whole_lines(Path(folder) / NAME) if isinstance(event.get("attempt"), int)]
 
 
 def attempts(events: list[dict]) -> int:
-    """Number of the last attempt; 0 before the first."""
+    """Return the number of the last attempt; 0 before the first."""
     return max((event["attempt"] for event in events), default=0)
 
 
 def spent(events: list[dict]) -> dict:
-    """{"wall", "processes", "store", "forward": {part: seconds}} over all attempts: of each process its last reading. Workers of one
-    attempt run side by side: "wall" counts their time once, "processes" each."""
+    """Add up {"wall", "processes", "store", "forward": {part: seconds}} over all attempts: of each process its last reading. Workers of
+    one attempt run side by side: "wall" counts their time once, "processes" each."""
     last: dict[tuple[int, int], dict] = {}
     for event in events:
         last.setdefault((event["attempt"], event.get("worker", 0)), {}).update(event)

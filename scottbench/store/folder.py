@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scottbench.errors import UsageError
 from scottbench.store.differences import refuse
-from scottbench.store.files import check_name, read_json, sync_folder, writing
+from scottbench.store.files import check_name, json_bytes, read_json, read_object, write_file, writing
+from scottbench.store.plan_record import PLAN_SCHEMA, LockRecord, PlanRecord, Setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +31,10 @@ UNCLAIMED = {"lock.json", LOCK + ".tmp"}
 """What a run that was killed before it wrote its plan may leave; a folder with nothing else is as good as empty."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every zip entry, so that equal images give equal bytes."""
-PLAN_SCHEMA = "scottbench.plan/2"
 
 
 def spans(n: int, chunk: int) -> list[range]:
-    """Items 0..n-1 as chunks of `chunk` items in plan order; the last may be shorter."""
+    """Cut items 0..n-1 into chunks of `chunk` items in plan order; the last may be shorter."""
     return [range(start, min(start + chunk, n)) for start in range(0, n, chunk)]
 
 
@@ -48,7 +46,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path, plan_hash: str, plan: dict, settings: dict | None = None) -> RunFolder:
-        """A new run folder, or the folder of the same plan to go on with.
+        """Make a new run folder, or open the folder of the same plan to go on with.
 
         settings: {name: {"value", "origin"}} of what was asked for, kept beside the plan. Raises UsageError for a folder of anything
         else, IntegrityError for one of the same words whose digests are others now.
@@ -63,59 +61,45 @@ class RunFolder:
                 if root.is_dir() and any(path.name not in UNCLAIMED for path in root.iterdir()):
                     raise UsageError(f"{root} is not empty and holds no run. Name a new or empty folder with --out.")
                 root.mkdir(parents=True, exist_ok=True)
-            record = {"schema": PLAN_SCHEMA, "plan_hash": plan_hash, "plan": plan}
-            folder.put_json(LOCK, {**record, "settings": {} if settings is None else settings})
+            record: LockRecord = {
+                "schema": PLAN_SCHEMA, "plan_hash": plan_hash, "plan": cast(PlanRecord, plan),
+                "settings": cast(dict[str, Setting], {} if settings is None else settings),
+            }  # fmt: skip
+            folder.put_json(LOCK, record)
         elif found["plan_hash"] != plan_hash:
             raise refuse(root, found, {"plan_hash": plan_hash, "plan": plan})
         return folder
 
     def locked_plan(self) -> dict | None:
-        """{"plan_hash", "plan", "settings"} of plan.lock.json; None where there is none. Raises UsageError where it is damaged."""
+        """Read {"plan_hash", "plan", "settings"} of plan.lock.json; None where there is none. Raises UsageError where it is damaged."""
         path = self.root / LOCK
         if not path.is_file():
             return None
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return {"settings": {}, **record, "plan_hash": str(record["plan_hash"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(f"{path} is damaged. Name another folder with --out.") from None
+        record = read_object(path, lambda _: UsageError(f"{path} is damaged. Name another folder with --out."), ["plan_hash"])
+        return {"settings": {}, **record, "plan_hash": str(record["plan_hash"])}
 
     def put(self, name: str, data: bytes) -> Path:
         """Replace a file in one step: a reader, and a machine that lost its power, sees the old or the new bytes, never a part."""
-        path = self.root / name
-        temporary = path.with_name(path.name + ".tmp")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, path)
-                sync_folder(path.parent)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-        return path
+        return write_file(self.root / name, data)
 
-    def put_json(self, name: str, record: dict) -> None:
-        """ASCII only: names and prompts are not ours, and a control character of theirs must not reach a terminal that shows the file."""
-        self.put(name, (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode())
+    def put_json(self, name: str, record: Mapping[str, object]) -> None:
+        """Replace a JSON file in one step."""
+        self.put(name, json_bytes(record))
 
     def put_table(self, name: str, frame: Any) -> None:
-        """A polars data frame as uncompressed Parquet: the tables are tiny, and no codec's version can change the bytes."""
+        """Replace a table by a polars data frame. Uncompressed Parquet: tables are tiny, and no codec's version can change the bytes."""
         buffer = io.BytesIO()
         frame.write_parquet(buffer, compression="uncompressed")
         self.put(name, buffer.getvalue())
 
     def manifest(self) -> dict | None:
-        """The manifest of an earlier attempt, if there is a readable one."""
+        """Read the manifest of an earlier attempt, if there is a readable one."""
         return read_json(self.root / MANIFEST)
 
     # --- chunks ------------------------------------------------------------------------------------------------------
 
     def put_images(self, place: Sequence[str], span: range, ids: Sequence[str], images: np.ndarray, facts: dict | None = None) -> None:
-        """A chunk of images, (len(span), H, W, 3) uint8, as a stored zip of PNGs named by item id. Equal images, equal bytes."""
+        """Store a chunk of images, (n, H, W, 3) uint8, as a zip of PNGs named by item id. Equal images, equal bytes."""
         from PIL import Image
 
         buffer = io.BytesIO()
@@ -128,7 +112,7 @@ class RunFolder:
         self.put_chunk(place, span, buffer.getvalue(), {"ids": list(ids), **({} if facts is None else facts)})
 
     def get_images(self, place: Sequence[str], span: range, ids: Sequence[str]) -> np.ndarray | None:
-        """(len(span), H, W, 3) uint8 of a chunk that exists; None otherwise."""
+        """Return the (n, H, W, 3) uint8 images of a chunk that exists; None otherwise."""
         import numpy as np
         from PIL import Image
 
@@ -139,7 +123,7 @@ class RunFolder:
             return np.stack([np.asarray(Image.open(archive.open(f"{item_id}.png"))) for item_id in ids])
 
     def put_features(self, place: Sequence[str], span: range, ids: Sequence[str], features: np.ndarray, facts: dict | None = None) -> None:
-        """A chunk of features, (len(span), d) float32, as .npy."""
+        """Store a chunk of features, (n, d) float32, as .npy."""
         import numpy as np
 
         buffer = io.BytesIO()
@@ -147,14 +131,14 @@ class RunFolder:
         self.put_chunk(place, span, buffer.getvalue(), {"ids": list(ids), **({} if facts is None else facts)})
 
     def get_features(self, place: Sequence[str], span: range, ids: Sequence[str]) -> np.ndarray | None:
-        """(len(span), d) float32 of a chunk that exists; None otherwise."""
+        """Return the (n, d) float32 features of a chunk that exists; None otherwise."""
         import numpy as np
 
         found = self.chunk(place, span, ids)
         return None if found is None else np.load(io.BytesIO(found[0]), allow_pickle=False)
 
     def facts(self, place: Sequence[str], span: range) -> dict | None:
-        """A chunk's side-car: sha256, ids and whatever was measured when it was made; None if unreadable."""
+        """Read a chunk's side-car: sha256, ids and whatever was measured when it was made; None if unreadable."""
         return read_json(self._path(place, span, ".json"))
 
     def _path(self, place: Sequence[str], span: range, suffix: str | None = None) -> Path:
@@ -166,7 +150,7 @@ class RunFolder:
 
     def put_chunk(self, place: Sequence[str], span: range, data: bytes, facts: dict) -> None:
         """Store a chunk's bytes, then its side-car: `facts`, which name the "ids", with the sha256."""
-        assert len(facts["ids"]) == len(span)
+        assert len(facts["ids"]) == len(span)  # or the chunk could never be read
         path, side_car = self._path(place, span), self._path(place, span, ".json")
         # the old side-car goes first: it must never describe new bytes
         with writing(side_car):
@@ -175,7 +159,7 @@ class RunFolder:
         self.put_json(str(side_car.relative_to(self.root)), {**facts, "sha256": hashlib.sha256(data).hexdigest()})
 
     def chunk(self, place: Sequence[str], span: range, ids: Sequence[str]) -> tuple[bytes, dict] | None:
-        """(bytes, side-car) of a chunk that exists; None otherwise."""
+        """Return (bytes, side-car) of a chunk that exists; None otherwise."""
         facts = self.facts(place, span)
         if facts is None or facts.get("ids") != list(ids):
             return None
@@ -186,7 +170,7 @@ class RunFolder:
         return (data, facts) if hashlib.sha256(data).hexdigest() == facts.get("sha256") else None
 
     def state(self, place: Sequence[str], span: range, ids: Sequence[str]) -> str:
-        """"whole", "damaged" (something is there that no side-car vouches for) or "absent": a chunk of images or of features."""
+        """Say how a chunk of images or features stands: "whole", "damaged" (something is there that no side-car vouches for), "absent"."""
         if self.chunk(place, span, ids) is not None:
             return "whole"
         there = any(self._path(place, span, part).exists() for part in (None, ".json"))

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scottbench.errors import Busy
-from scottbench.store.files import timestamp, writing
+from scottbench.store.files import read_json, timestamp, writing
 from scottbench.text import one_line
 
 NAME = "lock.json"
@@ -85,16 +85,12 @@ def _open(path: Path) -> int:
 
 
 def holder_of(path: Path) -> dict:
-    """{"pid", "host", "started"} of a lock file; {} where there is none or nothing legible in it."""
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    """Return {"pid", "host", "started"} of a lock file; {} where there is none or nothing legible in it."""
+    return read_json(path) or {}
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the run folder now."""
+    """True while a process holds the run folder."""
     path = Path(folder) / NAME
     if not path.exists():
         return False

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scottbench.errors import UsageError
+from scottbench.store.files import NoObject, read_object
+from scottbench.store.tables import PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS, read_rows
 from scottbench.store.timings import per_image
 from scottbench.text import count, one_line
 
-if TYPE_CHECKING:
-    import polars as pl
-
 SCHEMAS = ("scottbench.run/1", "scottbench.run/2")
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
-
-
-RESULT_COLUMNS = {"method", "steps", "seed", "n", "metric", "value", "fingerprint"}
-PAIR_COLUMNS = {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"}
-TIMING_COLUMNS = {"method", "steps", "seed", "stage", "seconds_per_image"}
 
 
 @dataclass(frozen=True)
@@ -46,9 +39,11 @@ class MetricRecord:
 
     @property
     def arrow(self) -> str:
+        """The direction that is better."""
         return "↑" if self.higher_is_better else "↓"
 
     def show(self, value: float) -> str:
+        """Return a value with this column's decimals."""
         return f"{value:.{self.digits}f}"
 
 
@@ -59,14 +54,14 @@ class Interval:
     low: float
     high: float
     method: str
-    """Where its standard error comes from: "influence" or "half-sampling"."""
+    """The source of its standard error: "influence" or "half-sampling"."""
 
 
 @dataclass
 class CellRecord:
     """One method at one number of steps and one seed, or (`Record.over_seeds`) all its seeds together."""
 
-    facts: dict
+    facts: dict[str, Any]
     """Its entry in manifest.json; of several seeds together with "seed" None and "error" None."""
     values: dict[str, float] = field(default_factory=dict)
     """Metric -> value, for metrics that could be computed."""
@@ -81,14 +76,17 @@ class CellRecord:
 
     @property
     def method(self) -> str:
+        """The method's label."""
         return str(self.facts["method"])
 
     @property
     def steps(self) -> int:
-        return self.facts["steps"]
+        """Number of sampling steps."""
+        return int(self.facts["steps"])
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Its seed, or all seeds that it puts together."""
         return tuple(self.facts["seeds"]) if "seeds" in self.facts else (self.facts["seed"],)
 
     @property
@@ -98,6 +96,7 @@ class CellRecord:
 
     @property
     def name(self) -> str:
+        """Its name in prose: "scott at 2 steps"."""
         return f"{self.method} at {count(self.steps, 'step')}"
 
     @property
@@ -106,7 +105,7 @@ class CellRecord:
         return None if self.sampling is None else 1000 * self.sampling[0]
 
     def reason(self, metric: str) -> str:
-        """Why a metric has no value here, as far as the run recorded it."""
+        """Say why a metric has no value here, as far as the run recorded it."""
         if self.facts.get("error") is not None:
             return one_line(self.facts["error"])
         return one_line(section(self.facts, "failures").get(metric, "the reason was not recorded"))
@@ -117,24 +116,25 @@ class RunRecord:
     """A run, as its folder tells it."""
 
     folder: Path
-    manifest: dict
+    manifest: dict[str, Any]
     metrics: list[MetricRecord]
     """All of them, in plan order."""
     cells: list[CellRecord]
     over_seeds: list[CellRecord] = field(default_factory=list)
-    """Of several seeds, one entry per method and number of steps: values of the metrics of scope "seeds", and means over the seeds of the
-    others (which runs of earlier versions lack); none in a run of one seed."""
-    pairs: list[dict] = field(default_factory=list)
+    """One entry per method and number of steps where there are several seeds; none in a run of one seed. It has the values of the metrics
+    of scope "seeds", and the means over seeds of the others (which runs of earlier versions lack)."""
+    pairs: list[dict[str, Any]] = field(default_factory=list)
     """Rows of pairs.parquet; none in a run of an earlier version."""
-    claims: list[dict] = field(default_factory=list)
-    """Judged claims, as claims.json has them; likewise."""
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    """Judged claims, as claims.json has them; none in a run of an earlier version."""
 
     @property
-    def plan(self) -> dict:
+    def plan(self) -> dict[str, Any]:
+        """The plan's record."""
         return section(self.manifest, "plan")
 
     def of_scope(self, scope: str) -> tuple[list[MetricRecord], list[CellRecord]]:
-        """The metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
+        """Return the metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""
         cells = self.cells if scope == "cell" else self.over_seeds
         metrics = [metric for metric in self.metrics if (metric.scope == "seeds") == (scope == "seeds")]
         if scope == "mean" and not any(metric.name in cell.fingerprints for cell in cells for metric in metrics):
@@ -142,8 +142,8 @@ class RunRecord:
         return metrics, cells
 
     def leading(self) -> tuple[list[MetricRecord], list[CellRecord]]:
-        """The metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else single
-        cells, else several seeds together."""
+        """Return the metrics, and the cells that may be ranked by them, that abstract and figures are about: means over seeds, else
+        single cells, else several seeds together."""
         for scope in ("mean", "cell", "seeds"):
             metrics, cells = self.of_scope(scope)
             if metrics:
@@ -151,12 +151,12 @@ class RunRecord:
         return metrics, groups(cells if cells else self.cells)[0]
 
     def first_seed(self) -> list[CellRecord]:
-        """The cells of the plan's first seed, for what all seeds share."""
+        """Return the cells of the plan's first seed, for what all seeds share."""
         return [cell for cell in self.cells if cell.facts["seed"] == self.cells[0].facts["seed"]]
 
 
 def groups(cells: list[CellRecord]) -> list[list[CellRecord]]:
-    """Cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
+    """Group the cells that may be ranked together, in plan order: equal N, and an equal fingerprint of every metric both have."""
     found: list[list[CellRecord]] = []
     for cell in cells:
         home = next((group for group in found if all(_comparable(cell, other) for other in group)), None)
@@ -185,7 +185,7 @@ def read_record(folder: Path) -> RunRecord:
         metrics = [_metric(entry) for entry in manifest["metrics"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
-    for row in read_rows(folder / "results.parquet", RESULT_COLUMNS):
+    for row in read_rows(folder / RESULTS, RESULT_COLUMNS):
         place = (row["method"], row["steps"])
         cell = together.get(place) if row["seed"] is None else cells.get((*place, row["seed"]))
         if cell is None:
@@ -198,14 +198,14 @@ def read_record(folder: Path) -> RunRecord:
             cell.values[row["metric"]] = row["value"]
             if row.get("ci_low") is not None and row.get("ci_high") is not None:
                 cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
-    timings = read_rows(folder / "timings.parquet", TIMING_COLUMNS)
+    timings = read_rows(folder / TIMINGS, TIMING_COLUMNS)
     sampling = per_image(timings)
     for row in timings:
-        place = (row["method"], row["steps"], row["seed"])
-        if place in cells and row["seconds_per_image"] is not None:
-            cells[place].seconds[row["stage"]] = row["seconds_per_image"]
-            cells[place].sampling = sampling.get(place)
-    pairs = read_rows(folder / "pairs.parquet", PAIR_COLUMNS) if (folder / "pairs.parquet").is_file() else []
+        timed = (row["method"], row["steps"], row["seed"])
+        if timed in cells and row["seconds_per_image"] is not None:
+            cells[timed].seconds[row["stage"]] = row["seconds_per_image"]
+            cells[timed].sampling = sampling.get(timed)
+    pairs = read_rows(folder / PAIRS, PAIR_COLUMNS) if (folder / PAIRS).is_file() else []
     return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
 
 
@@ -232,54 +232,51 @@ def _metric(entry: dict) -> MetricRecord:
 
 
 def text(entry: dict, key: str, default: str = "") -> str:
-    """entry[key] as text; the default where it is absent, null or empty."""
+    """Return entry[key] as text; the default where it is absent, null or empty."""
     value = entry.get(key)
     return default if value is None or value == "" else str(value)
 
 
 def section(entry: dict, key: str) -> dict:
-    """entry[key], a table; {} where it is absent or null."""
+    """Return entry[key], a table; {} where it is absent or null."""
     value = entry.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read manifest.json of a run that was begun by any version that this one reads. Raises UsageError, one line, for anything else."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema not in SCHEMAS:
-        raise UsageError(
-            f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run."
-        )
+
+    def broken(error: Exception) -> UsageError:
+        if isinstance(error, NoObject):
+            return _unknown_schema(path, None)
+        return UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run")
+
+    manifest = read_object(path, broken)
+    if manifest.get("schema") not in SCHEMAS:
+        raise _unknown_schema(path, manifest.get("schema"))
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
         raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
     return manifest
 
 
-def read_claims(path: Path) -> list[dict]:
-    try:
-        claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(repr(error))}). Delete it: scottbench claims judges anew") from None
-    return [claim for claim in claims if isinstance(claim, dict)]
+def _unknown_schema(path: Path, schema: object) -> UsageError:
+    return UsageError(
+        f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run.")
 
 
-def read_rows(path: Path, needed: set[str]) -> list[dict[str, Any]]:
-    import polars as pl
-
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """Read the judged claims of claims.json; none where there is no such file. Raises UsageError where it is damaged."""
     if not path.is_file():
-        raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench run with --out {path.parent}")
-    try:
-        table: pl.DataFrame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    absent = needed - set(table.columns)
-    if absent:
-        raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
-    return table.to_dicts()
+        return []
+
+    def broken(error: Exception) -> UsageError:
+        return UsageError(f"{path} cannot be read ({one_line(error)}). Delete it: scottbench claims judges anew")
+
+    claims = read_object(path, broken, ["claims"])["claims"]
+    if not isinstance(claims, list):
+        raise broken(ValueError("its claims are no list"))
+    return [claim for claim in claims if isinstance(claim, dict)]

@@ -18,13 +18,13 @@ SHORTEST = 4
 
 
 @dataclass(frozen=True)
-class Run:
+class RunListing:
     """One run folder, as its records tell it."""
 
     folder: Path
     plan_hash: str
     status: str
-    """The manifest's, "in use" while a process holds the folder, or "damaged"."""
+    """The manifest's status; "killed" where it says running and nothing runs, "in use" while a process holds the folder, or "damaged"."""
     preset: str
     cells: int
     n: int
@@ -32,28 +32,28 @@ class Run:
     bytes: int
 
 
-def all_runs(home: Path = HOME) -> list[Run]:
-    """Every run folder directly below `home`, oldest first; a damaged one too."""
+def all_runs(home: Path = HOME) -> list[RunListing]:
+    """Read every run folder directly below `home`, oldest first; a damaged one too."""
     folders = [path.parent for path in sorted(home.glob(f"*/{LOCK}"))] if home.is_dir() else []
     return [_read(folder) for folder in folders]
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> RunListing:
     lock, manifest = read_json(folder / LOCK), read_json(folder / MANIFEST) or {}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if lock is None or not isinstance(lock.get("plan"), dict):
-        return Run(folder, "", "damaged", "?", 0, 0, "?", size)
+        return RunListing(folder, "", "damaged", "?", 0, 0, "?", size)
     plan = lock["plan"]
     status = "in use" if is_held(folder) else str(manifest.get("status", "begun"))
     if status == "running":
         status = "killed"  # it says that it runs, and no process holds it
     n = (plan.get("dataset") or {}).get("n", 0)
-    return Run(folder, str(lock.get("plan_hash")), status, str(plan.get("preset")), len(plan.get("cells", [])), n,
+    return RunListing(folder, str(lock.get("plan_hash")), status, str(plan.get("preset")), len(plan.get("cells", [])), n,
                str(manifest.get("created", "?")), size)  # fmt: skip
 
 
 def find_run(text: str, home: Path = HOME) -> Path:
-    """The run folder that a path, a folder's name below runs/ or the head of a plan's hash (at least 4 digits) means.
+    """Find the run folder that is meant by a path, a folder's name below runs/ or the head of a plan's hash (at least 4 digits).
 
     Raises UsageError: nothing, or more than one.
     """
@@ -80,12 +80,12 @@ def _hashes(home: Path) -> dict[Path, str]:
 
 
 def runs_of(plan_hash: str, home: Path = HOME) -> list[Path]:
-    """The run folders below `home` that were made from a plan."""
+    """List the run folders below `home` that were made from a plan."""
     return [folder for folder, found in _hashes(home).items() if found == plan_hash]
 
 
-def rubbish(home: Path = HOME) -> list[Path]:
-    """What can go without loss: files that a killed run was writing, chunks that no side-car vouches for, runs without any chunk.
+def leftovers(home: Path = HOME) -> list[Path]:
+    """List what can go without loss: files that a killed run was writing, chunks that no side-car vouches for, runs without any chunk.
 
     Folders that a process holds are left out.
     """

@@ -15,8 +15,8 @@ medians, unless nothing else was timed."""
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Interval of a median from order statistics, whatever the law of the values (Conover 1999, sec. 3.2); at least `level` sure. None
-    where so few values (5 or fewer at 95 %) allow none."""
+    """Return the interval of a median from order statistics, whatever the law of the values (Conover 1999, sec. 3.2); at least `level`
+    sure. None where so few values (5 or fewer at 95 %) allow none."""
     ordered, n = sorted(values), len(values)
     tail, below, rank = (1 - level) / 2, 0.0, 0
     while (below := below + math.comb(n, rank) / 2**n) <= tail:
@@ -25,8 +25,8 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
 
 
 def per_image(rows: Iterable[dict]) -> dict[tuple[str, int, int], tuple[float, tuple[float, float] | None]]:
-    """Rows of timings.parquet -> (method, steps, seed): seconds of sampling per image, and their interval where one is on record. Runs of
-    earlier versions have means of the stages only."""
+    """Return (method, steps, seed) -> seconds of sampling per image, and their interval where one is on record. rows: of timings.parquet.
+    Runs of earlier versions have means of the stages only."""
     found: dict[tuple[str, int, int], tuple[float, tuple[float, float] | None]] = {}
     timed = [row for row in rows if row["seconds_per_image"] is not None]
     for row in timed:

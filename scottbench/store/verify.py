@@ -14,7 +14,7 @@ from scottbench.text import one_line
 
 @dataclass
 class Findings:
-    """What was checked, and what is wrong with it; nothing wrong, nothing in `wrong`."""
+    """Lines that say what was checked, and what is wrong. Where nothing is wrong, `wrong` is empty."""
 
     checked: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)

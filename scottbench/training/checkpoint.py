@@ -1,24 +1,24 @@
 """Training checkpoints without pickle: networks and AdamW moments as safetensors, the rest as JSON. No generator's state is in
-them: every draw of a step comes from a seed made of the training's seed and the step (`budget.shard_seed`).
+them: every draw of a step comes from a seed made of the training's seed and the step (`settings.micro_batch_seed`).
 
 Written to a temporary folder that replaces the old one, so that a kill leaves the last good checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
 from scottbench.errors import DamagedAsset, Incomplete, MissingAsset, UsageError
+from scottbench.store.files import json_bytes, read_json, read_object, replace_file, replace_folder, restore_folder
 from scottbench.training.distributed import full, like
 
 
 def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
-    """All tensors of a training, whole, under flat names: group/index, role/moments/index/key. Every process must ask."""
+    """Return all tensors of a training, each of any shape and whole, under flat names: group/index, role/moments/index/key. Every
+    process must ask."""
     named = {f"{group}/{i}": t.detach() for group, members in tensors.items() for i, t in members.items()}
     for role, optimizer in optimizers.items():
         for i, moments in optimizer.state_dict()["state"].items():
@@ -27,7 +27,7 @@ def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
 
 
 def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
-    """Raises Incomplete where it cannot be written; the checkpoint before is kept then."""
+    """Write a checkpoint: tensors of any shape, and the state. Raises Incomplete where it cannot be written; the one before is kept."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -36,44 +36,39 @@ def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
     try:
         temporary.mkdir(parents=True)
         save_file(flat, temporary / "tensors.safetensors")
-        (temporary / "state.json").write_text(json.dumps(state))
+        replace_file(temporary / "state.json", json_bytes(state))
+        replace_folder(temporary, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = "None had been made yet" if step_of(folder) is None else f"That of step {step_of(folder)} is kept"
         raise Incomplete(f"cannot write the checkpoint {folder}: {error}. {kept}. Make room and go on with --resume.") from None
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def step_of(folder: Path) -> int | None:
-    """The step of the last checkpoint; None if there is none."""
-    try:
-        return int(json.loads((folder / "state.json").read_text())["step"])
-    except (OSError, ValueError, KeyError):
-        return None
+    """Return the step of the last checkpoint; None if there is none."""
+    step = (read_json(folder / "state.json") or {}).get("step")
+    return None if step is None else int(step)
 
 
 @torch.no_grad()
 def load(folder: Path, tensors: dict, optimizers: dict) -> dict:
-    """Restores everything in place and returns the state. Raises MissingAsset, DamagedAsset, or UsageError if the
+    """Restore everything in place and return the state. Raises MissingAsset, DamagedAsset, or UsageError if the
     checkpoint belongs to another configuration."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.exists():
-        os.replace(old, folder)
+    restore_folder(folder)
     if not (folder / "state.json").is_file():
         raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
+
+    def broken(error: Exception) -> DamagedAsset:
+        return DamagedAsset(f"cannot read the checkpoint {folder}: {error}. Start again without --resume.")
+
+    state = read_object(folder / "state.json", broken)
     try:
         flat = load_file(folder / "tensors.safetensors")
-        state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError, SafetensorError) as error:
-        raise DamagedAsset(f"cannot read the checkpoint {folder}: {error}. Start again without --resume.") from None
+        raise broken(error) from None
     for group, members in tensors.items():
         for i, tensor in members.items():
             stored = flat.get(f"{group}/{i}")

@@ -1,4 +1,4 @@
-"""What a trainer may use."""
+"""The things that a trainer may use, and how it opens an extractor of the preset."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.extractors import Extractor, find_extractor, open_extractor
 from scottbench.registry.nouns import Method
+from scottbench.registry.presets import Preset
 from scottbench.training.data import Data
 
 
 @dataclass
 class Context:
-    """What a trainer may use: the frozen teacher, where it runs, and what some need beside."""
+    """The frozen teacher, where it runs, and the things beside it that some trainers need."""
 
     teacher: DiffusionModel
     device: str
@@ -29,8 +30,8 @@ class Context:
     """Role ("image", "clip") -> the preset's extractor, opened; raises UsageError where the preset has none."""
 
 
-def preset_extractor(preset, role: str, device: str) -> Extractor:
-    """The opened extractor of a preset's role. Raises UsageError for a role it lacks, MissingAsset or DamagedAsset."""
+def preset_extractor(preset: Preset, role: str, device: str) -> Extractor:
+    """Open the extractor of a preset's role. Raises UsageError for a role it lacks, MissingAsset or DamagedAsset."""
     if role not in preset.extractors:
         raise UsageError(f"preset '{preset.name}' has no extractor '{role}', which this option of the trainer needs.")
     spec = preset.extractors[role]

@@ -1,4 +1,4 @@
-"""What adversarial trainers share: a discriminator that is the teacher's own U-Net with trainable parts and a one-channel
+"""Shared by adversarial trainers: a discriminator that is the teacher's own U-Net with trainable parts and a one-channel
 output, the hinge loss, and how often it is right.
 
 Teacher and discriminator share one frozen U-Net: adapters off, it is the teacher bit for bit; adapters on, the
@@ -8,11 +8,13 @@ discriminator. "full" and "whole" own a copy of the U-Net instead, whose up bloc
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from scottbench.training.unet import UNet
 
 ADAPTER = "discriminator"
 OWN = ("full", "whole")
@@ -28,22 +30,21 @@ class Discriminator(nn.Module):
     kind: "lora", "unconditional" (lora without text and time), "full" (all of the decoder) or "whole" (all of the U-Net).
     """
 
-    def __init__(self, teacher_unet: nn.Module, kind: str, rank: int, patches: bool = False):
+    def __init__(self, teacher_unet: UNet, kind: str, rank: int, patches: bool = False):
         super().__init__()
         self.kind, self.patches = kind, patches
-        if kind in OWN:
-            self.unet = copy.deepcopy(teacher_unet).requires_grad_(False)
-        else:
-            self.unet = add_lora(teacher_unet, rank)
+        own = kind in OWN
+        self.unet: UNet = copy.deepcopy(teacher_unet).requires_grad_(False) if own else add_lora(teacher_unet, rank)
         out = self.unet.conv_out
         self.head = nn.Conv2d(out.in_channels, 1, out.kernel_size, padding=out.padding).to(teacher_unet.device)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for p in self.head.parameters():
+            nn.init.zeros_(p)
         self.trainable = [p for name, p in self.named_parameters() if self.learns(name)]
         for p in self.trainable:
             p.requires_grad_(True)
 
     def learns(self, name: str) -> bool:
+        """Tell whether the parameter of this name is trained."""
         if name.startswith("head."):
             return True
         if self.kind == "whole":
@@ -51,10 +52,11 @@ class Discriminator(nn.Module):
         return "up_blocks" in name if self.kind == "full" else "lora_" in name
 
     def forward(self, z: Tensor, tau: Tensor, text: Tensor, uncond: Tensor, learn: bool = True) -> Tensor:
-        """z (N,C,h,w), tau (N,) int64, text (N,L,D), uncond (1,L,D) -> (N,) or (N,h,w). learn=False: gradients reach z only."""
+        """Return the logits, (N,) or (N,h,w), of z (N,C,h,w) at tau (N,) int64, text (N,L,D), uncond (1,L,D). learn=False: gradients
+        reach z only."""
         if self.kind == "unconditional":
             text, tau = uncond.expand(len(z), -1, -1), torch.zeros_like(tau)
-        features = []
+        features: list[Tensor] = []
         hook = self.unet.conv_out.register_forward_pre_hook(lambda module, arguments: features.append(arguments[0]))
         try:
             with self.active(learn):
@@ -65,9 +67,9 @@ class Discriminator(nn.Module):
             hook.remove()
 
     @contextmanager
-    def active(self, learn: bool):
-        """Adapters on inside, off outside, where the U-Net is the teacher. peft's switch also sets requires_grad (on: True,
-        off: False), so it is set here after each switch."""
+    def active(self, learn: bool) -> Iterator[None]:
+        """Switch the adapters on inside; outside they are off, and the U-Net is the teacher. peft's switch also sets requires_grad
+        (on: True, off: False), so it is set here after each switch."""
         if self.kind not in OWN:
             self.unet.enable_adapters()
         for p in self.trainable:
@@ -81,8 +83,8 @@ class Discriminator(nn.Module):
                 p.requires_grad_(True)
 
 
-def add_lora(unet: nn.Module, rank: int) -> nn.Module:
-    """Adds the adapter (B = 0: features equal the teacher's at the start) and leaves it switched off."""
+def add_lora(unet: UNet, rank: int) -> UNet:
+    """Add the adapter (B = 0: features equal the teacher's at the start) and leave it switched off."""
     from peft import LoraConfig
 
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), ADAPTER)
@@ -91,23 +93,23 @@ def add_lora(unet: nn.Module, rank: int) -> nn.Module:
 
 
 def trainable_share(discriminator: Discriminator) -> float:
-    """Trainable parameters over all parameters, both of the discriminator."""
+    """Divide the number of trainable parameters by that of all, both of the discriminator."""
     total = sum(p.numel() for p in discriminator.parameters())
     return sum(p.numel() for p in discriminator.trainable) / total
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """E[relu(1 - D(real))] + E[relu(1 + D(fake))]; 2 when D says nothing."""
+    """Return E[relu(1 - D(real))] + E[relu(1 + D(fake))] of logits (N,): 2 when D says nothing."""
     return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
 
 
 def weighted_term(
     output: Tensor, adversarial: Callable[[Tensor], Tensor], beside: dict[str, Tensor], weight: float, scale: str
 ) -> tuple[Tensor, dict[str, float]]:
-    """The student's adversarial loss as a term of its total loss, and the gradient norms of both terms at the student's output.
+    """Return the student's adversarial loss as a term of its total loss, and the gradient norms of both terms at the student's output.
 
-    output: what the student made, with its graph; adversarial: output -> scalar loss; beside: {name: the other loss of the
-    same output}, or {}, which scale "fixed" does without.
+    output: (N,C,h,w), made by the student, with its graph; adversarial: output -> scalar loss; beside: {name: the other loss of
+    the same output}, or {}, which scale "fixed" does without.
     scale: "fixed", weight * adversarial(output), or "gradient", scaled so that at the output its gradient's norm is `weight` times
     that of the other loss. The gradient is taken at the output first, where its size can be seen and set, and handed on to the
     student by a term that is linear in the output: one pass through the discriminator serves both.
@@ -126,11 +128,12 @@ def weighted_term(
 
 
 def accuracies(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """accuracy: share of logits with the right sign (a zero counts half), paired_accuracy: share of (real, fake) pairs ranked right."""
+    """Return, of logits (N,) each, accuracy: the share with the right sign (a zero counts half), and paired_accuracy: the share of
+    (real, fake) pairs ranked right."""
     signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
     return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
 
 
 def pair_accuracy(real: Tensor, fake: Tensor) -> float:
-    """Share of pairs (real[i], fake[i]) with D(real) > D(fake); a tie counts half."""
+    """Return the share of pairs (real[i], fake[i]) of logits (N,) with D(real) > D(fake); a tie counts half."""
     return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)

@@ -1,4 +1,4 @@
-"""What distillation trainers share: the w-conditioned copy of a teacher, its guided pass, the student's function f."""
+"""Shared by distillation trainers: the w-conditioned copy of a teacher, its guided pass, the student's function f."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from scottbench.diffusion import Schedule, consistency_function, guidance_embedding, guide, to_x0_eps
+from scottbench.diffusion import consistency_function, guidance_embedding, guide, to_x0_eps
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.pipeline import fast_layout
+from scottbench.training.unet import UNet
 
 
-def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch.nn.Module:
-    """A trainable copy of a U-Net that takes the guidance scale as an input, equal to the original for every w.
+def w_conditioned_copy(unet: UNet, embedding_dim: int = 256) -> UNet:
+    """Make a trainable copy of a U-Net that takes the guidance scale as an input, equal to the original for every w.
 
     The embedding of w enters through a bias-free linear map before the time MLP (LCM); it starts at zero here, where
     diffusers' script leaves it random, so that the student starts as exactly its teacher (methods.md 2.3).
@@ -27,12 +28,13 @@ def w_conditioned_copy(unet: torch.nn.Module, embedding_dim: int = 256) -> torch
     missing, unexpected = student.load_state_dict(unet.state_dict(), strict=False)
     assert missing == ["time_embedding.cond_proj.weight"] and not unexpected, (missing, unexpected)
     torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
-    return fast_layout(student).to(unet.device)  # the teacher's layout: another one would round differently
+    fast_layout(student)  # the teacher's layout: another one would round differently
+    return student.to(unet.device)
 
 
 @contextmanager
-def adapters_off(unet: torch.nn.Module) -> Iterator[None]:
-    """Inside, a U-Net with LoRA adapters is its frozen self again: teacher and student can share one. On again, the adapters
+def adapters_off(unet: UNet) -> Iterator[None]:
+    """Make a U-Net with LoRA adapters its frozen self again inside, so that teacher and student can share one. Outside the adapters
     are trainable again (peft's switch sets requires_grad too)."""
     unet.disable_adapters()
     try:
@@ -42,7 +44,7 @@ def adapters_off(unet: torch.nn.Module) -> Iterator[None]:
 
 
 def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """(x0, eps) of the teacher with guidance w per sample, conditional and unconditional pass in one batch.
+    """Return (x0, eps) of the teacher with guidance w per sample, conditional and unconditional pass in one batch.
 
     z (N,C,h,w); t (N,) int64; text (N,L,D); uncond (1,L,D); w (N,) = s - 1.
     """
@@ -51,13 +53,17 @@ def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, 
     return to_x0_eps(teacher.schedule, z, t, guide(cond, unc, w.view(-1, 1, 1, 1)), teacher.prediction)
 
 
-def consistency_output(unet: torch.nn.Module, schedule: Schedule, prediction: str, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
-    """f(z, t, c, w): the network's clean latent with the boundary condition, (N,C,h,w)."""
-    return consistency_function(z, t, to_x0_eps(schedule, z, t, conditioned_output(unet, z, t, text, w), prediction)[0])
+def consistency_output(
+    teacher: DiffusionModel, unet: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor
+) -> Tensor:
+    """Return f(z, t, c, w) of a student's U-Net, its clean latent with the boundary condition, (N,C,h,w). The teacher gives schedule
+    and parametrisation; z, t, text and w as for `guided_teacher`."""
+    x0, _ = to_x0_eps(teacher.schedule, z, t, conditioned_output(unet, z, t, text, w), teacher.prediction)
+    return consistency_function(z, t, x0)
 
 
-def conditioned_output(unet: torch.nn.Module, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
-    """The network's raw output, (N,C,h,w). A network that does not take the guidance scale as an input (LoRA) is given none: one
+def conditioned_output(unet: UNet, z: Tensor, t: Tensor | float, text: Tensor, w: Tensor) -> Tensor:
+    """Return the network's raw output, (N,C,h,w). A network that does not take the guidance scale as an input (LoRA) is given none: one
     guidance is baked into it."""
     size = unet.config.time_cond_proj_dim
     condition = None if size is None else guidance_embedding(w, size).to(z.dtype)
@@ -65,12 +71,12 @@ def conditioned_output(unet: torch.nn.Module, z: Tensor, t: Tensor, text: Tensor
 
 
 def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Generator) -> Tensor:
-    """(n,) float32 guidance values w ~ U[w_min, w_max]."""
+    """Draw (n,) float32 guidance values w ~ U[w_min, w_max]."""
     return w_min + (w_max - w_min) * torch.rand(n, generator=generator)
 
 
 @torch.no_grad()
 def update_ema(target: torch.nn.Module, source: torch.nn.Module, decay: float) -> None:
-    """theta_minus <- decay * theta_minus + (1 - decay) * theta, all tensors in one fused operation."""
+    """Set theta_minus <- decay * theta_minus + (1 - decay) * theta, all tensors in one fused operation."""
     pairs = list(zip(target.parameters(), source.parameters(), strict=True))
     torch._foreach_lerp_([p for p, _ in pairs], [q.detach().to(p.dtype) for p, q in pairs], 1 - decay)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from pathlib import Path
 
@@ -11,14 +10,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from scottbench.errors import Incomplete
+from scottbench.errors import DamagedAsset, Incomplete
+from scottbench.store.files import json_bytes, read_object, replace_file
 from scottbench.store.weights import weights_digest
 from scottbench.training.distributed import gathered
 from scottbench.training.loop import Loop
+from scottbench.training.unet import UNet
 
 
-def plain_unet(network: torch.nn.Module) -> torch.nn.Module:
-    """The U-Net of a student as a user will run it: itself, or, where it carries LoRA adapters (which it may share with its
+def plain_unet(network: UNet) -> UNet:
+    """Return the U-Net of a student as a user will run it: itself, or, where it carries LoRA adapters (which it may share with its
     teacher), a copy with the adapters folded into the weights."""
     if not getattr(network, "peft_config", None):
         return gathered(network)
@@ -28,27 +29,28 @@ def plain_unet(network: torch.nn.Module) -> torch.nn.Module:
     return folded.requires_grad_(False)
 
 
-def write_student(folder: Path, unet: torch.nn.Module, facts: dict) -> dict:
-    """Writes a student folder, weights in fp16, and returns the contents of its student.json. unet: of `plain_unet`."""
+def write_student(folder: Path, unet: UNet, facts: dict) -> dict:
+    """Write a student folder, weights in fp16, and return the contents of its student.json. unet: of `plain_unet`."""
     # safetensors refuses the channels-last layout of training
     half = copy.deepcopy(unet).half().to(memory_format=torch.contiguous_format)
     half.save_pretrained(folder / "unet", safe_serialization=True)
     _forget_origin(folder / "unet" / "config.json")
     facts = {"schema": "scottbench.student/1", **facts, "weights_digest": weights_digest(folder / "unet")}
-    (folder / "student.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    replace_file(folder / "student.json", json_bytes(facts, sort_keys=True))
     return facts
 
 
 def _forget_origin(path: Path) -> None:
-    """Drops the folder that the teacher was opened from, which diffusers notes in a config: it says nothing to others, and equal
+    """Drop the folder that the teacher was opened from, which diffusers notes in a config: it says nothing to others, and equal
     trainings in two places would have two digests."""
-    config = json.loads(path.read_text())
+    config = read_object(path, lambda error: DamagedAsset(f"cannot read {path}, just written: {error}."))
     config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    replace_file(path, json_bytes(config, indent=2, sort_keys=True))
 
 
 def export(loop: Loop, config: dict, folder: Path) -> None:
-    """Writes the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes."""
+    """Write the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes.
+    Raises Incomplete where it cannot."""
     state, weights = loop.state, loop.settings.weights
     student, ema = loop.distillation.networks["student"], loop.distillation.ema
     facts = {
@@ -81,7 +83,7 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
 
 
 def export_best(out: Path) -> None:
-    """Makes the curve's best student, kept in best/ when it was met, the folder's own."""
+    """Make the curve's best student, kept in best/ when it was met, the folder's own."""
     for name in ("unet", "student", "student.json"):
         source, target = out / "best" / name, out / name
         if source.is_dir():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, UsageError
+from scottbench.store.files import as_read, json_bytes, read_object, replace_file, whole_lines
 
 CONFIGURATION = "training.json"
 SINCE = {"micro_batches": 1, "precision": "no"}
@@ -15,7 +15,8 @@ SINCE = {"micro_batches": 1, "precision": "no"}
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
-    """Refuses a folder that holds another training, and to resume where there is none or a different one. Writes nothing."""
+    """Refuse a folder that holds another training, and to resume where there is none or a different one. Raises UsageError, or
+    DamagedAsset where the folder cannot be read; writes nothing."""
     path = out / CONFIGURATION
     if not resume and any((out / name).exists() for name in ("checkpoint", "checkpoint.old", "student.json")):
         raise UsageError(f"{out} already holds a student. Continue its training with --resume, or give another --out.")
@@ -28,6 +29,7 @@ def check_folder(out: Path, config: dict, resume: bool) -> None:
 
 
 def make_folder(out: Path) -> None:
+    """Make the folder of a training. Raises UsageError where it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -36,11 +38,10 @@ def make_folder(out: Path) -> None:
 
 def check_same(out: Path, config: dict) -> None:
     """Raises UsageError where the folder's training has another configuration, DamagedAsset where that cannot be read."""
-    try:
-        found = SINCE | json.loads((out / CONFIGURATION).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedAsset(f"cannot read {out / CONFIGURATION}: {error}. Restore it, or train anew with another --out.") from None
-    there, here = flat(found), flat(json.loads(json.dumps(config)))
+    path = out / CONFIGURATION
+    found = SINCE | read_object(
+        path, lambda error: DamagedAsset(f"cannot read {path}: {error}. Restore it, or train anew with another --out."))
+    there, here = flat(found), flat(as_read(config))
     different = [key for key in sorted(here.keys() | there.keys()) if key.split(".")[0] in config and there.get(key) != here.get(key)]
     if different:
         listed = ", ".join(f"{key} was {shown(there, key)}, now {shown(here, key)}" for key in different[:3])
@@ -49,41 +50,36 @@ def check_same(out: Path, config: dict) -> None:
 
 
 def flat(config: dict) -> dict[str, Any]:
-    """{"options": {"lr": 1}} -> {"options.lr": 1}."""
-    found = {}
+    """Take one level out of a table: {"options": {"lr": 1}} -> {"options.lr": 1}."""
+    found: dict[str, Any] = {}
     for key, value in config.items():
         found |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
     return found
 
 
 def shown(values: dict, key: str) -> str:
-    return str(values[key])[:16] if key in values else "not there"  # 16: of a digest its head
+    """Write a value for an error message; of a digest its head."""
+    return str(values[key])[:16] if key in values else "not there"
 
 
 def begin(out: Path, config: dict, resume: bool) -> None:
-    """Remembers the configuration, once nothing stands in the way of the first step; a new training begins a new log."""
+    """Remember the configuration, once nothing stands in the way of the first step; a new training begins a new log. Raises UsageError
+    where the folder cannot be written."""
     try:
         if not resume:
             (out / "log.jsonl").unlink(missing_ok=True)
-        replace(out / CONFIGURATION, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        replace_file(out / CONFIGURATION, json_bytes(config, sort_keys=True))
     except OSError as error:
         raise unwritable(out, error) from None
 
 
 def forget_lines_after(out: Path, step: int) -> None:
-    """Takes out of the log what a killed training wrote after its last checkpoint: it will be written again."""
+    """Take out of the log the lines that a killed training wrote after its last checkpoint: they will be written again."""
     path = out / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    whole = [line for line in lines if line.endswith("}\n")]
-    replace(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
-
-
-def replace(path: Path, text: str) -> None:
-    """Writes a file in one step: who is killed meanwhile leaves the old one."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    kept = [line for line in whole_lines(path) if line["step"] <= step]
+    replace_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 def unwritable(out: Path, error: OSError) -> UsageError:
+    """Return the error for a folder that cannot be written."""
     return UsageError(f"cannot write to {out}: {error.strerror}. Give another folder with --out.")

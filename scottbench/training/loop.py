@@ -13,30 +13,35 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from scottbench.errors import TrainingDiverged
+from scottbench.registry.nouns import Batch, Distillation
 from scottbench.training import checkpoint
 from scottbench.training.data import Data, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
 from scottbench.training.folder import forget_lines_after
-from scottbench.training.settings import Budget, Settings, learning_rate_scale, shard_seed
+from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
 from scottbench.training.signals import Interruption
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
 
 
 @dataclass
 class State:
-    """Where a training stands; what a checkpoint holds beside networks and optimizers."""
+    """The point that a training has reached; a checkpoint holds it beside networks and optimizers."""
 
     step: int = 0
     updates: int = 0
-    """Of the student; fewer than steps where a trainer has steps that make data."""
+    """Updates of the student; fewer than steps where a trainer has steps that make data."""
     seconds: float = 0.0
-    """Of training; points of the metric curve and checkpoints do not count."""
+    """Time spent in training; points of the metric curve and checkpoints do not count."""
     evaluations: int = 0
     """Forward passes so far of any U-Net, in images, of all processes."""
     best: float | None = None
@@ -45,32 +50,49 @@ class State:
     since_best: int = 0
     """Points of the curve since then."""
     scaler: dict | None = None
-    """Of float16's loss scale."""
+    """State of float16's loss scale."""
 
 
 @dataclass
 class MicroBatch:
     """A trainer's `step` on one part of the batch, standing at a loss of `role` or finished."""
 
-    step: Iterator
+    step: Iterator[tuple[str, dict[str, torch.Tensor], dict[str, float]]]
     role: str | None = None
     finished: bool = False
 
 
-class Loop:
-    """One training: networks, optimizers, state; `run` until the budget is spent."""
+class Curve(Protocol):
+    """The metric curve of a training, as `scottbench.training.validation.Validation` makes it."""
 
-    def __init__(self, distillation, data: Data, accelerator, out: Path, settings: Settings, device: str):
+    @property
+    def label(self) -> str:
+        """Name the metric that decides which student is best."""
+
+    def __call__(self) -> dict[str, float]: ...
+
+    def better(self, value: float, than: float) -> bool:
+        """Compare two values of the metric that decides."""
+
+
+class Loop:
+    """One training: networks, optimizers, state; `run` goes on until the budget is spent."""
+
+    def __init__(
+        self, distillation: Distillation, data: Data, accelerator: Accelerator, out: Path, settings: TrainSettings, device: str
+    ):
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
         self.out, self.settings, self.device = out, settings, device
-        self.shard_size = settings.shard_size(accelerator.num_processes)
+        self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
         self.state = State()
         # adversaries first: the student's loss is made with them
         self.roles = sorted(distillation.networks, key=lambda role: (role == "student", role))
-        self.parameters = {r: [p for p in net.parameters() if p.requires_grad] for r, net in distillation.networks.items()}
+        self.parameters: dict[str, list[torch.nn.Parameter]] = {
+            role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
         self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
 
     def make_optimizer(self, role: str) -> torch.optim.Optimizer:
+        """Make AdamW for the parameters of a role, with the trainer's learning rate and betas."""
         d = self.distillation
         betas = d.betas.get(role, (0.9, 0.999))
         parameters = self.parameters[role]
@@ -81,11 +103,12 @@ class Loop:
     # --- one step ----------------------------------------------------------------------------------------------------
 
     def one_step(self, fraction: float) -> dict[str, float]:
-        """One pass of the trainer's `step`: the values to log, means over this process's micro-batches. Raises
+        """Run the trainer's `step` once and return the values to log, means over this process's micro-batches. Raises
         TrainingDiverged at the first term or gradient that is not finite."""
-        torch.manual_seed(shard_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
+        torch.manual_seed(micro_batch_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
         running = [MicroBatch(self.distillation.step(batch)) for batch in self.batches(fraction)]
-        scale, logged = learning_rate_scale(fraction, self.state.step), {}
+        scale = learning_rate_scale(fraction, self.state.step)
+        logged: dict[str, list[float]] = {}
         while True:
             for micro in running:
                 if micro.role is None and not micro.finished:
@@ -99,36 +122,45 @@ class Loop:
                 if micro.role == role:
                     micro.role = None
 
-    def batches(self, fraction: float) -> Iterator[dict]:
-        """This process's micro-batches of the step, each with the draws of its own generator."""
+    def batches(self, fraction: float) -> Iterator[Batch]:
+        """Yield this process's micro-batches of the step, each with a generator of its own."""
         indices = epoch_batch(self.data.train, self.state.step, self.settings.batch_size, self.settings.seed)
         first = self.accelerator.process_index * self.settings.accumulate
-        for shard in range(first, first + self.settings.accumulate):
-            part = indices[shard * self.shard_size : (shard + 1) * self.shard_size]
-            generator = torch.Generator().manual_seed(shard_seed(self.settings.seed, self.state.step, shard))
-            yield self.data.batch(part, self.device) | {"generator": generator, "step": self.state.step, "fraction": fraction}
+        for number in range(first, first + self.settings.accumulate):
+            part = indices[number * self.micro_batch_size : (number + 1) * self.micro_batch_size]
+            yield self.batch(part, micro_batch_seed(self.settings.seed, self.state.step, number), fraction)
+
+    def batch(self, indices: torch.Tensor, seed: int, fraction: float) -> Batch:
+        """Make the batch of indices (N,), whose draws come from the seed."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = self.data.batch(indices, self.device)
+        return {**rows, "generator": generator, "step": self.state.step, "fraction": fraction}
 
     def advance(self, micro: MicroBatch, logged: dict[str, list[float]]) -> None:
-        """To the micro-batch's next loss, whose gradient is added to what its role has."""
-        losses: dict = {}
+        """Run the trainer's step up to its next loss and backpropagate it; gradients accumulate on that role's parameters.
+        Raises TrainingDiverged where a term is not finite."""
+        losses: dict[str, torch.Tensor] = {}
         while not losses:  # a yield without losses says something to log
             with self.accelerator.autocast():
-                micro.role, losses, facts = next(micro.step, (None, {}, {}))
-            if micro.role is None:
-                micro.finished = True
+                reached = next(micro.step, None)
+            if reached is None:
+                micro.role, micro.finished = None, True
                 return
-            for name, value in facts.items():
-                logged.setdefault(f"{micro.role}/{name}", []).append(value)
-        for term, value in losses.items():
-            number = float(value.detach())
-            logged.setdefault(f"{micro.role}/{term}", []).append(number)
-            self.check_finite(micro.role, f"{term} loss", number)
+            role, losses, facts = reached
+            for name, fact in facts.items():
+                logged.setdefault(f"{role}/{name}", []).append(fact)
+        micro.role = role
+        for term, loss in losses.items():
+            number = float(loss.detach())
+            logged.setdefault(f"{role}/{term}", []).append(number)
+            self.check_finite(role, f"{term} loss", number)
         # a split student's graph ends at other tensors than its parameters
-        split = is_split(self.parameters[micro.role][0])
-        self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[micro.role])
+        split = is_split(self.parameters[role][0])
+        self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[role])
 
     def update(self, role: str, count: int, scale: float) -> float:
-        """One update of a role's network with the mean gradient of `count` micro-batches; the gradient's norm before clipping."""
+        """Update a role's network with the mean gradient of `count` micro-batches; return the gradient's norm before clipping.
+        Raises TrainingDiverged where that is not finite."""
         optimizer = self.optimizers[role]
         average_gradients(self.accelerator, self.parameters[role], count)
         for group in optimizer.param_groups:
@@ -144,11 +176,12 @@ class Loop:
         return norm
 
     def check_finite(self, role: str, what: str, value: float) -> None:
+        """Raises TrainingDiverged, which names role and term, where the value is not finite."""
         if not math.isfinite(value):
             raise self.diverged(self.state.step, f"the {role}'s {what} is {value}")
 
     def diverged(self, step: int, what: str) -> TrainingDiverged:
-        """The error for a training that went wrong in a step, numbered from 0; says what is left and how to go on."""
+        """Return the error for a training that went wrong in a step, numbered from 0: it says what is left and how to go on."""
         kept, best = checkpoint.step_of(self.out / "checkpoint"), self.out / "best"
         rescue = "No checkpoint had been made yet." if kept is None else (
             f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}.")
@@ -158,11 +191,14 @@ class Loop:
 
     # --- the whole training ------------------------------------------------------------------------------------------
 
-    def run(self, budget: Budget, progress: Callable, evaluations: Callable[[], int], curve=None, keep_best: Callable | None = None):
-        """Until the budget is spent, the curve's patience is, or a signal comes.
+    def run(
+        self, budget: Budget, progress: Callable[..., None], evaluations: Callable[[], int],
+        curve: Curve | None = None, keep_best: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Train until the budget or the curve's patience is spent, or a signal comes; then save. Raises as `one_step`.
 
-        evaluations: counts forward passes so far. curve: () -> {label: value}, with `label` and `better`; keep_best is called
-        where it has its best value so far, if that is to be exported.
+        evaluations: counts forward passes so far. keep_best: called where the curve has its best value so far, if that is to be
+        exported.
         """
         before, saved = self.state.evaluations, time.perf_counter()
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
@@ -178,16 +214,16 @@ class Loop:
                     logged |= self.point(curve, keep_best)
                 self.log(log, logged, learning_rate_scale(fraction, self.state.step - 1))
                 progress("train", self.state.step, budget, self.state.seconds, logged)
-                due = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES
-                self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, due])
+                late = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES
+                self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, late])
                 if number or due:
                     self.save()
                     saved = time.perf_counter()
                 interruption.act(int(number))
         self.save()
 
-    def log(self, stream, logged: dict[str, float], scale: float) -> None:
-        """A JSON line every few steps, and where there is something to say about held-out items."""
+    def log(self, stream: IO[str], logged: dict[str, float], scale: float) -> None:
+        """Write a JSON line every few steps, and where there is something to say about held-out items."""
         rare = any(key.startswith(("evaluate/", "curve/")) for key in logged)
         if not self.accelerator.is_main_process or not (rare or self.state.step % LOG_EVERY == 0 or self.state.step == 1):
             return
@@ -197,41 +233,45 @@ class Loop:
         self.accelerator.log(logged, step=self.state.step)
 
     def held_out(self) -> dict[str, float]:
-        """The trainer's `evaluate` on the held-out items, with the same draws every time."""
-        if not hasattr(self.distillation, "evaluate") or len(self.data.held_out) == 0:
+        """Run the trainer's `evaluate`, if it has one, on the held-out items, with the same draws every time."""
+        evaluate = getattr(self.distillation, "evaluate", None)
+        if evaluate is None or len(self.data.held_out) == 0:
             return {}
-        batch = self.data.batch(self.data.held_out[:128], self.device) | {"generator": torch.Generator().manual_seed(0)}
+        batch = self.batch(self.data.held_out[:128], 0, 0.0)
         with self.accelerator.autocast():
-            return {f"evaluate/{k}": v for k, v in self.distillation.evaluate(batch).items()}
+            return {f"evaluate/{k}": v for k, v in evaluate(batch).items()}
 
-    def point(self, curve, keep_best: Callable) -> dict[str, float]:
-        """A point of the metric curve; every process computes it, so that all of them stop alike."""
+    def point(self, curve: Curve, keep_best: Callable[[], None] | None) -> dict[str, float]:
+        """Compute a point of the metric curve; every process does, so that all of them stop alike."""
         values, state = curve(), self.state
         values = dict(zip(values, agree(self.accelerator, list(values.values())), strict=True))
         state.since_best += 1
         if state.best is None or curve.better(values[curve.label], state.best):
             state.best, state.best_step, state.since_best = values[curve.label], state.step, 0
-            if self.settings.export == "best":
+            if keep_best is not None and self.settings.export == "best":
                 keep_best()
         return {f"curve/{label}": value for label, value in values.items()}
 
     def patience_is_spent(self) -> bool:
+        """Tell whether the curve has gone without a better value for as many points as the patience allows."""
         return self.settings.patience is not None and self.state.since_best >= self.settings.patience
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, dict[int, torch.Tensor]]:
-        """Trainable tensors by role, and the EMA network's."""
+        """Return the trainable tensors by role, and the EMA network's; each of any shape."""
         groups = {role: dict(enumerate(p.detach() for p in parameters)) for role, parameters in self.parameters.items()}
         if self.distillation.ema is not None:
             groups["ema"] = dict(enumerate(p.detach() for p in self.distillation.ema.parameters()))
         return groups
 
-    def memory(self) -> dict[str, dict]:
-        """What the trainer itself has to remember, if it does."""
-        return {"memory": self.distillation.memory} if hasattr(self.distillation, "memory") else {}
+    def memory(self) -> dict[str, Any]:
+        """Return {"memory": the things that the trainer itself has to remember}; {} where it has none."""
+        memory = getattr(self.distillation, "memory", None)
+        return {} if memory is None else {"memory": memory}
 
     def save(self) -> None:
+        """Write a checkpoint. Raises TrainingDiverged, and keeps the one before, where a tensor is not finite."""
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         flat = checkpoint.flatten(self.tensors(), self.optimizers)
         if broken := sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()}):
@@ -242,9 +282,11 @@ class Loop:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
+        """Go back to the last checkpoint of the folder. Raises as `scottbench.training.checkpoint.load`."""
         state = checkpoint.load(self.out / "checkpoint", self.tensors(), self.optimizers)
         if "memory" in state:
-            self.distillation.memory = state.pop("memory")
+            trainer: Any = self.distillation  # `memory` is optional
+            trainer.memory = state.pop("memory")
         self.state = State(**state)
         if self.state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.state.scaler)

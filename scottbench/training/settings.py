@@ -1,4 +1,4 @@
-"""How a training runs: its budget, and what is the same for every trainer. Losses and networks are the trainer's own."""
+"""Settings that every training has, and its budget. Losses and networks are the trainer's own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any, Literal
 from scottbench.errors import UsageError
 from scottbench.registry.options import make_options
 
+MINUTES = 30.0
+"""The budget where neither the user nor the preset gives one."""
+
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """Keys of a preset's [train] table; the command line's flags stand above it."""
 
     batch_size: int = 32
@@ -22,12 +25,12 @@ class Settings:
     accumulate: int = 1
     """Micro-batches that a process makes one after another for one update; their gradients are averaged, role by role."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the forward passes (weights and optimizers stay float32). auto: float32 on a CPU, half precision on a GPU."""
+    """Number format of the forward passes (weights and optimizers stay float32). auto: float32 on a CPU, half precision on a GPU."""
     gradient_checkpointing: bool = False
     """Forget the student's activations and compute them again in the backward pass: less memory, a third more time."""
-    shard: bool = False
-    """Of several processes: split student and EMA over them (torch's FSDP2). For models that are too large to train on one
-    device; a LoRA student, of which little is trained, and the discriminator are not split."""
+    fsdp: bool = False
+    """Split student and EMA over several processes (torch's FSDP2), for models that are too large to train on one device. A LoRA
+    student, of which little is trained, and the discriminator are not split."""
     evaluate_every: int = 0
     """Updates between two points of the metric curve; 0 for none."""
     evaluate_steps: int | None = None
@@ -39,9 +42,9 @@ class Settings:
     weights: Literal["ema", "student", "both"] = "ema"
     """theta-minus, theta itself, or both: then theta is in the folder's `student/`."""
     seed: int = 0
-    """Of data order, time steps, noise, guidance and LoRA's random start."""
+    """Seed of data order, time steps, noise, guidance and LoRA's random start."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulate < 1:
             raise ValueError("need batch_size >= 1 and accumulate >= 1")
         if self.evaluate_every < 0 or (self.patience is not None and self.patience < 1):
@@ -49,8 +52,8 @@ class Settings:
         if not self.evaluate_every and (self.patience is not None or self.export == "best"):
             raise ValueError("patience and export best need a metric curve: --evaluate-every K")
 
-    def shard_size(self, processes: int) -> int:
-        """Items of one micro-batch. Raises UsageError if the batch cannot be cut so."""
+    def micro_batch_size(self, processes: int) -> int:
+        """Count the items of one micro-batch. Raises UsageError if the batch cannot be cut so."""
         size, rest = divmod(self.batch_size, self.accumulate * processes)
         if rest or not size:
             raise UsageError(
@@ -60,7 +63,8 @@ class Settings:
         return size
 
     def mixed_precision(self, device: str) -> str:
-        """accelerate's word for it. Never below float32 on a CPU, where half precision is slower and in part missing."""
+        """Give accelerate's word for the precision. It is never below float32 on a CPU, where half precision is slower and in part
+        missing. Raises UsageError where that is asked for."""
         import torch
 
         if device.startswith("cpu"):
@@ -73,37 +77,39 @@ class Settings:
         return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[chosen]
 
 
-def make_settings(table: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
-    """A preset's [train] table with the flags that were given (not None) above it. Raises UsageError."""
-    known = {item.name for item in dataclasses.fields(Settings)}
-    values = {key: value for key, value in table.items() if key in known} | {k: v for k, v in flags.items() if v is not None}
-    return make_options(Settings, values, "training")
+SETTINGS = tuple(item.name for item in dataclasses.fields(TrainSettings))
+
+
+def make_settings(table: Mapping[str, Any], given: Mapping[str, Any]) -> TrainSettings:
+    """Lay the values that were given (not None) over a preset's [train] table. Raises UsageError."""
+    values = {key: value for key, value in table.items() if key in SETTINGS} | {k: v for k, v in given.items() if v is not None}
+    return make_options(TrainSettings, values, "training")
 
 
 @dataclass
 class Budget:
-    """Stops after `minutes` of training (resumed time counted in) or `max_steps`, whichever is first."""
+    """The end of a training: after `minutes` of it (resumed time counted in) or after `max_steps`, whichever is first."""
 
     minutes: float | None
     max_steps: int | None
 
     def fraction(self, seconds: float, step: int) -> float:
-        """0 at the start, 1 when spent."""
+        """Return the part of the budget that is spent: 0 at the start, 1 at the end."""
         by_time = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
         by_step = 0.0 if self.max_steps is None else step / self.max_steps
         return max(by_time, by_step)
 
 
 def learning_rate_scale(fraction: float, step: int, warmup: int = 20, decay_from: float = 0.4) -> float:
-    """Linear warm-up over `warmup` steps, constant, then a cosine to zero over the last part of the budget."""
+    """Warm up linearly over `warmup` steps, stay constant, then fall as a cosine to zero over the last part of the budget."""
     rise = min(1.0, (step + 1) / warmup)
     if fraction <= decay_from:
         return rise
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - decay_from) / (1 - decay_from))))
 
 
-def shard_seed(seed: int, step: int, shard: int) -> int:
-    """63-bit seed of one micro-batch's draws. `shard` numbers the micro-batches of all processes, so that two processes draw
-    what one process with two micro-batches draws, and a resumed training what an uninterrupted one does."""
-    digest = hashlib.sha256(f"train/{seed}/{step}/{shard}".encode()).digest()
+def micro_batch_seed(seed: int, step: int, number: int) -> int:
+    """Return the 63-bit seed of one micro-batch's draws. `number` counts the micro-batches of all processes, so that two processes
+    draw what one process with two micro-batches draws, and a resumed training what an uninterrupted one does."""
+    digest = hashlib.sha256(f"train/{seed}/{step}/{number}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

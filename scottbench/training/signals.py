@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import signal
 import threading
+from types import FrameType
+from typing import Any
 
 
 class Interruption:
     """Holds Ctrl-C and SIGTERM back until the step in hand is finished and saved; a second one acts at once."""
 
-    def __init__(self):
-        self.signal, self.before = 0, {}
+    def __init__(self) -> None:
+        self.signal = 0
+        self.before: dict[int, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def note(self, number, frame):
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Remember a signal; act on the second one."""
         second, self.signal = self.signal != 0, number
         if second:
             self.act(number)
 
     def act(self, number: int) -> None:
+        """Do what the signal asks for; 0 asks for nothing. Raises KeyboardInterrupt or SystemExit."""
         if number:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""A metric curve over a training: a few fixed held-out items, sampled and measured as `scottbench run` would.
+"""The metric curve of a training: a few fixed held-out items, sampled and measured as `scottbench run` would.
 
 The items are of the training split and never trained on: choosing a student by the evaluation split would flatter it.
 """
@@ -9,75 +9,91 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from scottbench.errors import ScottbenchWarning, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.extractors import open_extractor
-from scottbench.models.noise import ItemNoise
-from scottbench.plan import choices, inputs
+from scottbench.models.sampling import Sampler, embed_prompts
 from scottbench.plan.cells import checked_timesteps, unusual
+from scottbench.plan.choices import find_metrics, in_range, roles
+from scottbench.plan.device import choose_micro_batch
+from scottbench.plan.inputs import find_source
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import CellFeatures, Method
 from scottbench.registry.options import make_options
 from scottbench.registry.presets import Preset
-from scottbench.training.data import Data
+from scottbench.store.folder import CHUNK
+from scottbench.training.choices import TrainChoices
 from scottbench.training.export import plain_unet
+from scottbench.training.unet import UNet
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
     from scottbench.registry.nouns import Items
     from scottbench.training.loop import Loop
 
-BATCH = 64
+class Validation:
+    """The metric curve: `validation()` -> {label: value} of the weights that will be exported, as they are now.
 
 
-class Curve:
-    """`curve()` -> {label: value} of the weights that will be exported, as they are now; `label` names the metric that decides.
-
-    With weights "both", theta's values stand beside theta-minus's as "student/label".
+    `label` names the metric that decides. With weights "both", theta's values stand beside theta-minus's as "student/label".
     """
 
-    def __init__(self, plugins: Plugins, preset: Preset, trainer: str, model: DiffusionModel, data: Data, items: Items, loop: Loop):
-        self.model, self.data, self.items = model, data, items
-        self.distillation, self.weights = loop.distillation, loop.settings.weights
+    def __init__(self, plugins: Plugins, choices: TrainChoices, model: DiffusionModel, items: Items, loop: Loop):
+        self.model, self.data, self.items = model, loop.data, items
+        self.distillation, self.weights = loop.distillation, choices.settings.weights
         self.opened: dict[str, DiffusionModel] = {}
-        self.index = data.held_out.tolist()
-        self.method = find_method(plugins, trainer)
-        self.guidance = self.find_guidance(preset, self.distillation.student_config())
-        self.steps = preset.steps[0] if loop.settings.evaluate_steps is None else loop.settings.evaluate_steps
+        self.index = loop.data.held_out.tolist()
+        self.choose_method(plugins, choices)
+        self.choose_metrics(plugins, choices.preset)
+        self.open_features(choices.preset)
+
+    def choose_method(self, plugins: Plugins, choices: TrainChoices) -> None:
+        """Find the method that samples the student, its guidance and number of steps. Raises UsageError for those that cannot be."""
+        self.method = find_method(plugins, choices.trainer.name)
+        self.guidance = self.find_guidance(choices.preset, self.distillation.student_config())
+        asked = choices.settings.evaluate_steps
+        self.steps = choices.preset.steps[0] if asked is None else asked
         self.options = make_options(self.method.options, {}, f"method '{self.method.name}'")
-        checked_timesteps(self.method, self.options, model.schedule, self.steps, "--evaluate-steps")
+        checked_timesteps(self.method, self.options, self.model.schedule, self.steps, "--evaluate-steps")
         for line in unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
             warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)
+
+    def choose_metrics(self, plugins: Plugins, preset: Preset) -> None:
+        """Find the metrics of the curve, of which the first decides. Raises UsageError for one over several seeds."""
         named = preset.train.get("metrics", preset.metrics[:1])
-        self.metrics = choices.find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
-        over_seeds = [label for label, registered, _ in self.metrics if registered.noun.scope == "seeds"]
+        self.metrics = find_metrics(plugins, preset, RunRequest(preset.name, metrics=named))
+        over_seeds = [choice.label for choice in self.metrics if choice.metric.scope == "seeds"]
         if over_seeds:
             raise UsageError(f"metric '{over_seeds[0]}' compares several seeds of a method; a training is watched at one. Leave out "
                              f"--evaluate-every, or name other metrics under [train] of preset '{preset.name}'.")
-        self.label, registered, _ = self.metrics[0]
-        self.higher_is_better = registered.noun.higher_is_better
-        self.roles = choices.roles(preset, self.metrics)
-        sources = {role: inputs.find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
-        self.extractors = {role: open_extractor(source, model.device) for role, source in sources.items()}
-        images, prompts = items.images(self.index), [items.prompts[i] for i in self.index]
+        self.label = str(self.metrics[0].label)
+        self.higher_is_better = self.metrics[0].metric.higher_is_better
+
+    def open_features(self, preset: Preset) -> None:
+        """Open the extractors that the metrics need, and make the features of the held-out images and prompts."""
+        self.roles = roles(preset, self.metrics)
+        sources = {role: find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
+        self.extractors = {role: open_extractor(source, self.model.device) for role, source in sources.items()}
+        images, prompts = self.items.images(self.index), [self.items.prompts[i] for i in self.index]
         self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})
         self.text = self.by_role({r: e.text_features(prompts) for r, e in self.extractors.items() if e.text_tower is not None})
 
     def find_guidance(self, preset: Preset, facts: dict) -> float:
-        """What `scottbench run` would take. Raises UsageError, before the first step, where the student to be will not know it."""
+        """Take the guidance that `scottbench run` would. Raises UsageError, before the first step, where the student will not know it."""
         guidance = 1.0 if facts.get("guidance") == "baked" else preset.guidance.get(self.method.name, self.method.guidance)
-        if not choices.in_range(guidance, facts):
+        if not in_range(guidance, facts):
             raise UsageError(
                 f"the metric curve samples method '{self.method.name}' at guidance scale {guidance:g}, outside the range to be trained: "
                 f"{1 + facts['w_min']:g} to {1 + facts['w_max']:g}. Widen w_min to w_max (-O), or leave out the curve: --evaluate-every 0.")
         return guidance
 
     def by_role(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Name features, (n, d) each, by the role that a metric asks for instead of the one that holds the network."""
         return {role: features[target] for role, target in self.roles.items() if target in features}
 
     def better(self, value: float, than: float) -> bool:
+        """Compare two values of the metric that decides."""
         return value > than if self.higher_is_better else value < than
 
     def __call__(self) -> dict[str, float]:
@@ -87,8 +103,8 @@ class Curve:
             values |= {f"student/{label}": value for label, value in self.measure("student", student).items()}
         return values
 
-    def measure(self, which: str, network: torch.nn.Module) -> dict[str, float]:
-        """Metrics of one set of weights at fixed noise (seed 0). Its evaluations are no part of the training's."""
+    def measure(self, which: str, network: UNet) -> dict[str, float]:
+        """Compute the metrics of one set of weights at fixed noise (seed 0). Its evaluations are no part of the training's."""
         facts, counted, unet = self.distillation.student_config(), self.model.evaluations, plain_unet(network)
         if which not in self.opened or self.opened[which].unet is not unet:
             self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
@@ -96,23 +112,19 @@ class Curve:
         self.model.evaluations = counted
         features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
         cell = CellFeatures(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
-        return {label: float(registered.noun.compute(cell, options)) for label, registered, options in self.metrics}
+        return {str(choice.label): float(choice.metric.compute(cell, choice.options)) for choice in self.metrics}
 
-    @torch.inference_mode()
     def sample(self, student: DiffusionModel) -> np.ndarray:
-        """(n,H,W,3) uint8 images of the held-out prompts."""
-        parts = []
-        for start in range(0, len(self.index), BATCH):
-            rows = self.index[start : start + BATCH]
-            text = torch.from_numpy(self.data.text[rows]).to(student.device)
-            noise = ItemNoise(0, [self.items.ids[i] for i in rows], student.latent_shape, student.device)
-            sampling = student.sampling(text, self.data.uncond.to(student.device), self.guidance, noise, self.steps, self.options)
-            parts.append(student.decode(self.method.sample(sampling)))
-        return np.concatenate(parts)
+        """Make (n,H,W,3) uint8 images of the held-out prompts: the bytes that `scottbench run` makes of these weights, items and seed."""
+        ids, prompts = ([texts[i] for i in self.index] for texts in (self.items.ids, self.items.prompts))
+        fixed = choose_micro_batch(student.device, student.latent_shape)
+        text, uncond = embed_prompts(student, prompts, fixed, CHUNK), student.encode_prompts([""])
+        sampler = Sampler(student, self.method, self.method.name, self.options, uncond, self.guidance, self.steps, seed=0)
+        return sampler.images(text, ids, fixed, CHUNK)
 
 
 def find_method(plugins: Plugins, trainer: str) -> Method:
-    """The first method that samples a student of this trainer. Raises UsageError if there is none."""
+    """Find the first method that samples a student of this trainer. Raises UsageError if there is none."""
     for registered in plugins.nouns["method"].values():
         if registered.noun.trainer == trainer:
             return registered.noun

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import tiny_plugin
 import transformers
+from fake_run import cell_entry, manifest_of, metric_entry, result_row
 
 from scottbench.cli import invoke
-from scottbench.cli.results import result_table
+from scottbench.report.forms import terminal
+from scottbench.report.results import leading_tables
+from scottbench.store.record import read_record
 
 MAIN = "import sys; from scottbench.cli import main; main(sys.argv[1:])"
 
@@ -101,6 +106,7 @@ BAD = [
     (["run", "-p", "tiny", "-s", "2,2"], "--steps has '2' twice"),
     (["run", "-p", "tiny", "-s", "2000"], "--steps 2000"),
     (["run", "-p", "tiny", "-n", "0"], "--limit must be a whole number of at least 1"),
+    (["run", "-p", "tiny", "-n", "9" * 400], "--limit must be a whole number of at least 1"),
     (["run", "-p", "tiny", "-n", "13"], "12 items"),
     (["run", "-p", "tiny", "-b", "0"], "--batch-size must be a whole number of at least 1"),
     (["run", "-p", "tiny", "-b", "many"], "found 'many'"),
@@ -346,21 +352,31 @@ def test_the_embedded_default_runs_end_to_end(tmp_path):
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 METRICS = [
-    {"name": "fid", "label": "FID", "extractor_label": "pocket features", "higher_is_better": False, "digits": 2},
-    {"name": "cov", "label": "Coverage", "extractor_label": "pocket features", "higher_is_better": True, "digits": 3},
-]
+    {**metric_entry(name, 64, "pocket features"), "digits": digits} for name, digits in (("fid", 2), ("coverage", 3))]  # fmt: skip
+STAGES = {"text": 0.001, "denoise": 0.02, "decode": 0.004, "features": 5.0, "store": 7.0}
 
 
-def rows(*values: tuple[str, float | None, float | None]) -> list[dict]:
-    return [
-        {"method": method, "steps": 2, "seed": 0, "nfe": 2, "n": 64, "metric": metric, "value": value}
-        for method, fid, cov in values
-        for metric, value in (("fid", fid), ("cov", cov))
-    ]
+def shown(folder: Path, *values: tuple[str, float | None, float | None], metrics=METRICS, timed=()) -> tuple[str, list, list, set]:
+    """(title, headings, rows of text, {(row, column) that is best}) as printed of a run of methods at two steps: (method, FID, coverage).
+
+    timed: methods that have times.
+    """
+    folder.mkdir()
+    cells = [cell_entry(method, 2, 64) for method, *_ in values]
+    (folder / "manifest.json").write_text(json.dumps(manifest_of(cells, metrics, [], [], 64)))
+    found = [result_row(cell, metric, value) for cell, (_, *pair) in zip(cells, values) for metric, value in zip(metrics, pair)]
+    pl.DataFrame(found).write_parquet(folder / "results.parquet")
+    each = [(cell, stage, seconds) for cell in cells for stage, seconds in STAGES.items() if cell["method"] in timed]
+    key = {"method": pl.String, "steps": pl.Int64, "seed": pl.Int64, "stage": pl.String, "seconds_per_image": pl.Float64}
+    rows = [(cell["method"], 2, 0, stage, seconds) for cell, stage, seconds in each]
+    pl.DataFrame(rows, schema=key, orient="row").write_parquet(folder / "timings.parquet")
+    (table,) = leading_tables(read_record(folder))
+    header, *body = (re.split("  +", line) for line in terminal(table, screen=False).splitlines())
+    return table.title, header, body, {(y, x) for y, row in enumerate(body) for x, field in enumerate(row) if field.startswith("*")}
 
 
-def test_the_best_of_a_column_follows_its_direction_and_ties_are_shared():
-    title, header, table, best = result_table(METRICS, rows(("a", 1.004, 0.5), ("b", 1.0, 0.7), ("c", 2.0, None)), [])
+def test_the_best_of_a_column_follows_its_direction_and_ties_are_shared(tmp_path):
+    title, header, table, best = shown(tmp_path / "run", ("a", 1.004, 0.5), ("b", 1.0, 0.7), ("c", 2.0, None))
     assert title == "metrics on pocket features, N = 64"
     assert header == ["method", "steps", "NFE", "FID ↓", "Coverage ↑", "ms/image ↓"]
     assert best == {(0, 3), (1, 3), (1, 4)}  # 1.004 and 1.0 print alike with two digits
@@ -368,29 +384,25 @@ def test_the_best_of_a_column_follows_its_direction_and_ties_are_shared():
     assert table[2][4] == "-"
 
 
-def test_a_nan_is_shown_as_missing_and_is_never_best():
-    _, _, table, best = result_table(METRICS, rows(("a", float("nan"), 0.5), ("b", 1.0, 0.7)), [])
+def test_a_nan_is_shown_as_missing_and_is_never_best(tmp_path):
+    _, _, table, best = shown(tmp_path / "run", ("a", float("nan"), 0.5), ("b", 1.0, 0.7))
     assert table[0][3] == "-"
     assert (0, 3) not in best
 
 
-def test_features_that_differ_stand_in_the_headings():
+def test_features_that_differ_stand_in_the_headings(tmp_path):
     metrics = [METRICS[0], {**METRICS[1], "extractor_label": "ViT-g-14"}]
-    title, header, _, _ = result_table(metrics, rows(("a", 1.0, 0.5)), [])
+    title, header, _, _ = shown(tmp_path / "run", ("a", 1.0, 0.5), metrics=metrics)
     assert title == "N = 64"
     assert header[3:5] == ["FID, pocket features ↓", "Coverage, ViT-g-14 ↑"]
 
 
-def test_one_row_has_no_best():
-    assert result_table(METRICS, rows(("a", 1.0, 0.5)), [])[3] == set()
+def test_one_row_has_no_best(tmp_path):
+    assert shown(tmp_path / "run", ("a", 1.0, 0.5))[3] == set()
 
 
-def test_time_per_image_is_what_a_user_of_the_method_pays():
-    timings = [
-        {"method": "a", "steps": 2, "seed": 0, "stage": stage, "seconds_per_image": seconds}
-        for stage, seconds in [("text", 0.001), ("denoise", 0.02), ("decode", 0.004), ("features", 5.0), ("store", 7.0)]
-    ]
-    assert result_table(METRICS, rows(("a", 1.0, 0.5)), timings)[2][0][-1] == "25.0"
+def test_time_per_image_is_what_a_user_of_the_method_pays(tmp_path):
+    assert shown(tmp_path / "run", ("a", 1.0, 0.5), timed="a")[2][0][-1] == "25.0"
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from scottbench_metrics import register_metrics
@@ -47,6 +50,31 @@ def test_registering_and_importing_bring_no_arrays(program):
     program = f"import sys; {program}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     assert not HEAVY & set(modules)
+
+
+def test_type_checkers_see_the_names_that_the_package_has_each_from_its_own_file():
+    """The block under TYPE_CHECKING and the table say the same; a name of the block is one that the file defines."""
+    tree = ast.parse(Path(metrics.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name, f"{alias.name} is no public name for type checkers without 'as {alias.name}'"
+            seen[alias.name] = node.module
+    assert seen == metrics._MODULE
+    assert all(getattr(metrics, name).__module__ == module for name, module in seen.items())
+
+
+def test_help_says_of_every_public_name_what_it_is_in_a_sentence_of_its_own():
+    """Not "NAME(value, items)", which a dataclass writes itself, and with a line that ends before the details begin."""
+    for name in metrics.__all__:
+        first = inspect.getdoc(getattr(metrics, name)).split("\n\n")[0]
+        assert not first.startswith(f"{name}(") and first[-1] in ".:", name
+    for name in (name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))):
+        text = inspect.getdoc(getattr(metrics, name))
+        given = [given for given in inspect.signature(getattr(metrics, name)).parameters if given not in ("kernel", "block")]
+        assert all(given in text for given in given), name
 
 
 def test_every_public_name_is_a_function_or_class_also_when_asked_twice():

@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from scottbench.errors import UsageError
-from scottbench.registry.options import make_options, options_of, parse_inline, parse_pairs, split_list
+from scottbench.registry.label import Label
+from scottbench.registry.options import make_options, options_of, parse_pairs, split_list
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def test_documentation_is_the_literal_under_the_field_also_of_a_parent():
 def test_inline_options_survive_the_comma_list():
     names = split_list(["scott@eta=0.3,h=1,cd", "ddim"])
     assert names == ["scott@eta=0.3,h=1", "cd", "ddim"]
-    assert parse_inline(names[0]) == ("scott", {"eta": "0.3", "h": "1"})
-    assert parse_inline("cd") == ("cd", {})
+    assert Label.parse(names[0]) == Label("scott", {"eta": "0.3", "h": "1"})
+    assert Label.parse("cd") == Label("cd", {})
 
 
 @pytest.mark.parametrize("text", ["a,,b", ",a", "a,", ""])
@@ -109,7 +110,7 @@ def test_pairs_need_a_key_and_a_value_and_each_key_once(pairs):
 
 def test_a_bare_at_sign_is_refused():
     with pytest.raises(UsageError, match="key=value must follow the @"):
-        parse_inline("scott@")
+        Label.parse("scott@")
 
 
 def test_a_value_may_hold_an_equals_sign():

@@ -12,7 +12,8 @@ from fake_run import edit_manifest, fake_run
 
 from scottbench.cli import invoke
 from scottbench.report import build
-from scottbench.report.export import KINDS, escaped, export, latex, markdown
+from scottbench.report.export import KINDS, export
+from scottbench.report.forms import escaped, latex, markdown
 from scottbench.report.tables import Column, Entry, Table
 
 HOSTILE = r"a_b & 50% \input{/etc/passwd} $x^2$ <b>|~#"

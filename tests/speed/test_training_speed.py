@@ -19,7 +19,8 @@ from scottbench.diffusion import add_noise, guide, pseudo_huber, to_x0_eps, upda
 from scottbench.training.context import Context
 from scottbench.training.data import Data
 from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance
-from scottbench.training.settings import Settings
+from scottbench.training.loop import Loop
+from scottbench.training.settings import TrainSettings
 from scottbench.training.train import prepare
 
 N = int(os.environ.get("SCOTTBENCH_SPEED_BATCH", "32"))
@@ -42,7 +43,9 @@ def data(teacher):
 
 
 def loop_of(trainer, teacher, data, tmp_path):
-    return prepare(trainer, teacher, data, Accelerator(cpu=True), tmp_path, Settings(batch_size=N), "cpu")
+    settings = TrainSettings(batch_size=N)
+    prepare(trainer, teacher, settings, 1)
+    return Loop(trainer, data, Accelerator(cpu=True), tmp_path, settings, "cpu")
 
 
 def test_a_scott_iteration_costs_little_more_than_its_passes(teacher, data, tmp_path, side_by_side):
@@ -60,8 +63,8 @@ def test_a_scott_iteration_costs_little_more_than_its_passes(teacher, data, tmp_
         with torch.no_grad():
             for _ in range(options.h):
                 teacher.network(*both)
-            consistency_output(trainer.ema, teacher.schedule, teacher.prediction, z, t, text, w)
-        prediction = consistency_output(student, teacher.schedule, teacher.prediction, z, t, text, w)
+            consistency_output(teacher, trainer.ema, z, t, text, w)
+        prediction = consistency_output(teacher, student, z, t, text, w)
         torch.autograd.grad(discriminator(*both, uncond).sum(), discriminator.trainable, allow_unused=True)
         leaf = prediction.detach().requires_grad_()
         torch.autograd.grad(discriminator(leaf, t, text, uncond, learn=False).sum(), leaf)
@@ -90,17 +93,17 @@ class PublicScript:
         self.prompts, self.uncond = [PROMPTS[i % len(PROMPTS)] for i in range(N)], self.teacher.encode_prompts([""]).clone()
 
     def __call__(self):
-        options, teacher, schedule, prediction = self.options, self.teacher, self.teacher.schedule, self.teacher.prediction
+        options, teacher, schedule = self.options, self.teacher, self.teacher.schedule
         x0, text = teacher.encode_images(self.images).clone(), teacher.encode_prompts(self.prompts).clone()
         t_n = self.trainer.grid[torch.randint(len(self.trainer.grid), (N,))]
         t_m = (t_n - options.skip).clamp_min(0)
         w = uniform_guidance(N, options.w_min, options.w_max, torch.default_generator)
         z_n = add_noise(schedule, x0, t_n, torch.randn_like(x0))
-        predicted = consistency_output(self.student, schedule, prediction, z_n, t_n, text, w)
+        predicted = consistency_output(teacher, self.student, z_n, t_n, text, w)
         with torch.no_grad():
             cond, unc = teacher.network(z_n, t_n, text), teacher.network(z_n, t_n, self.uncond.expand_as(text))
-            x, eps = to_x0_eps(schedule, z_n, t_n, guide(cond, unc, w.view(-1, 1, 1, 1)), prediction)
-            target = consistency_output(self.target, schedule, prediction, update(schedule, x, eps, t_m, 1, None), t_m, text, w)
+            x, eps = to_x0_eps(schedule, z_n, t_n, guide(cond, unc, w.view(-1, 1, 1, 1)), teacher.prediction)
+            target = consistency_output(teacher, self.target, update(schedule, x, eps, t_m, 1, None), t_m, text, w)
         pseudo_huber(predicted, target).backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()

@@ -10,7 +10,7 @@ import pytest
 from made_run import influence, made_run, two_methods
 
 from scottbench.cli import invoke
-from scottbench.stats.measured import read_evidence
+from scottbench.stats.measured import read_measured
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_metric_that_is_nan_or_without_an_interval_is_left_out(run):
     rows = pl.read_parquet(run / "results.parquet")
     gone = (pl.col("metric") == "fid") & (pl.col("method") == "cd")
     rows.with_columns(value=pl.when(gone).then(float("nan")).otherwise(pl.col("value"))).write_parquet(run / "results.parquet")
-    assert [(one.cell, one.metric) for one in read_evidence(run)] == [("scott@2", "fid"), ("scott@2", "clip_score"), ("cd@2", "clip_score")]
+    assert [(one.cell, one.metric) for one in read_measured(run)] == [("scott@2", "fid"), ("scott@2", "clip_score"), ("cd@2", "clip_score")]
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_the_gate_asks_that_every_claim_that_can_be_tested_holds(cli, tmp_path, 
 
 
 def test_reading_gives_back_what_was_written(run):
-    found = {(one.cell, one.metric): one for one in read_evidence(run)}
+    found = {(one.cell, one.metric): one for one in read_measured(run)}
     one = found["scott@2", "fid"]
     assert np.array_equal(one.influence, influence(1, 20.0)) and (one.value, one.n, one.df, one.seeds) == (70.0, 400, 399, (0,))
     assert (one.preset, one.id, one.higher_is_better) == ("pocket", "scott__s2__seed0", False)

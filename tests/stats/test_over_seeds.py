@@ -15,7 +15,7 @@ from page import Page
 from scottbench_metrics import register_metrics
 
 from scottbench.cli import invoke
-from scottbench.cli.results import print_results, read_results
+from scottbench.cli.results import print_results
 from scottbench.errors import Mismatch, ScottbenchError, UsageError
 from scottbench.metrics import ms_ssim_diversity, pairwise_distance
 from scottbench.plan.plan import make_plan
@@ -23,7 +23,7 @@ from scottbench.plan.request import RunRequest
 from scottbench.registry.claims import read_claim
 from scottbench.registry.nouns import Method, Metric
 from scottbench.run.execute import execute
-from scottbench.stats.measured import comparable, find_cell, on_shared_seeds, read_evidence
+from scottbench.stats.measured import comparable, find_cell, on_shared_seeds, read_measured
 from scottbench.stats.paired import run_pairs
 from scottbench.stats.verdicts import judge
 from scottbench.store.folder import RunFolder, spans
@@ -50,7 +50,7 @@ NAMES = ["gap", "diversity", "ms_ssim", "brightness"]
 @pytest.fixture(scope="module", autouse=True)
 def small_chunks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scottbench.plan.plan.CHUNK", CHUNK)
+        patch.setattr("scottbench.store.folder.CHUNK", CHUNK)
         yield
 
 
@@ -156,11 +156,11 @@ def test_compare_takes_them_by_the_cell_and_by_their_own_id(run, capsys):
     assert json.loads(capsys.readouterr().out)["pairs"] == pl.read_parquet(run[1] / "pairs.parquet").to_dicts()
     assert invoke(["compare", str(run[1]), "ode__s2__seeds", "hop__s2__seeds", "--json"]) == 0
     assert [row["metric"] for row in json.loads(capsys.readouterr().out)["pairs"]] == NAMES[1:]
-    assert {one.metric for one in find_cell(read_evidence(run[1]), "ode__s2__seed3")} == {"gap"}
+    assert {one.metric for one in find_cell(read_measured(run[1]), "ode__s2__seed3")} == {"gap"}
 
 
 def test_another_number_of_seeds_is_never_compared_and_other_seeds_are(run):
-    one = next(one for one in read_evidence(run[1]) if one.metric == "diversity")
+    one = next(one for one in read_measured(run[1]) if one.metric == "diversity")
     fewer = replace(one, seeds=(0, 3), fingerprint=one.fingerprint.replace("seeds=3", "seeds=2"))
     with pytest.raises(Mismatch, match="(?s)different fingerprints.*seeds=3.*seeds=2"):
         comparable(*on_shared_seeds([one], [fewer]))
@@ -184,7 +184,7 @@ worse = { method = "ode", steps = 2 }
 
 def test_a_claim_about_them_is_judged_by_their_pair(run, tmp_path):
     (tmp_path / "claim.toml").write_text(CLAIM)
-    (found,) = judge([read_claim(tmp_path / "claim.toml")], read_evidence(run[1]))
+    (found,) = judge([read_claim(tmp_path / "claim.toml")], read_measured(run[1]))
     pair = pl.read_parquet(run[1] / "pairs.parquet").filter(metric="diversity").to_dicts()[0]  # ode - hop
     open_ = pair["ci_low"] <= 0 <= pair["ci_high"]
     assert found["verdict"] == ("inconclusive" if open_ else "direction holds" if pair["ci_high"] < 0 else "contradicted")
@@ -324,7 +324,7 @@ def test_a_report_of_nothing_else_is_about_them(run, plugins, tmp_path):
 
 
 def test_the_terminal_shows_them_below_the_cells(run, capsys):
-    print_results(read_results(run[1]))
+    print_results(run[1])
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("over seeds 0,3,1 together: N = 12 prompts")
     assert lines[0] == "mean over seeds 0,3,1: metrics on tiny features, N = 12 prompts a seed"
@@ -346,5 +346,5 @@ def test_damaged_records_of_them_are_refused_in_one_line(run, tmp_path, damage):
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "over_seeds": damage}))
     with pytest.raises(UsageError, match="manifest.json is damaged") as caught:
-        read_evidence(tmp_path / "run")
+        read_measured(tmp_path / "run")
     assert "\n" not in str(caught.value)

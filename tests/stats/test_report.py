@@ -12,12 +12,12 @@ from made_run import N, influence, made_run, two_methods
 from page import Page
 
 from scottbench.cli import invoke
-from scottbench.cli.results import print_results, read_results
+from scottbench.cli.results import print_results
 from scottbench.errors import UsageError
 from scottbench.registry.claims import read_claim
 from scottbench.registry.loader import load_plugins
 from scottbench.report import build
-from scottbench.stats.measured import read_evidence
+from scottbench.stats.measured import read_measured
 from scottbench.stats.verdicts import judge
 from scottbench.text import bracket, decimals, p_text, signed
 
@@ -25,7 +25,7 @@ from scottbench.text import bracket, decimals, p_text, signed
 def judged(run):
     """claims.json beside the other records, as a run writes it."""
     claims = [found.noun for found in load_plugins().nouns["claim"].values()]
-    (run / "claims.json").write_text(json.dumps({"schema": "scottbench.claims/1", "claims": judge(claims, read_evidence(run))}))
+    (run / "claims.json").write_text(json.dumps({"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(run))}))
     return run
 
 
@@ -150,7 +150,7 @@ def test_damaged_records_are_named_in_one_line(tmp_path, name, data):
 
 def test_the_terminal_shows_intervals_pairs_and_claims(run, capsys):
     build(run)
-    print_results(read_results(run))
+    print_results(run)
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.startswith("scott"))
     assert "*70.0 [68.0, 72.0]" in row
@@ -162,7 +162,7 @@ def test_the_terminal_shows_intervals_pairs_and_claims(run, capsys):
 def test_several_seeds_have_a_column_and_one_averaged_difference(tmp_path, capsys):
     values = {(method, 2, seed): {"fid": (70.0 + own + seed, influence(2 * own + seed, 20.0))}
               for own, method in enumerate(("scott", "cd")) for seed in (0, 1)}  # fmt: skip
-    print_results(read_results(made_run(tmp_path / "run", values)))
+    print_results(made_run(tmp_path / "run", values))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:4] == ["method", "steps", "seed", "NFE"]
     assert [line.split()[:4] for line in lines[2:6]] == [[method, "2", seed, "2"] for method in ("scott", "cd") for seed in "01"]
@@ -170,7 +170,7 @@ def test_several_seeds_have_a_column_and_one_averaged_difference(tmp_path, capsy
 
 
 def test_the_terminal_shows_an_earlier_run_as_before(tmp_path, capsys):
-    print_results(read_results(fake_run(tmp_path / "old")))
+    print_results(fake_run(tmp_path / "old"))
     out = capsys.readouterr().out
     assert "*0.760" in out and "[" not in out and "paired" not in out
 
@@ -180,7 +180,7 @@ def test_many_pairs_are_cut_to_the_first_metric_and_counted(tmp_path, capsys):
         (method, 2, 0): {"fid": (50.0 + own, influence(own)), **{name: (0.5, influence(own, 0.1)) for name in ("coverage", "recall")}}
         for own, method in enumerate("abcde")
     }
-    print_results(read_results(made_run(tmp_path / "run", values)))
+    print_results(made_run(tmp_path / "run", values))
     out = capsys.readouterr().out
     assert sum("@2 - " in line for line in out.splitlines()) == 10 and "20 more in pairs.parquet" in out
 

@@ -10,7 +10,7 @@ from made_run import influence, made_run, two_methods
 from scottbench.errors import UsageError
 from scottbench.registry.claims import read_claim
 from scottbench.registry.loader import load_plugins
-from scottbench.stats.measured import read_evidence
+from scottbench.stats.measured import read_measured
 from scottbench.stats.verdicts import VERDICTS, judge
 
 HEAD = """
@@ -37,7 +37,7 @@ def claim_of(tmp_path: Path, text: str):
 
 def verdict(tmp_path: Path, run: Path | list, text: str) -> dict:
     runs = run if isinstance(run, list) else [run]
-    (found,) = judge([claim_of(tmp_path, text)], [one for folder in runs for one in read_evidence(folder)])
+    (found,) = judge([claim_of(tmp_path, text)], [one for folder in runs for one in read_measured(folder)])
     assert found["verdict"] in VERDICTS
     return found
 

@@ -111,11 +111,13 @@ class Server:
 
 
 TINY = """
-import pathlib, tiny_plugin, scottbench.registry.loader, scottbench.plan.plan, scottbench.plan.choices
+import pathlib, sys, tiny_plugin, scottbench.registry.loader, scottbench.plan.plan, scottbench.plan.choices
 found = tiny_plugin.tiny_plugins(pathlib.Path({files!r}))
 scottbench.registry.loader.load_plugins = lambda: found
-scottbench.store.folder.CHUNK = 4
-scottbench.plan.device.choose_micro_batch = lambda device, shape: 3
+SMALL = {{"CHUNK": 4, "choose_micro_batch": lambda device, shape: 3}}
+for name, module in list(sys.modules.items()):
+    if name.startswith(("scottbench.plan.", "scottbench.store.")):
+        vars(module).update({{key: value for key, value in SMALL.items() if key in vars(module)}})
 import scottbench.report
 build, scottbench.report.build = scottbench.report.build, lambda root: None
 """

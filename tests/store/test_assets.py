@@ -6,7 +6,18 @@ import sys
 import pytest
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.store.assets import SUMS, Needed, cache_dir, file_digest, gather, in_words, offline, require, verify_folder, write_sums
+from scottbench.store.assets import (
+    SUMS,
+    Needed,
+    bytes_in_words,
+    cache_dir,
+    file_digest,
+    gather,
+    offline,
+    require,
+    verify_folder,
+    write_sums,
+)
 
 
 @pytest.fixture
@@ -95,4 +106,4 @@ def test_offline_is_undone_at_the_end(monkeypatch):
 
 
 def test_sizes_are_said_in_words():
-    assert [in_words(count) for count in (12, 1500, 95_607_719, 5_470_000_000)] == ["12 bytes", "1.5 kB", "95.6 MB", "5.5 GB"]
+    assert [bytes_in_words(count) for count in (12, 1500, 95_607_719, 5_470_000_000)] == ["12 bytes", "1.5 kB", "95.6 MB", "5.5 GB"]

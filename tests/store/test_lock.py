@@ -55,7 +55,7 @@ def test_times_add_up_over_attempts_and_workers(tmp_path):
     for attempt, worker, walls in [(1, 0, (1.0, 5.0)), (1, 1, (2.0, 4.0)), (2, 0, (0.5, 3.0))]:
         for wall in walls:
             reading = {"wall": wall, "forward": {"U-Net": wall / 2}, "store": wall / 10}
-            Events(tmp_path, attempt, worker, lambda reading=reading: reading).note("chunk")
+            Events(tmp_path, attempt, worker, lambda reading=reading: reading).log_event("chunk")
     events = read_events(tmp_path)
     assert attempts(events) == 2 and len(events) == 6
     total = spent(events)
@@ -65,10 +65,10 @@ def test_times_add_up_over_attempts_and_workers(tmp_path):
 
 def test_a_torn_line_costs_nothing_but_itself(tmp_path):
     log = Events(tmp_path, 1, 0, lambda: {"wall": 1.0})
-    log.note("start")
+    log.log_event("start")
     with open(tmp_path / "events.ndjson", "ab") as file:
         file.write(b'{"time": "2026-01-01T00:0')
-    Events(tmp_path, 2, 0, lambda: {"wall": 2.0}).note("start")
+    Events(tmp_path, 2, 0, lambda: {"wall": 2.0}).log_event("start")
     assert [event["attempt"] for event in read_events(tmp_path)] == [1, 2]
     assert spent(read_events(tmp_path))["wall"] == 3.0
 

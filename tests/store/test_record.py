@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 from scottbench.plan.cells import PlannedMetric
 from scottbench.registry.nouns import Metric
-from scottbench.run.manifest import metric_record
+from scottbench.run.manifest import metric_entry
 
 PLAN = SimpleNamespace(sources={"image": SimpleNamespace(label="tiny features")}, roles={"image": "image"})
 
 
 def record(label: str, /, **fields) -> dict:
     noun = Metric(label.partition("@")[0], "a sum", lambda cell, options: 0.0, higher_is_better=True, **fields)
-    return metric_record(PlannedMetric(label, noun, None, "fingerprint"), PLAN)
+    return dict(vars(metric_entry(PlannedMetric(label, noun, None, "fingerprint"), PLAN)))
 
 
 def test_two_columns_of_one_metric_are_told_apart_by_their_options():

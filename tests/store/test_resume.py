@@ -109,7 +109,7 @@ def test_several_seeds_are_several_cells(server, tmp_path):
 
 
 def test_other_metrics_are_measured_without_generating(server, home, undisturbed):
-    refuse = "import scottbench.run.sample\ndef refuse(*_):\n    raise AssertionError\nscottbench.run.sample.sample = refuse"
+    refuse = "import scottbench.models.sampling as s\ndef refuse(*_):\n    raise AssertionError\ns.Sampler.latents = refuse"
     (root,) = (home / "runs").iterdir()
     shutil.rmtree(root / "features" / "hop__s2__seed0")  # made again from the images
     before = (root / "results.parquet").read_bytes()
@@ -126,7 +126,7 @@ def test_other_metrics_are_measured_without_generating(server, home, undisturbed
 def test_images_made_again_are_the_stored_ones(server, home):
     code, out, err = server.call("verify", head(home), "--resample", "5", folder=home)
     assert code == 0 and out.endswith(": as recorded\n") and err.count("the same bytes") == 5
-    other = "import scottbench.run.sample\nsample = scottbench.run.sample.sample\nscottbench.run.sample.sample = lambda *a: 2 * sample(*a)"
+    other = "import scottbench.models.sampling as s\nlatents = s.Sampler.latents\ns.Sampler.latents = lambda *a: 2 * latents(*a)"
     code, _, err = server.call("verify", head(home), "--resample", "2", "-q", folder=home, before=other)
     assert code == 5 and err.count("made again, it differs by") == 2
 
@@ -142,7 +142,7 @@ def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
     assert code == 5 and "results.parquet: has another sha256" in err and "the plan has another hash than it says" in err
 
 
-def test_runs_are_listed_and_only_rubbish_is_removed(server, home):
+def test_runs_are_listed_and_only_leftovers_is_removed(server, home):
     (root,) = (home / "runs").iterdir()
     (root / "images" / "hop__s2__seed0" / "00000-00003.zip.tmp").write_bytes(b"half")
     alone = root / "images" / "hop__s2__seed0" / "00004-00007.zip"

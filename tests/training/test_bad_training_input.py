@@ -1,87 +1,26 @@
 """What a person may do wrong with trainers and students, through the command line: exit code, one line, nothing lost."""
 
-import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import tiny
 import tiny_plugin
-import torch
-import transformers
-from scottbench_cd import register_methods, register_trainers
-from scottbench_cd.options import CDOptions
-from scottbench_cd.trainer import ConsistencyDistillation
+from tiny_cd import contents, refused, with_cd
+from tiny_training import train
 
-from scottbench.cli import invoke
 from scottbench.errors import ScottbenchWarning, TrainingDiverged, UsageError
 from scottbench.plan.choices import check_guidance
-from scottbench.registry.nouns import Method, Trainer
-from scottbench.training.train import train
+from scottbench.registry.nouns import Method
 
 FAST = ("-O", "lr=1e-3", "-O", "w_min=0", "-O", "w_max=4")
 TRAIN = ("train", "cd", "-p", "tiny", "-b", "4", "-q", "-o", "s", *FAST)
-PRESET = tiny_plugin.PRESET + '\n[train]\nbatch_size = 4\nmetrics = ["gap"]\n'
-
-
-class Failing(ConsistencyDistillation):
-    """CD whose loss is no number in the step `fails_at`."""
-
-    fails_at = 2
-
-    def step(self, batch):
-        for role, losses, facts in super().step(batch):
-            bad = torch.nan if batch["step"] == self.fails_at else 1.0
-            yield role, {term: loss * bad for term, loss in losses.items()}, facts
-
-
-def with_cd(files, methods=()):
-    """The tiny plug-in with CD's method and trainer beside its own, and a trainer "failing"."""
-    found = tiny_plugin.tiny_plugins(files, methods=methods, preset=PRESET)
-    trainers = [*register_trainers(), Trainer("failing", "CD that diverges", build=Failing, options=CDOptions)]
-    sampled = dataclasses.replace(register_methods()[0], name="failing", trainer="failing")
-    for kind, nouns in (("method", [*register_methods(), sampled]), ("trainer", trainers)):
-        found.nouns[kind] |= {noun.name: SimpleNamespace(noun=noun, distribution="scottbench", version="0") for noun in nouns}
-    found.nouns["preset"]["tiny"].noun.guidance.update(cd=2.5, failing=2.5)
-    return found
-
-
-@pytest.fixture
-def cli(files, tmp_path, monkeypatch, capsys):
-    """cli("train", "cd") -> (exit code, stdout, stderr), in an empty working folder; cli.plugins may be set."""
-    monkeypatch.chdir(tmp_path)
-    transformers.logging.disable_progress_bar()
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = invoke(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    call.plugins = with_cd(files)
-    monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: call.plugins)
-    return call
-
-
-def refused(found, code, *words):
-    """One line of error, and it holds the words."""
-    assert (found[0], found[1]) == (code, ""), found
-    assert found[2].startswith("error: ") and found[2].count("\n") == 1
-    for word in words:
-        assert word in found[2]
-
-
 def student_with(files, folder, **facts):
     """The tiny plug-in's student with other facts in its student.json."""
     shutil.copytree(files / "student", folder)
     path = folder / "student.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
     return folder
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 HOP = ("run", "-p", "tiny", "-m", "hop", "-n", "2", "-q", "--student", "hop=s")
@@ -247,7 +186,7 @@ def test_an_update_that_breaks_the_weights_does_not_replace_a_good_checkpoint(fi
     kept = contents(out / "checkpoint")
 
     def breaks(ema, student, decay):
-        next(student.parameters()).data.fill_(torch.inf)
+        next(student.parameters()).data.fill_(float("inf"))
 
     monkeypatch.setattr("scottbench.training.loop.update_ema", breaks)
     with pytest.raises(TrainingDiverged, match=r"step 1: weights or moments are no longer finite \(student\).*step 1 is kept"):

@@ -19,7 +19,7 @@ from scottbench.errors import MissingAsset, TrainingDiverged, UsageError
 from scottbench.training import checkpoint
 from scottbench.training import data as latents
 from scottbench.training.data import open_data
-from scottbench.training.settings import Budget, Settings, make_settings
+from scottbench.training.settings import Budget, TrainSettings, make_settings
 from scottbench.training.train import open_accelerator
 
 HERE = Path(__file__).parent
@@ -255,15 +255,15 @@ def test_settings_that_cannot_be_are_refused(table, flags, message):
 def test_flags_stand_above_the_preset_and_none_is_no_flag():
     made = make_settings({"batch_size": 12, "minutes": 3.0, "accumulate": 2, "options": {}}, {"batch_size": None, "accumulate": 3})
     assert (made.batch_size, made.accumulate) == (12, 3)
-    assert made.shard_size(2) == 2
+    assert made.micro_batch_size(2) == 2
     with pytest.raises(UsageError, match="a batch of 12 cannot be cut into 15 equal parts"):
-        made.shard_size(5)
+        made.micro_batch_size(5)
 
 
 def test_a_cpu_never_trains_below_float32():
-    assert Settings().mixed_precision("cpu") == "no" and Settings(precision="float16").mixed_precision("cuda:0") == "fp16"
+    assert TrainSettings().mixed_precision("cpu") == "no" and TrainSettings(precision="float16").mixed_precision("cuda:0") == "fp16"
     with pytest.raises(UsageError, match="--precision bfloat16: a CPU trains in float32 only"):
-        Settings(precision="bfloat16").mixed_precision("cpu")
+        TrainSettings(precision="bfloat16").mixed_precision("cpu")
 
 
 def test_a_tracker_gets_what_the_log_gets(tmp_path):
@@ -281,16 +281,16 @@ def test_a_tracker_gets_what_the_log_gets(tmp_path):
             self.logged.append((step, values))
 
     tracker = Tracker()
-    accelerator = open_accelerator(Settings(), "cpu", tracker, tmp_path)
+    accelerator = open_accelerator(TrainSettings(), "cpu", tracker, tmp_path)
     accelerator.init_trackers("scottbench", {})
     run(toy_loop(tmp_path, accelerator=accelerator), 10)
     assert [step for step, _ in tracker.logged] == [1, 10] and "student/fit" in tracker.logged[0][1]
     with pytest.raises(UsageError, match="--tracker nonsense"):
-        open_accelerator(Settings(), "cpu", "nonsense", tmp_path)
+        open_accelerator(TrainSettings(), "cpu", "nonsense", tmp_path)
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
     with pytest.raises(MissingAsset, match="--tracker tensorboard: its package is not installed. Install it with: pip install tensorboard"):
-        open_accelerator(Settings(), "cpu", "tensorboard", tmp_path)
+        open_accelerator(TrainSettings(), "cpu", "tensorboard", tmp_path)
     assert Accelerator(cpu=True).mixed_precision == "no"

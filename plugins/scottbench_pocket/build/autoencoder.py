@@ -9,6 +9,7 @@ them, stay valid. The better decoder goes to WORK/vae-decoder (never over WORK/v
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -43,7 +44,10 @@ def batch(images: torch.Tensor, fraction: float) -> torch.Tensor:
 
 
 def loss_of(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
-    """Squared error, a little absolute error (it makes white exactly white) and a tiny KL, all means over elements."""
+    """Sum the squared error, a little absolute error (it makes white exactly white) and a tiny KL of images (N,3,H,W) -1..1.
+
+    All three are means over elements.
+    """
     posterior = vae.encode(x).latent_dist
     y = vae.decode(posterior.sample()).sample
     kl = 0.5 * (posterior.mean ** 2 + posterior.var - 1 - posterior.logvar).mean()
@@ -76,13 +80,13 @@ def fold(vae: AutoencoderKL, latents: torch.Tensor) -> None:
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Mean over images of the peak signal-to-noise ratio in dB of uint8 images."""
+    """Average the peak signal-to-noise ratio in dB over uint8 images (N,3,64,64)."""
     error = ((a.float() - b.float()) ** 2).mean((1, 2, 3)).clamp(min=1e-3)
     return (10 * (255 ** 2 / error).log10()).mean().item()
 
 
-def train(arguments, images: torch.Tensor, held_out: torch.Tensor) -> AutoencoderKL:
-    """Train within the budget; resumes from WORK/autoencoder.pt when that is there."""
+def train(arguments: argparse.Namespace, images: torch.Tensor, held_out: torch.Tensor) -> AutoencoderKL:
+    """Train on uint8 images (N,3,64,64) within the budget; resume from WORK/autoencoder.pt if it is there."""
     vae, path = build().to(memory_format=torch.channels_last), arguments.work / "autoencoder.pt"
     optimizer = torch.optim.AdamW([{"params": vae.parameters(), "peak": 2e-3}], betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     step, spent = 0, 0.0
@@ -106,8 +110,8 @@ def train(arguments, images: torch.Tensor, held_out: torch.Tensor) -> Autoencode
     return vae.eval()
 
 
-def train_decoder(arguments, images: torch.Tensor) -> AutoencoderKL:
-    """Fit the decoder of WORK/vae to whole images within the budget, on posterior means with a little noise.
+def train_decoder(arguments: argparse.Namespace, images: torch.Tensor) -> AutoencoderKL:
+    """Fit the decoder of WORK/vae to uint8 images (N,3,64,64) within the budget, on posterior means with a little noise.
 
     The noise stands for a sampler's small errors, which the decoder will have to bear.
     """
@@ -140,6 +144,7 @@ def install(vae: AutoencoderKL, folder: Path) -> None:
 
 
 def main() -> None:
+    """Train the autoencoder, or its decoder alone."""
     parser = common.parser(__doc__, minutes=9)
     parser.add_argument("--decoder", action="store_true", help="train only the decoder of WORK/vae")
     parser.add_argument("--install", type=Path, help="with --decoder: the pipeline's vae folder to renew")

@@ -1,4 +1,4 @@
-"""What the four training scripts of the pocket preset share: data, clock, checkpoints, learning rate, weight averages.
+"""The parts that the four training scripts of the pocket preset share: data, clock, checkpoints, learning rate, weight averages.
 
 Images are (N,64,64,3) uint8 0..255 on disk and (N,3,64,64) float32 -1..1 in a network.
 """
@@ -54,10 +54,12 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
+        """Seconds of training, those of earlier runs included."""
         return time.monotonic() - self.start
 
     @property
     def fraction(self) -> float:
+        """The spent part of the budget, 0..1."""
         return min(1.0, self.elapsed / max(self.budget, 1e-9))
 
 
@@ -86,6 +88,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:
+        """Take one step towards the module's state."""
         self.count += 1
         decay = min(self.limit, (1 + self.count) / (10 + self.count))
         source = module.state_dict()
@@ -124,6 +127,7 @@ def put_folder(temporary: Path, target: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON with a line break at the end."""
     path.write_text(json.dumps(value, indent=1) + "\n")
 
 
@@ -139,10 +143,8 @@ def parser(description: str, minutes: float) -> argparse.ArgumentParser:
 
 
 def start(arguments: argparse.Namespace) -> None:
-    """Threads, seed and the work folder."""
+    """Set threads and seed, and make the work folder."""
     torch.set_num_threads(arguments.threads)
-    from scottbench.store.environment import flush_denormals
-
-    flush_denormals()
+    torch.set_flush_denormal(True)  # subnormal numbers are frequent in activations on white, and slow on CPUs
     torch.manual_seed(arguments.seed)
     arguments.work.mkdir(parents=True, exist_ok=True)

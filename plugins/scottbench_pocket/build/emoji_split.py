@@ -26,7 +26,7 @@ def variant(sequence: str) -> str:
 
 
 def belongs(sequence: str) -> bool:
-    """Whether a code point sequence takes part: at most one skin tone, and that light, medium or dark.
+    """Tell whether a code point sequence takes part: it has at most one skin tone, and that is light, medium or dark.
 
     At 64x64 the two tones between hardly differ from their neighbours: a held-out picture would be in training
     all but for a shade. The same holds for pairs of people in two tones (380 each in noto and twemoji).

@@ -7,8 +7,10 @@ It shares nothing with the generator but the words: convolutions instead of a U-
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,7 @@ def features(model: CLIP, images: torch.Tensor, size: int = 250) -> torch.Tensor
 
 @torch.no_grad()
 def recall(image: torch.Tensor, text: torch.Tensor, among: int = 100) -> float:
-    """Share of images whose own caption comes first among the `among` captions of their group (in order of the rows).
+    """Compute the share of images (N,D) whose own caption (N,D) comes first among the `among` of their group (in order of the rows).
 
     An incomplete last group is left out; fewer rows than `among` in all make one smaller group.
     """
@@ -86,8 +88,8 @@ def export(model: CLIP, state: dict, tokenizer_folder: Path, out: Path) -> None:
     common.put_folder(temporary, out)
 
 
-def open_folder(folder: Path):
-    """(model in evaluation mode, tokenizer) of an exported folder; no network."""
+def open_folder(folder: Path) -> tuple[CLIP, Callable[[list[str]], torch.Tensor]]:
+    """Open an exported folder, offline: the model in evaluation mode, and its tokenizer, which gives (N,24) int64."""
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     return model.eval(), open_clip.get_tokenizer(f"local-dir:{folder}")
 
@@ -104,8 +106,8 @@ def report(folder: Path, images: torch.Tensor, captions: list[str]) -> dict:
             "shuffled_cosine": F.cosine_similarity(image, text.roll(1, 0)).mean().item()}
 
 
-def train(arguments, images: torch.Tensor, ids: torch.Tensor, vocabulary: int) -> tuple[CLIP, common.Average]:
-    """Train within the budget; resumes from WORK/evaluator.pt when that is there."""
+def train(arguments: argparse.Namespace, images: torch.Tensor, ids: torch.Tensor, vocabulary: int) -> tuple[CLIP, common.Average]:
+    """Train on uint8 images (N,3,64,64) and ids (N,24) within the budget; resume from WORK/evaluator.pt if it is there."""
     model, path = CLIP(**config(vocabulary)["model_cfg"]), arguments.work / "evaluator.pt"
     model = model.to(memory_format=torch.channels_last)
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -139,6 +141,7 @@ def train(arguments, images: torch.Tensor, ids: torch.Tensor, vocabulary: int) -
 
 
 def main() -> None:
+    """Train, export and report."""
     parser = common.parser(__doc__, minutes=9)
     parser.add_argument("--out", type=Path, default=common.ASSETS / "evaluator")
     parser.set_defaults(seed=1234)

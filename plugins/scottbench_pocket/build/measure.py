@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import autoencoder, common, evaluator
 
 
-def gflop(call) -> float:
+def gflop(call: Callable[[], object]) -> float:
     """Billions of floating-point operations (a multiply-add is two) that `call()` makes."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call()
@@ -49,6 +50,7 @@ def costs(pipe: StableDiffusionPipeline, judge: torch.nn.Module) -> dict:
 
 
 def folder_bytes(folder: Path) -> int:
+    """Add up the sizes of a folder's files."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
@@ -106,6 +108,7 @@ def share(row: dict, real: dict, floor: dict) -> dict:
 
 
 def options() -> argparse.Namespace:
+    """Read the command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--model", type=Path, default=common.ASSETS / "model")
     result.add_argument("--evaluator", type=Path, default=common.ASSETS / "evaluator")
@@ -120,6 +123,7 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Measure everything and write the JSON file."""
     arguments = options()
     torch.set_num_threads(arguments.threads)
     n, (images, captions) = arguments.images, common.load_split("evaluation", arguments.data)

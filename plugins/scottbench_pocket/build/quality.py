@@ -79,6 +79,7 @@ def markdown(measured: dict) -> str:
 
 
 def main() -> None:
+    """Write the card and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "measured", type=Path, nargs="+", help="JSON files of measure.py; the first gives real images, costs and sizes, all give rows"

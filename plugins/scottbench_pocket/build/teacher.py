@@ -10,6 +10,7 @@ folder is missing starts with that too.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def loss_of(model: nn.Module, alphas: torch.Tensor, z0: torch.Tensor, ids: torch
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module, alphas: torch.Tensor, latents: torch.Tensor, ids: torch.Tensor) -> float:
-    """The training loss on held-out pairs with fixed noise; leaves the random state as it was."""
+    """Compute the training loss on held-out latents (N,4,16,16) and tokens (N,24) with fixed noise; keep the random state as it was."""
     state = torch.get_rng_state()
     torch.manual_seed(0)
     value = sum(loss_of(model, alphas, z, i).item() for z, i in zip(latents.split(100), ids.split(100))) / len(latents.split(100))
@@ -111,7 +112,7 @@ def export(model: Teacher, work: Path, out: Path) -> None:
 class Run:
     """One training run: everything a checkpoint holds."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments: argparse.Namespace):
         self.arguments, self.path = arguments, arguments.work / "teacher.pt"
         cache = torch.load(arguments.work / "latents.pt")
         tokenizer = CLIPTokenizer.from_pretrained(arguments.work / "tokenizer")
@@ -137,6 +138,7 @@ class Run:
         self.clock = common.Clock(self.arguments.minutes, spent)
 
     def save(self) -> None:
+        """Write WORK/teacher.pt."""
         common.save_checkpoint(self.path, {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average.state, "step": self.step,
             "order": self.data.order, "position": self.data.position, "rng": torch.get_rng_state(), "elapsed": self.clock.elapsed,
@@ -150,6 +152,7 @@ class Run:
         return result.eval()
 
     def train_step(self) -> float:
+        """Make one update of weights and average; return the loss."""
         common.set_rate(self.optimizer, common.rate(self.clock.fraction))
         loss = loss_of(self.model, self.alphas, *self.data.batch(self.arguments.batch))
         loss.backward()
@@ -160,7 +163,7 @@ class Run:
         return loss.item()
 
     def train(self) -> None:
-        """Until the budget ends; logs every 100 steps, checkpoints every 5 minutes, exports once after 10."""
+        """Train until the budget ends: log every 100 steps, save every 5 minutes, export once after 10."""
         losses, saved, mark = [], self.clock.elapsed, self.clock.elapsed
         while self.clock.fraction < 1:
             losses.append(self.train_step())
@@ -184,6 +187,7 @@ class Run:
 
 
 def main() -> None:
+    """Train or resume, and export."""
     parser = common.parser(__doc__, minutes=60)
     parser.add_argument("--resume", action="store_true", help="go on from WORK/teacher.pt")
     parser.add_argument("--out", type=Path, default=common.ASSETS / "model")

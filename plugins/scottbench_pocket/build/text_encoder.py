@@ -132,6 +132,7 @@ class Warm(nn.Module):
 
 
 def main() -> None:
+    """Make tokenizer and latents, and warm the text encoder up."""
     from . import autoencoder
 
     arguments = common.parser(__doc__, minutes=2.5).parse_args()

@@ -4,6 +4,7 @@ import ast
 import copy
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,14 +47,14 @@ def unet():
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_invariant_11_any_network_is_the_identity_at_t_0(unet, prediction):
     """f(z, 0, c, w) = z bitwise, whatever the weights are."""
-    student = w_conditioned_copy(unet)
+    student, teacher = w_conditioned_copy(unet), SimpleNamespace(schedule=SD, prediction=prediction)
     z, text = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 32)
     for scale in (0.0, 0.1, 3.0):
         for p in student.parameters():
             torch.nn.init.normal_(p, std=scale)
-        f = consistency_output(student, SD, prediction, z, torch.zeros(2, dtype=torch.int64), text, torch.tensor([0.0, 7.0]))
+        f = consistency_output(teacher, student, z, torch.zeros(2, dtype=torch.int64), text, torch.tensor([0.0, 7.0]))
         assert torch.equal(f, z)
-    other = consistency_output(student, SD, prediction, z, torch.ones(2, dtype=torch.int64), text, torch.tensor([0.0, 7.0]))
+    other = consistency_output(teacher, student, z, torch.ones(2, dtype=torch.int64), text, torch.tensor([0.0, 7.0]))
     assert not torch.equal(other, z)
 
 

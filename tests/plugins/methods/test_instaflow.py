@@ -14,7 +14,7 @@ from scottbench_instaflow.pairs import Pairs
 from scottbench_instaflow.sampler import sample, timesteps
 from scottbench_instaflow.trainer import RectifiedFlow
 from tiny import tiny_evaluator, tiny_pipeline
-from tiny_training import Registry, batch_of
+from tiny_training import Registry, batch_of, train
 
 from scottbench.diffusion import Schedule
 from scottbench.errors import DamagedAsset, Incomplete, UsageError
@@ -22,7 +22,6 @@ from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.nouns import Method, Sampling
 from scottbench.registry.options import make_options
 from scottbench.training.context import Context
-from scottbench.training.train import train
 
 SD = Schedule.scaled_linear()
 REGISTRY = Registry(None)

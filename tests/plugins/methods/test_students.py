@@ -10,6 +10,7 @@ import torch
 from scottbench_cd import register_methods, register_trainers
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import TARGETS, ConsistencyDistillation, add_lora
+from tiny_training import train
 
 from scottbench.diffusion import to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
@@ -21,7 +22,6 @@ from scottbench.registry.nouns import Metric
 from scottbench.training.context import Context
 from scottbench.training.distillation import adapters_off, guided_teacher
 from scottbench.training.export import plain_unet
-from scottbench.training.train import train
 
 FAST = {"lr": "1e-3", "w_min": "0.0", "w_max": "4.0"}
 

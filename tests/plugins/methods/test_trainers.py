@@ -14,7 +14,7 @@ from scottbench_scott import register_methods as scott_methods
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_pipeline
-from tiny_training import Registry
+from tiny_training import Registry, train
 
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.errors import TrainingDiverged, UsageError
@@ -23,7 +23,6 @@ from scottbench.registry.nouns import Sampling
 from scottbench.training.context import Context
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, trainable_share, weighted_term
 from scottbench.training.distillation import update_ema
-from scottbench.training.train import train
 
 FAST = {"lr": 1e-3, "w_min": 0.0, "w_max": 2.0}
 

@@ -13,7 +13,7 @@ from scottbench_ufogen.options import UFOGenOptions
 from scottbench_ufogen.sampler import sample, timesteps
 from scottbench_ufogen.trainer import DiffusionGAN, discriminator_loss, generator_loss
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of
+from tiny_training import Registry, batch_of, train
 
 from scottbench.diffusion import Schedule, add_noise, x0_from_eps
 from scottbench.errors import UsageError
@@ -23,7 +23,6 @@ from scottbench.registry.nouns import Sampling
 from scottbench.registry.options import make_options
 from scottbench.training.context import Context
 from scottbench.training.discriminator import Discriminator, trainable_share
-from scottbench.training.train import train
 
 SD = Schedule.scaled_linear()
 SMALL = {"lr": "1e-3", "disc_lr": "1e-3"}

@@ -19,17 +19,16 @@ import tiny
 from PIL import Image
 from scottbench_sd15.coco import open_coco2017
 from sd15_files import CHOSEN, add_unused, coco_folder, make_old, new_pipeline
+from tiny_training import train
 
 from scottbench.errors import MissingAsset
-from scottbench.plan import choices as resolve
-from scottbench.plan.device import auto_batch
+from scottbench.plan.device import auto_batch, choose_dtype
 from scottbench.plan.plan import inputs, make_plan
 from scottbench.plan.request import RunRequest
 from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import load_plugins
 from scottbench.registry.presets import read_preset
 from scottbench.run.execute import execute
-from scottbench.training.train import train
 
 TOML = scottbench_sd15.HERE / "sd15.toml"
 TINY_EVALUATORS = """
@@ -173,7 +172,7 @@ def test_the_shipped_preset_is_the_protocol_of_its_readme():
     ],
 )
 def test_half_precision_is_for_gpus(device, asked, used):
-    assert resolve.dtype(types.SimpleNamespace(dtype=asked), device) == used
+    assert choose_dtype(types.SimpleNamespace(dtype=asked), device) == used
 
 
 def test_the_automatic_batch_is_small_for_large_latents_only():

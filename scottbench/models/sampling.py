@@ -1,0 +1,75 @@
+"""One way from prompts to images, for runs and for the validation of a training: prompts -> embeddings -> latents -> uint8.
+
+Networks are called on micro-batches of one size, so that an image is the same bytes in whatever company it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scottbench.errors import ScottbenchError
+from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.noise import ItemNoise
+from scottbench.registry.nouns import Method
+
+
+def micro_batches(n: int, fixed: int | None, batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Yield positions 0..n-1 in groups for one network call each, with the number of positions in a group that count.
+
+    fixed: the plan's micro-batch, to which the last group is filled up with its last position; None: groups of batch_size, unfilled.
+    An item stands at the same place of a call of the same shape whatever the batch size, worker or number of items.
+    """
+    size = batch_size if fixed is None else fixed
+    for start in range(0, n, size):
+        group = list(range(start, min(start + size, n)))
+        yield group + [group[-1]] * (0 if fixed is None else fixed - len(group)), len(group)
+
+
+def embed_prompts(model: DiffusionModel, prompts: Sequence[str], fixed: int | None, batch_size: int) -> Tensor:
+    """Return (n,L,D) embeddings of the prompts. fixed, batch_size: as of `micro_batches`."""
+    groups = micro_batches(len(prompts), fixed, batch_size)
+    return torch.cat([model.encode_prompts([prompts[i] for i in group])[:count] for group, count in groups])
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A method that samples from one set of weights at a number of steps with a seed."""
+
+    model: DiffusionModel
+    method: Method
+    label: str
+    """The method with its inline options, for messages."""
+    options: Any
+    uncond: Tensor
+    """(1,L,D) embedding of the empty prompt."""
+    guidance: float
+    steps: int
+    seed: int
+
+    @torch.inference_mode()
+    def latents(self, text: Tensor, ids: Sequence[str]) -> Tensor:
+        """Sample one micro-batch: (N,L,D) embeddings to clean latents (N,C,h,w). ids: item ids, which the noise depends on.
+
+        Raises ScottbenchError where the method returns another shape, or numbers that are not finite.
+        """
+        noise = ItemNoise(self.seed, ids, self.model.latent_shape, self.model.device)
+        latents = self.method.sample(self.model.sampling(text, self.uncond, self.guidance, noise, self.steps, self.options))
+        wanted = (len(ids), *self.model.latent_shape)
+        if tuple(latents.shape) != wanted:
+            raise ScottbenchError(f"method '{self.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")
+        if not torch.isfinite(latents).all():
+            raise ScottbenchError(f"method '{self.label}' returned latents that are NaN or infinite at {self.steps} steps.")
+        return latents
+
+    def images(self, text: Tensor, ids: Sequence[str], fixed: int | None, batch_size: int) -> np.ndarray:
+        """Sample (n,H,W,3) uint8 images from (n,L,D) embeddings. fixed, batch_size: as of `micro_batches`. Raises as `latents`."""
+        parts = []
+        for group, count in micro_batches(len(ids), fixed, batch_size):
+            parts.append(self.model.decode(self.latents(text[group], [ids[i] for i in group]))[:count])
+        return np.concatenate(parts)

@@ -1,0 +1,191 @@
+"""manifest.json, typed: what a run is of, how it stands and what failed. The JSON Schema of version 2 is made from these types.
+
+Readers of finished runs take the manifest as `scottbench.store.record` reads it, since runs of earlier versions lack some of the fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
+
+from scottbench.store.types import Amount, Digest, Natural, Optional, Positive, Reasons, rule
+
+SCHEMA: Literal["scottbench.run/2"] = "scottbench.run/2"
+Status = Literal["running", "complete", "failed", "incomplete", "interrupted"]
+Level = Literal["exact", "tolerance"]
+
+
+class Git(TypedDict):
+    """The checkout that the package runs from."""
+
+    commit: str
+    dirty: bool
+
+
+class Environment(TypedDict):
+    """The machine and the packages that a process computed with."""
+
+    python: str
+    platform: str
+    cpu: str
+    threads: Positive
+    packages: dict[str, str]
+    git: Git | None
+    device: str
+    variables: dict[str, str]
+    flags: dict[str, Any]
+
+
+class Samples(TypedDict):
+    """The items whose images the report shows."""
+
+    ids: list[str]
+    prompts: list[str]
+
+
+class Reference(TypedDict):
+    """The reference images: how many, and their digest."""
+
+    n: Positive
+    digest: Digest
+
+
+@dataclass
+class CellEntry:
+    """One method at one number of steps and one seed."""
+
+    id: str
+    method: str
+    summary: str
+    paper: str
+    version: str
+    steps: Positive
+    seed: Natural
+    guidance_scale: float
+    options: dict[str, Any]
+    timesteps: list[Amount]
+    nfe: Positive | None
+    weights_digest: Digest
+    student: dict[str, Any] | None
+    n: Positive
+    error: str | None = None
+    failures: Reasons = field(default_factory=dict)
+    no_interval: Annotated[Reasons, Optional, rule(description="Metric -> why it has no interval.")] = field(default_factory=dict)
+
+
+@dataclass
+class SeedsEntry:
+    """All seeds of a method at one number of steps: means over them, and metrics of all of them together."""
+
+    id: str
+    method: str
+    steps: Positive
+    seeds: Annotated[list[Natural], rule(minItems=2, uniqueItems=True)]
+    cells: list[str]
+    nfe: Positive | None
+    n: Positive
+    failures: Annotated[Reasons, rule(description="Metric -> why it has no value.")] = field(default_factory=dict)
+    no_interval: Annotated[Reasons, rule(description="Metric -> why it has no interval.")] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetricEntry:
+    """One metric, as the report's columns need it."""
+
+    name: str
+    label: str
+    unit: str
+    summary: str
+    paper: str
+    higher_is_better: bool
+    digits: Natural
+    scope: Annotated[
+        str, Optional, rule(description="cell, or seeds: of all seeds of a method at a number of steps together. cell where it is absent.")]
+    fingerprint: str
+    extractor_label: str
+
+
+@dataclass
+class Manifest:
+    """manifest.json of a run that begins, goes on or has ended."""
+
+    title: ClassVar[str] = "manifest of a run, version 2: level, digests of tables, time of the store"
+
+    schema: Literal["scottbench.run/2"]
+    status: Status
+    plan_hash: Digest
+    plan: dict[str, Any]
+    """The plan's record, as in plan.lock.json."""
+    command: str
+    created: str
+    finished: str | None
+    attempts: Positive
+    level: Level
+    files: Annotated[dict[str, Digest], rule(description="sha256 of the tables")]
+    wall_seconds: Amount
+    forward_seconds: Amount
+    forward_seconds_by_part: dict[str, float]
+    forward_share: float | None
+    store_seconds: Amount
+    peak_memory_bytes: Natural | None
+    environment: Environment
+    cells: Annotated[list[CellEntry], rule(minItems=1)]
+    over_seeds: Annotated[list[SeedsEntry], Optional, rule(description=(
+        'What means over seeds and metrics of scope "seeds" are of: each method at each number of steps, all its seeds together; empty in '
+        "a run of one seed."))]  # fmt: skip
+    metrics: list[MetricEntry]
+    samples: Samples
+    model_card: dict[str, Any] | None
+    limits: list[str]
+    reference: Reference
+    shard: Annotated[str | None, Optional, rule(description="I/K: the part of the chunks that was made here; null: all of them")] = None
+    scored: Annotated[Digest | None, Optional, rule(description="hash of the plan whose images were measured again")] = None
+
+    def cell(self, cell_id: str) -> CellEntry:
+        """Return the entry of a cell of the plan."""
+        return next(entry for entry in self.cells if entry.id == cell_id)
+
+    @property
+    def entries(self) -> list[CellEntry | SeedsEntry]:
+        """The cells, then several seeds together."""
+        return [*self.cells, *self.over_seeds]
+
+    def entry(self, entry_id: str) -> CellEntry | SeedsEntry:
+        """Return the entry of a cell, or of several seeds together."""
+        return next(entry for entry in self.entries if entry.id == entry_id)
+
+    def failed(self, cell_id: str, reason: str | None) -> None:
+        """Note why a cell has no images; None: it has them."""
+        self.cell(cell_id).error = reason
+
+    def no_value(self, entry_id: str, metric: str, reason: str) -> None:
+        """Note why a metric of a cell, or of several seeds, could not be computed."""
+        self.entry(entry_id).failures[metric] = reason
+
+    def no_spread(self, entry_id: str, metric: str, reason: str) -> None:
+        """Note why a metric of a cell, or of several seeds, has a value and no interval."""
+        self.entry(entry_id).no_interval[metric] = reason
+
+    def failures(self) -> list[str]:
+        """Return one line for each cell that failed, then one for each metric of a cell, or of several seeds, that did."""
+        lines = [f"{cell.id}: {cell.error}" for cell in self.cells if cell.error is not None]
+        for entry in self.entries:
+            lines += [f"{entry.id} {metric}: {reason}" for metric, reason in entry.failures.items()]
+        return lines
+
+    def spent(self, total: dict[str, Any]) -> None:
+        """Note the times of all attempts and workers. total: of `scottbench.store.events.spent`."""
+        forward: dict[str, float] = total["forward"]
+        self.wall_seconds = round(total["wall"], 3)
+        self.forward_seconds_by_part = {part: round(seconds, 3) for part, seconds in forward.items()}
+        self.forward_seconds = round(sum(forward.values()), 3)
+        self.forward_share = round(self.forward_seconds / max(total["processes"], 1e-3), 4)
+        self.store_seconds = round(total["store"], 3)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record that is written; of new metrics of an old run, "scored" stands in the place of "shard"."""
+        record = dict(vars(self))
+        for name in ("cells", "over_seeds", "metrics"):
+            record[name] = [dict(vars(entry)) for entry in record[name]]
+        del record["shard" if self.scored is not None else "scored"]
+        return record

@@ -1,0 +1,52 @@
+"""Names and text that came from outside: which names are allowed, what was probably meant, what is safe to print."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Names of methods, metrics, presets and plug-ins: safe as a file name, and free of the separators of the command line (, @ =)."""
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def is_name(text: object) -> bool:
+    """Return True if `text` may be a name: letters, digits, and inside also `_ . -`; at most 64 characters."""
+    return isinstance(text, str) and NAME.fullmatch(text) is not None
+
+
+def closest(word: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name that is most like `word`, or None where nothing is (similarity under 0.6)."""
+    by_lower = {name.lower(): name for name in allowed}
+    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[match[0]] if match else None
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" with its leading blank, or "" where nothing is close."""
+    match = closest(word, allowed)
+    return f" Did you mean '{match}'?" if match is not None else ""
+
+
+def printable(text: object) -> str:
+    """Take terminal escapes, control characters (tab and newline stay) and bidirectional overrides out of `text`.
+
+    Names, prompts and messages of plug-ins are not ours: an escape sequence in one could rewrite what the terminal shows.
+    """
+    return _CONTROL.sub("", _ESCAPE.sub("", str(text)))
+
+
+def in_one_line(text: object) -> str:
+    """Return all of `text`, printable, with every run of blanks and line ends as one blank."""
+    return " ".join(printable(text).split())
+
+
+def one_line(text: object) -> str:
+    """Return the first line of `text` that says something, printable; "" if there is none."""
+    for line in printable(text).splitlines():
+        if line.strip():
+            return line.strip()
+    return ""

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from scottbench.training.unet import UNet
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from scottbench import Batch, Context, Method, Sampling
 from scottbench.errors import UsageError
+from scottbench.models.diffusion_model import UNet
 from scottbench.training.distillation import conditioned_output, guided_teacher, uniform_guidance, w_conditioned_copy
 from scottbench_instaflow.flow import euler, interpolate, network_input, velocity
 from scottbench_instaflow.options import InstaFlowOptions

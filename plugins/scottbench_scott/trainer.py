@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from scottbench.training.unet import UNet
 from torch import Tensor
 
 from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
+from scottbench.models.diffusion_model import UNet
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
 from scottbench_scott.noise_functions import rho_er_sde, second_order_weight

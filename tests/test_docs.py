@@ -217,7 +217,7 @@ def test_dead_links_paths_and_names_are_seen():
     assert dead_links(page, "[a](evaluation.md) [b](evaluation.md#5-intervals) [c](https://example.org)") == []
     wrong = ["evolution.md", "evaluation.md#5-doubts", "#12-nowhere"]
     assert dead_links(page, " ".join(f"[a]({target})" for target in wrong)) == wrong
-    assert absent_paths(page, "`scottbench/errors.py` `decisions/` `and/or` `docs/{methods,evaluation}.md` `plugins/scottbench_NAME/`") == []
+    assert absent_paths(page, "`scottbench/errors.py` `decisions/` `docs/{methods,evaluation}.md` `plugins/scottbench_NAME/`") == []
     wrong = ["scottbench/texts.py", "docs/madness.md", "docs/doors.py"]
     assert absent_paths(page, "`scottbench/texts.py` `docs/{methods,madness}.md` `python docs/doors.py --check`") == wrong
     assert absent_names("scottbench.stats.intervals.of_mean scottbench.errors") == []

@@ -60,3 +60,14 @@ def test_a_file_of_the_sums_that_is_not_opened_is_still_checked(folder):
 
 def test_a_folder_that_is_not_there_has_no_digests(tmp_path):
     assert hashed_beside(tmp_path / "none")() == {}
+
+
+def test_a_file_that_cannot_be_read_is_the_matter_of_whoever_needs_it(folder, monkeypatch):
+    def unreadable(path: Path) -> str:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(weights, "file_digest", unreadable)
+    known = hashed_beside(folder)()
+    assert known == {}
+    with pytest.raises(PermissionError):
+        weights_digest(folder, known=known)

@@ -57,8 +57,8 @@ USES = '''
 from pathlib import Path
 import polars as pl
 import scottbench
-from scottbench import (CellFeatures, Context, Dataset, Distillation, Extractor, Influence, Items, Method, Metric, Model, NoOptions, Run,
-                        Sampling, Student, Trainer, benchmark, distil, hookimpl, lazy, open_run)
+from scottbench import (Batch, CellFeatures, Context, Dataset, Distillation, Extractor, Influence, Items, Method, Metric, Model, NoOptions,
+                        Run, Sampling, Student, Trainer, benchmark, distil, hookimpl, lazy, open_run)
 
 run = benchmark(["a", "b"], [2], limit=16, seeds=[0, 1], students={"cd": Student("folder"), "scott": "other"}, progress=False)
 reveal_type(run)  # scottbench.run.notebook.Run
@@ -75,6 +75,9 @@ def sample(run: Sampling) -> object:
 @hookimpl
 def register_methods() -> list[Method]:
     return [Method("mine", "mine", lazy("a:b"), lazy("a:c"), options=NoOptions)]
+
+def step(batch: Batch) -> None:
+    reveal_type(batch["step"])  # int
 
 def f(items: Items, cell: CellFeatures, model: Model, data: Dataset, made: Distillation, by: Trainer, context: Context) -> Influence:
     reveal_type(cell.n)  # int

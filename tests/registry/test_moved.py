@@ -35,7 +35,7 @@ def status(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ("from scottbench.nouns import Method", "scottbench.nouns is now: from scottbench import CellFeatures, Dataset, "),
+    ("from scottbench.nouns import Method", "scottbench.nouns is now: from scottbench import Batch, CellFeatures, Dataset, "),
     ("from scottbench.hookspecs import hookimpl", "scottbench.hookspecs is now: from scottbench import hookimpl, "),
     ("from scottbench.lazy import lazy", "scottbench.lazy is now: from scottbench import lazy, "),
     ("import scottbench.nouns as nouns", "scottbench.nouns is now: from scottbench import "),

@@ -23,6 +23,7 @@ from tiny_training import train
 
 from scottbench.errors import MissingAsset
 from scottbench.plan import inputs
+from scottbench.plan.choices import choose
 from scottbench.plan.device import auto_batch, choose_dtype
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
@@ -139,10 +140,9 @@ def test_a_student_trained_on_the_training_split_is_sampled(plugins, files, monk
 
 def test_students_that_are_missing_are_named_with_the_line_that_trains_them(plugins, files, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    preset = plugins.find("preset", "stand-in").noun
-    methods = [types.SimpleNamespace(noun=types.SimpleNamespace(name=n, trainer=n), student=n) for n in ("scott", "cd")]
+    found = choose(plugins, RunRequest("stand-in", methods=["scott", "cd"], device="cpu"))
     with pytest.raises(MissingAsset) as caught:
-        inputs.find_students(preset, RunRequest("stand-in"), methods)
+        inputs.find_students(found)
     for name in ("scott", "cd"):
         folder = tmp_path / ".local" / "share" / "scottbench" / "students" / "sd15-coco2017-5k" / name
         assert f"no student at {folder} " in str(caught.value)

@@ -15,7 +15,8 @@ def small(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loader, "load_plugins", lambda: made)
         out = tmp_path_factory.mktemp("face") / "run"
-        yield scottbench.benchmark(steps=[1, 2], preset="tiny", limit=None, out=out, seeds=[0, 3], progress=False), made
+        run = scottbench.benchmark(steps=[1, 2], preset="tiny", limit=None, out=out, seeds=[0, 3], progress=False)
+    return run, made
 
 
 @pytest.fixture

@@ -159,16 +159,22 @@ def guidance_embedding(w: Tensor, dim: int = 256) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
 
 
-def pseudo_huber(prediction: Tensor, target: Tensor, c: float = 1e-3, form: str = "element") -> Tensor:
-    """Return the mean over the batch (N,...) of sqrt(d^2 + c^2) - c; d is each element's difference ("element": LCM) or each sample's L2
-    norm ("norm": improved consistency training, Song & Dhariwal 2024). In float32 at least: c^2 = 1e-6 underflows in fp16."""
+def pseudo_huber(
+    prediction: Tensor, target: Tensor, c: float = 1e-3, form: str = "element", weight: Tensor | None = None
+) -> Tensor:
+    """Return the mean over the batch (N,...) of sqrt(d^2 + c^2) - c, 0-d; d is each element's difference ("element": LCM) or each
+    sample's L2 norm ("norm": improved consistency training, Song & Dhariwal 2024). In float32 at least: c^2 = 1e-6 underflows in
+    fp16. weight: (N,) or (N,1,1,1), a factor of each sample's distance; None for 1."""
     wide = torch.promote_types(prediction.dtype, torch.float32)
     d2 = (prediction.to(wide) - target.to(wide)) ** 2
     if form == "norm":
         d2 = d2.flatten(1).sum(1)
     else:
         assert form == "element", form
-    return (torch.sqrt(d2 + c**2) - c).mean()
+    distance = torch.sqrt(d2 + c**2) - c
+    if weight is not None:
+        distance = distance * weight.to(wide).view(-1, *[1] * (distance.dim() - 1))
+    return distance.mean()
 
 
 def skipping_grid(schedule: Schedule, skip: int) -> list[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -54,10 +56,15 @@ def toy_data(n: int = 24) -> Data:
     return Data(latents, np.zeros((n, 1, 1), np.float32), torch.zeros(1, 1, 1), torch.arange(n - 4), torch.arange(n - 4, n))
 
 
+def counts(device: str = "cpu") -> SimpleNamespace:
+    """Stand in for the model of a loop: a device, and counts that stay at 0."""
+    return SimpleNamespace(device=device, evaluations=0, passes=0, uncounted=nullcontext)
+
+
 def toy_loop(out: Path, toy: Toy | None = None, accelerator=None, **settings) -> Loop:
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(cpu=True) if accelerator is None else accelerator
-    return Loop(Toy() if toy is None else toy, toy_data(), accelerator, out, TrainSettings(**{"batch_size": 8} | settings), "cpu")
+    return Loop(Toy() if toy is None else toy, toy_data(), accelerator, out, TrainSettings(**{"batch_size": 8} | settings), counts())
 
 
 def weights(loop: Loop) -> torch.Tensor:

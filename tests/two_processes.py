@@ -41,7 +41,7 @@ def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
     for network in (made.networks["student"], made.ema):  # as a split student has to be: another layout rounds differently
         network.to(memory_format=torch.contiguous_format)
     prepare(made, teacher, chosen, accelerator.num_processes)
-    return Loop(made, tiny_data(), accelerator, out, chosen, "cpu")
+    return Loop(made, tiny_data(), accelerator, out, chosen, teacher)
 
 
 def two_steps(loop: Loop) -> np.ndarray:

@@ -29,7 +29,11 @@ class CDOptions:
     w_min: float = 2.0
     """Lower end of the guidance w = s - 1 drawn in training. LCM paper: 2."""
     w_max: float = 14.0
-    """Upper end. LCM paper: 14."""
+    """Upper end. LCM paper: 14. Equal to w_min: one guidance, baked in; the student is sampled with guidance 1."""
+    w_start: Literal["random", "zero"] = "random"
+    """Start of the map of the guidance embedding: random (LCM), or zero, from which it hardly learns at a small learning rate."""
+    weight: Literal["one", "alpha", "snr-clipped"] = "one"
+    """Weight lambda(t) of the loss. one: LCM. alpha: alpha_t, which evens out the gradient over t. snr-clipped: min(SNR, 5) / 5."""
     lr: float = 1e-6
     """AdamW learning rate. LCM's scripts: 1e-6 for the full U-Net, 1e-4 for LoRA."""
     ema: float = 0.95

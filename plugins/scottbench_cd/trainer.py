@@ -13,7 +13,16 @@ from torch import Tensor
 from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
-from scottbench.training.distillation import adapters_off, consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.distillation import (
+    adapters_off,
+    consistency_output,
+    draw_grid_times,
+    guidance_facts,
+    guided_teacher,
+    student_copy,
+    time_weight,
+    uniform_guidance,
+)  # fmt: skip
 from scottbench_cd.options import CDOptions
 
 TARGETS = [
@@ -32,8 +41,9 @@ class ConsistencyDistillation:
     def __init__(self, context: Context, options: CDOptions):
         self.teacher, self.options = context.teacher, options
         lora = options.variant == "lora"
-        student = add_lora(context.teacher.unet, options.lora_rank) if lora else w_conditioned_copy(context.teacher.unet)
-        self.networks: dict[str, Any] = {"student": student if lora else student.requires_grad_(True)}
+        unet, o = context.teacher.unet, options
+        student = add_lora(unet, o.lora_rank) if lora else student_copy(unet, o.w_min, o.w_max, o.w_start).requires_grad_(True)
+        self.networks: dict[str, Any] = {"student": student}
         self.ema: UNet | None = None if lora else copy.deepcopy(student).requires_grad_(False)
         self.learning_rates = {"student": options.lr}
         self.betas: dict[str, tuple[float, float]] = {}
@@ -46,11 +56,11 @@ class ConsistencyDistillation:
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
         """Yield the student's consistency loss, 0-d."""
-        schedule, generator, device = self.teacher.schedule, batch["generator"], batch["latents"].device
+        o, schedule, generator, device = self.options, self.teacher.schedule, batch["generator"], batch["latents"].device
         x0, text, n = batch["latents"], batch["text"], len(batch["latents"])
-        t_n = self.grid[torch.randint(len(self.grid), (n,), generator=generator)].to(device)
-        t_m = (t_n - self.options.skip).clamp_min(0)
-        w = uniform_guidance(n, self.options.w_min, self.options.w_max, generator).to(device)
+        t_n = draw_grid_times(self.grid, n, generator).to(device)
+        t_m = (t_n - o.skip).clamp_min(0)
+        w = uniform_guidance(n, o.w_min, o.w_max, generator).to(device)
         z_n = add_noise(schedule, x0, t_n, torch.randn(x0.shape, generator=generator).to(device))
         with torch.no_grad():
             with self.as_teacher():
@@ -58,7 +68,8 @@ class ConsistencyDistillation:
             z_m = update(schedule, x, eps, t_m, rho=1, noise=None)
             target = self.f(self.networks["student"] if self.ema is None else self.ema, z_m, t_m, text, w)
         prediction = self.f(self.networks["student"], z_n, t_n, text, w)
-        yield "student", {"consistency": pseudo_huber(prediction, target, self.options.huber_c, self.options.huber)}, {}
+        weight = time_weight(schedule, t_n, o.weight)
+        yield "student", {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber, weight)}, {}
 
     def as_teacher(self) -> AbstractContextManager[None]:
         """Make the teacher's U-Net the teacher inside; it carries the student's adapters where that is LoRA."""
@@ -66,9 +77,10 @@ class ConsistencyDistillation:
 
     def student_config(self) -> dict[str, Any]:
         """Return the range of the guidance, or that it is baked in."""
-        if self.options.variant == "lora":
-            return {"guidance": "baked"}
-        return {"w_min": self.options.w_min, "w_max": self.options.w_max}
+        o = self.options
+        if o.variant == "lora":
+            return {"guidance": "baked"} | ({"baked_guidance_scale": 1 + o.w_min} if o.w_min == o.w_max else {})
+        return guidance_facts(o.w_min, o.w_max)
 
 
 def add_lora(unet: UNet, rank: int) -> UNet:

@@ -18,7 +18,9 @@ class InstaFlowOptions:
     w_min: float = 5.0
     """Lower end of the guidance w = s - 1 drawn for each pair, an input of the student. Paper: s = 6, fixed."""
     w_max: float = 5.0
-    """Upper end; equal to w_min for a fixed guidance."""
+    """Upper end; equal to w_min for a fixed guidance, which is baked in."""
+    w_start: Literal["random", "zero"] = "random"
+    """Start of the map of the guidance embedding, where the guidance is an input."""
     pairs_share: float = 0.3
     """Share of the training budget that the teacher's pairs may cost. The paper made its pairs beforehand."""
     reflow_share: float = 0.3

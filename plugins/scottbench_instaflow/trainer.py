@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 from scottbench import Batch, Context, Method, Sampling
 from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import UNet
-from scottbench.training.distillation import conditioned_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.distillation import conditioned_output, guidance_facts, guided_teacher, stratified, student_copy, uniform_guidance
 from scottbench_instaflow.flow import euler, interpolate, network_input, velocity
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.pairs import Pairs
@@ -34,7 +34,7 @@ class RectifiedFlow:
 
     def __init__(self, context: Context, options: InstaFlowOptions):
         self.teacher, self.options, self.data = context.teacher, options, needed(context.data, "data")
-        student = w_conditioned_copy(context.teacher.unet)
+        student = student_copy(context.teacher.unet, options.w_min, options.w_max, options.w_start)
         self.networks: dict[str, Any] = {"student": student.requires_grad_(True)}
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
@@ -155,7 +155,7 @@ class RectifiedFlow:
     def reflow(self, batch: Batch) -> dict[str, Tensor]:
         """Return the 0-d loss E |(data - noise) - v(X_u, u)|^2 per element, u ~ U[0, 1], on the teacher's pairs."""
         noise, data, w, text = self.chosen("teacher", batch)
-        u = torch.rand(len(noise), generator=batch["generator"], dtype=torch.float64).to(noise.device)
+        u = stratified(len(noise), batch["generator"]).to(noise.device)
         return {"reflow": mse_loss(self.velocity(self.networks["student"], interpolate(noise, data, u), u, text, w), data - noise)}
 
     def one_step(self, network: UNet, noise: Tensor, text: Tensor, w: Tensor) -> Tensor:
@@ -191,8 +191,7 @@ class RectifiedFlow:
         own totals."""
         memory = self.memory
         facts = {
-            "w_min": self.options.w_min,
-            "w_max": self.options.w_max,
+            **guidance_facts(self.options.w_min, self.options.w_max),
             "form": self.options.form,
             "prediction": self.teacher.prediction,
             "made_for": [1] if memory["steps"]["distil"] > 0 else list(range(1, 26)),

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from scottbench import Method, Trainer, hookimpl, lazy
-from scottbench_scott.options import SamplerOptions, SCottOptions
+from scottbench_scott.options import ERSDEOptions, SamplerOptions, SCottOptions
 
 PAPER = "SCott, arXiv 2403.01505 (AAAI 2025)"
 
 
 @hookimpl
 def register_methods() -> list[Method]:
-    """Register the sampler of SCott students."""
+    """Register the sampler of SCott students, and that of its stochastic teacher."""
     return [
         Method(
             name="scott",
@@ -22,7 +22,16 @@ def register_methods() -> list[Method]:
             paper=PAPER,
             guidance=8.0,
             options=SamplerOptions,
-        )
+        ),
+        Method(
+            name="er-sde",
+            summary="ER-SDE, the teacher's stochastic sampler that SCott distils from (two evaluations a step with guidance)",
+            sample=lazy("scottbench_scott.er_sde:sample"),
+            timesteps=lazy("scottbench_scott.er_sde:timesteps"),
+            paper="Cui et al. 2023, arXiv 2309.06169",
+            guidance=7.5,
+            options=ERSDEOptions,
+        ),
     ]
 
 

@@ -37,9 +37,20 @@ def rho_er_sde(schedule: Schedule, s: Time, t: Time, formula: str, strength: flo
 
 def second_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, strength: float = 1.0) -> Tensor:
     """Return (lambda_t - lambda_s) + phi(lambda_t) * integral of du / phi(u) from lambda_t to lambda_s, float64, (N,) as s and t
-    are. It multiplies the slope of x0 over lambda in second-order ER-SDE (arXiv 2309.06169, eq. 17 in VP form). phi = x psi^strength;
-    16 Gauss-Legendre nodes."""
+    are. It multiplies the slope of x0 over lambda in second-order ER-SDE (arXiv 2309.06169, eq. 17 in VP form). phi = x psi^strength."""
     lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
+    return (lam_t - lam_s) + _integral(lam_s, lam_t, formula, strength, 0)
+
+
+def third_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, strength: float = 1.0) -> Tensor:
+    """Return (lambda_t - lambda_s)^2 / 2 + phi(lambda_t) * integral of (u - lambda_s) du / phi(u) from lambda_t to lambda_s, float64, (N,)
+    as s and t are. It multiplies the curvature of x0 over lambda in third-order ER-SDE (arXiv 2309.06169, in VP form)."""
+    lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
+    return (lam_t - lam_s) ** 2 / 2 + _integral(lam_s, lam_t, formula, strength, 1)
+
+
+def _integral(lam_s: Tensor, lam_t: Tensor, formula: str, strength: float, power: int) -> Tensor:
+    """phi(lambda_t) * integral of (u - lambda_s)^power du / phi(u) from lambda_t to lambda_s, (N,): 16 Gauss-Legendre nodes."""
     nodes, weights = (torch.as_tensor(a, device=lam_s.device) for a in np.polynomial.legendre.leggauss(16))
     half = (lam_s - lam_t) / 2
     u = lam_t[..., None] + half[..., None] * (1 + nodes)
@@ -47,5 +58,5 @@ def second_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, stre
     def log_phi(x: Tensor) -> Tensor:
         return x.log() + strength * LOG_PSI[formula](x)
 
-    integral = half * (weights * torch.exp(log_phi(lam_t)[..., None] - log_phi(u))).sum(-1)
-    return (lam_t - lam_s) + integral
+    ratio = torch.exp(log_phi(lam_t)[..., None] - log_phi(u)) * (u - lam_s[..., None]) ** power
+    return half * (weights * ratio).sum(-1)

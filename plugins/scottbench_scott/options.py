@@ -16,6 +16,26 @@ class SamplerOptions:
             raise ValueError("skip must be at least 1")
 
 
+NoiseFunction = Literal["x", "x^1.5", "x^2", "x^2.5", "x(exp(-1/x)+10)", "x^0.9*log10(1+100x^1.5)", "x(exp(x^0.3)+10)"]
+"""The noise functions phi of ER-SDE, by formula."""
+
+
+@dataclass(frozen=True)
+class ERSDEOptions:
+    """Options of method er-sde."""
+
+    noise_function: NoiseFunction = "x(exp(x^0.3)+10)"
+    """phi, by formula; x is the ODE. The solver's default, SDE_5."""
+    order: Literal[1, 2, 3] = 3
+    """Order. The solver's default: 3."""
+    strength: float = 1.0
+    """Exponent a of rho: 0 is the ODE, 1 the noise function as published."""
+
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise ValueError("strength must be at least 0")
+
+
 @dataclass(frozen=True)
 class SCottOptions:
     """Options of trainer scott."""
@@ -26,9 +46,7 @@ class SCottOptions:
     """SDE sub-steps between t_n and t_m. Paper: 3."""
     solver: Literal["er-sde", "ddim", "ode"] = "er-sde"
     """er-sde: rho from a noise function; ddim: DDIM(eta); ode: no noise (CD's teacher, in h sub-steps)."""
-    noise_function: Literal[
-        "x", "x^1.5", "x^2", "x^2.5", "x(exp(-1/x)+10)", "x^0.9*log10(1+100x^1.5)", "x(exp(x^0.3)+10)"
-    ] = "x(exp(x^0.3)+10)"
+    noise_function: NoiseFunction = "x(exp(x^0.3)+10)"
     """phi of ER-SDE, by formula. Paper: "function 5", read as the solver's default SDE_5 (methods.md 3.2)."""
     order: Literal[1, 2] = 1
     """Order of er-sde and ode: 2 extrapolates x0 from the sub-step before, at no further evaluation. Not known of the original."""
@@ -41,7 +59,14 @@ class SCottOptions:
     w_min: float = 2.0
     """Lower end of the guidance w = s - 1 drawn in training."""
     w_max: float = 14.0
-    """Upper end. Not known of the original; LCM's range."""
+    """Upper end. Not known of the original; LCM's range. Equal to w_min: one guidance, baked in."""
+    w_start: Literal["random", "zero"] = "random"
+    """Start of the map of the guidance embedding: random (LCM), or zero, from which it hardly learns at a small learning rate."""
+    weight: Literal["one", "alpha", "snr-clipped"] = "one"
+    """Weight lambda(t) of the consistency loss. Not known of the original; one: LCM. alpha: alpha_t, which evens out the gradient over t.
+    snr-clipped: min(SNR, 5) / 5."""
+    reuse: int = 1
+    """Updates of the student per chain of the teacher; each has a target of its own. Paper: 1."""
     lr: float = 8e-6
     """AdamW learning rate of the student. Paper: 8e-6."""
     ema: float = 0.95
@@ -56,10 +81,14 @@ class SCottOptions:
     """lambda of the hinge adversarial loss. Paper: 0.4."""
     adv_scale: Literal["fixed", "gradient"] = "fixed"
     """fixed: lambda times the loss (paper); gradient: lambda times the consistency loss's gradient norm at the student's output."""
+    adv_fade: Literal["none", "margin"] = "none"
+    """margin: the adversarial term is multiplied by half the margin by which D tells real from fake, at most 1, so that it does not push
+    while D guesses."""
     adv_loss: Literal["hinge", "relu"] = "hinge"
     """Student's term: -D(fake) (hinge) or relu(1 - D(fake)) (PCM)."""
     disc_input: Literal["renoise", "clean", "target"] = "renoise"
-    """Input of the discriminator: data and f re-noised to tau, both clean at tau = 0, or the EMA network's target as real."""
+    """Input of the discriminator. renoise: data and f, noised to tau. clean: both as they are, at the student's time t_n (two summaries
+    of the paper). target: as renoise, with the EMA network's target for data."""
     tau_min: int = 0
     """Lowest level of re-noising."""
     tau_max: int = 999
@@ -72,6 +101,8 @@ class SCottOptions:
     """AdamW learning rate of the discriminator. Paper: 2e-5."""
     disc_steps: int = 1
     """Updates of the discriminator per update of the student."""
+    disc_every: int = 1
+    """Updates of the student per round of the discriminator's updates."""
     disc_warmup: int = 0
     """Updates during which the discriminator learns but does not count in the student's loss."""
 
@@ -92,3 +123,5 @@ class SCottOptions:
             raise ValueError("need 0 <= ema < 1 and positive lr, disc_lr and huber_c")
         if self.adv_weight < 0 or self.disc_rank < 1 or self.disc_steps < 1 or self.disc_warmup < 0:
             raise ValueError("need adv_weight >= 0, disc_rank >= 1, disc_steps >= 1 and disc_warmup >= 0")
+        if self.disc_every < 1 or self.reuse < 1:
+            raise ValueError("need disc_every >= 1 and reuse >= 1")

@@ -13,7 +13,16 @@ from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
-from scottbench.training.distillation import consistency_output, guided_teacher, uniform_guidance, w_conditioned_copy
+from scottbench.training.distillation import (
+    consistency_output,
+    draw_grid_times,
+    draw_times,
+    guidance_facts,
+    guided_teacher,
+    student_copy,
+    time_weight,
+    uniform_guidance,
+)  # fmt: skip
 from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
 from scottbench_scott.options import SCottOptions
 
@@ -23,7 +32,7 @@ class StochasticConsistencyDistillation:
 
     def __init__(self, context: Context, options: SCottOptions):
         self.teacher, self.options = context.teacher, options
-        student = w_conditioned_copy(context.teacher.unet)
+        student = student_copy(context.teacher.unet, options.w_min, options.w_max, options.w_start)
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
         self.networks: dict[str, Any] = {"student": student.requires_grad_(True)}
@@ -34,12 +43,15 @@ class StochasticConsistencyDistillation:
             self.networks["discriminator"] = discriminator
             self.learning_rates["discriminator"] = options.disc_lr
             self.betas["discriminator"] = (0.0, 0.999)
+        self.margin = 0.0
+        """Mean of D(real) - D(fake) when the discriminator was last updated."""
         self.grid = torch.tensor(skipping_grid(context.teacher.schedule, options.skip))
 
     # --- one training step -------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the discriminator's hinge losses, if there is one, then the student's consistency and adversarial losses; each 0-d."""
+        """Make one chain of the teacher, then, for each of `reuse` updates, yield the discriminator's hinge losses, if there is one, and
+        the student's consistency and adversarial losses; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text = batch["latents"], batch["text"]
         t_n = self.draw_times(len(x0), generator).to(x0.device)
@@ -47,23 +59,34 @@ class StochasticConsistencyDistillation:
         z_n = add_noise(schedule, x0, t_n, self.normal(x0, generator))
         with torch.no_grad():
             z_m, t_m = self.teacher_chain(z_n, t_n, text, batch["uncond"], w, generator)
-            target = self.f(self.ema, z_m, t_m, text, w)
-        prediction = self.f(self.networks["student"], z_n, t_n, text, w)
+        weight = time_weight(schedule, t_n, o.weight)
+        for number in range(batch["step"] * o.reuse, (batch["step"] + 1) * o.reuse):
+            with torch.no_grad():
+                target = self.f(self.ema, z_m, t_m, text, w)
+            prediction = self.f(self.networks["student"], z_n, t_n, text, w)
+            losses = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber, weight)}
+            yield from self.adversarial(batch, number, prediction, target, t_n, losses)
 
-        adversarial = "discriminator" in self.networks and bool((t_n >= o.adv_t_min).any())
-        if adversarial:
-            chosen = (t_n >= o.adv_t_min).nonzero()[:, 0]
-            real = (target if o.disc_input == "target" else x0)[chosen]
-            fake, c, n = prediction[chosen], text[chosen], len(chosen)
-            for _ in range(o.disc_steps):
-                logits = self.discriminate(torch.cat([real, fake.detach()]), torch.cat([c, c]), batch["uncond"], generator)
-                yield "discriminator", {"hinge": hinge(logits[:n], logits[n:])}, accuracies(logits[:n], logits[n:])
-
-        losses = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber)}
+    def adversarial(
+        self, batch: Batch, number: int, prediction: Tensor, target: Tensor, t_n: Tensor, losses: dict[str, Tensor]
+    ) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
+        """Yield the discriminator's losses of update `number`, then the student's with the adversarial one. prediction, target
+        (N,C,h,w); t_n (N,)."""
+        o, generator = self.options, batch["generator"]
         facts: dict[str, float] = {}
-        if adversarial and batch["step"] >= o.disc_warmup:
-            adversarial_loss = lambda f: self.generator_loss(f[chosen], c, batch["uncond"], generator)  # noqa: E731
-            losses["adversarial"], facts = weighted_term(prediction, adversarial_loss, losses, o.adv_weight, o.adv_scale)
+        if "discriminator" in self.networks and bool((t_n >= o.adv_t_min).any()):
+            chosen = (t_n >= o.adv_t_min).nonzero()[:, 0]
+            fake, t, text, uncond = prediction[chosen], t_n[chosen], batch["text"][chosen], batch["uncond"]
+            real = (target if o.disc_input == "target" else batch["latents"])[chosen]
+            if number % o.disc_every == 0:
+                for _ in range(o.disc_steps):
+                    logits = self.discriminate((real, fake.detach()), t, text, uncond, generator)
+                    self.margin = float((logits[0] - logits[1]).mean().detach())
+                    yield "discriminator", {"hinge": hinge(*logits)}, accuracies(*logits)
+            if number >= o.disc_warmup:
+                loss = lambda f: self.generator_loss(f[chosen], t, text, uncond, generator)  # noqa: E731
+                weight = o.adv_weight * (1.0 if o.adv_fade == "none" else min(1.0, max(0.0, self.margin / 2)))
+                losses["adversarial"], facts = weighted_term(prediction, loss, losses, weight, o.adv_scale)
         yield "student", losses, facts
 
     def f(self, network: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
@@ -75,10 +98,10 @@ class StochasticConsistencyDistillation:
         return torch.randn(like.shape, generator=generator).to(like.device)
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw t_n, (n,) int64."""
+        """Draw t_n, (n,) int64, stratified over the grid or over skip..T-1."""
         if self.options.t_sampling == "grid":
-            return self.grid[torch.randint(len(self.grid), (n,), generator=generator)]
-        return torch.randint(self.options.skip, len(self.teacher.schedule), (n,), generator=generator)
+            return draw_grid_times(self.grid, n, generator)
+        return draw_times(self.options.skip, len(self.teacher.schedule), n, generator)
 
     # --- the stochastic teacher (methods.md 3.3) ---------------------------------------------------------------------
 
@@ -116,17 +139,23 @@ class StochasticConsistencyDistillation:
 
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
-    def discriminate(self, x: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator, learn: bool = True) -> Tensor:
-        """Return logits (N,) of clean latents x, re-noised to tau ~ U{tau_min..tau_max} unless the input axis says otherwise."""
-        if self.options.disc_input == "clean":
-            tau = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-            return self.networks["discriminator"](x, tau, text, uncond, learn)
-        tau = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(x),), generator=generator).to(x.device)
-        return self.networks["discriminator"](add_noise(self.teacher.schedule, x, tau, self.normal(x, generator)), tau, text, uncond, learn)
+    def discriminate(
+        self, latents: tuple[Tensor, ...], t: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator, learn: bool = True
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Return the logits, (N,) each, of one or several batches of clean latents (N,C,h,w) that belong together: the members of a
+        pair get the same time and the same noise. t (N,): the student's time; text (N,L,D)."""
+        time, network, count = t, self.networks["discriminator"], len(latents)
+        if self.options.disc_input != "clean":
+            time = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(t),), generator=generator).to(t.device)
+            noise = self.normal(latents[0], generator)
+            latents = tuple(add_noise(self.teacher.schedule, x, time, noise) for x in latents)
+        logits = network(torch.cat(latents), time.repeat(count), text.repeat(count, 1, 1), uncond, learn)
+        return logits.chunk(count)
 
-    def generator_loss(self, fake: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator) -> Tensor:
-        """Return -E[D(fake)] (hinge) or E[relu(1 - D(fake))] of clean latents (N,C,h,w); gradients reach the student only."""
-        logits = self.discriminate(fake, text, uncond, generator, learn=False)
+    def generator_loss(self, fake: Tensor, t: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator) -> Tensor:
+        """Return -E[D(fake)] (hinge) or E[relu(1 - D(fake))], 0-d, of clean latents (N,C,h,w) made at t (N,), text (N,L,D); gradients
+        reach the student only."""
+        (logits,) = self.discriminate((fake,), t, text, uncond, generator, learn=False)
         return torch.relu(1 - logits).mean() if self.options.adv_loss == "relu" else -logits.mean()
 
     @torch.no_grad()
@@ -139,14 +168,13 @@ class StochasticConsistencyDistillation:
         t = quarters[torch.arange(len(x0)) % 4].to(x0.device)
         w = uniform_guidance(len(x0), self.options.w_min, self.options.w_max, generator).to(x0.device)
         fake = self.f(self.networks["student"], add_noise(schedule, x0, t, self.normal(x0, generator)), t, text, w)
-        logits = self.discriminate(torch.cat([x0, fake]), torch.cat([text, text]), batch["uncond"], generator)
-        real, fake = logits[: len(x0)], logits[len(x0) :]
+        real, fake = self.discriminate((x0, fake), t, text, batch["uncond"], generator)
         by_time = {f"held_out_accuracy_t{int(q)}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters}
         return {f"held_out_{k}": v for k, v in accuracies(real, fake).items()} | by_time
 
     def student_config(self) -> dict[str, Any]:
         """Return the range of the guidance, and how much of the discriminator is trained."""
-        facts = {"w_min": self.options.w_min, "w_max": self.options.w_max}
+        facts = guidance_facts(self.options.w_min, self.options.w_max)
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)
         return facts

@@ -1,6 +1,7 @@
 """The teacher's own samplers: DDIM and DPM-Solver++ (2M). The baselines that few-step methods are measured against."""
 
 from scottbench import Method, hookimpl, lazy
+from scottbench_solvers.options import DDIMOptions
 
 
 @hookimpl
@@ -9,11 +10,12 @@ def register_methods() -> list[Method]:
     return [
         Method(
             name="ddim",
-            summary="DDIM, the teacher's deterministic sampler (two evaluations a step with guidance)",
+            summary="DDIM, the teacher's own sampler, deterministic unless eta says otherwise (two evaluations a step with guidance)",
             sample=lazy("scottbench_solvers.ddim:sample"),
             timesteps=lazy("scottbench_solvers.ddim:timesteps"),
             paper="Song et al. 2021, arXiv 2010.02502",
             guidance=7.5,
+            options=DDIMOptions,
         ),
         Method(
             name="dpmpp",

@@ -1,9 +1,9 @@
-"""DDIM with eta = 0 (Song et al. 2021). The smallest method: copy this file to write your own."""
+"""DDIM (Song et al. 2021). The smallest method: copy this file to write your own."""
 
 from torch import Tensor
 
 from scottbench import Sampling
-from scottbench.diffusion import Schedule, update
+from scottbench.diffusion import Schedule, rho_ddim, update
 
 
 def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[int]:
@@ -13,10 +13,14 @@ def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[in
 
 
 def sample(run: Sampling) -> Tensor:
-    """Sample x0 (N,C,h,w) from z_T: predict, then step along the ODE (rho = 1). The step after the last t goes to alpha_bar_0, not to 1."""
-    z = run.noise(0)
+    """Sample x0 (N,C,h,w) from z_T: predict, then step towards the data, with a part of the noise drawn anew where eta > 0. The step after
+    the last t goes to alpha_bar_0, not to 1."""
+    z, eta = run.noise(0), run.options.eta
     times = timesteps(run.schedule, run.steps)
-    for t, t_next in zip(times, times[1:] + [0]):
+    for number, (t, t_next) in enumerate(zip(times, times[1:] + [0]), start=1):
         x0, eps = run.denoise(z, t)
-        z = update(run.schedule, x0, eps, t_next, rho=1, noise=None)
+        if eta == 0:
+            z = update(run.schedule, x0, eps, t_next, rho=1, noise=None)
+        else:
+            z = update(run.schedule, x0, eps, t_next, rho_ddim(run.schedule, t, t_next, eta), run.noise(number))
     return z

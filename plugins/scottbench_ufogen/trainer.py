@@ -14,6 +14,7 @@ from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, to_x0_eps
 from scottbench.models.pipeline import fast_layout
 from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
+from scottbench.training.distillation import draw_times
 from scottbench_ufogen.options import UFOGenOptions
 
 
@@ -37,7 +38,7 @@ class DiffusionGAN:
         losses; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
-        t = torch.randint(1, len(schedule), (n,), generator=generator).to(x0.device)
+        t = draw_times(1, len(schedule), n, generator).to(x0.device)
         t_next = (t - o.delta).clamp_min(0)
         noise = self.normal(x0, generator)
         z = add_noise(schedule, x0, t, noise)
@@ -48,7 +49,8 @@ class DiffusionGAN:
             # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
             return add_noise(schedule, self.both(z, t, output)[0], t_next, renoise)
 
-        real = add_noise(schedule, x0, t_next, self.normal(x0, generator))
+        # the noise of the fake: D is to see their difference, not that of two draws
+        real = add_noise(schedule, x0, t_next, renoise)
         if batch["step"] % o.disc_every == 0:
             both = torch.cat([real, diffused(output.detach())]), torch.cat([t_next, t_next]), torch.cat([text, text])
             logits = self.networks["discriminator"](*both, uncond)
@@ -86,7 +88,8 @@ class DiffusionGAN:
         t_next = (t - self.options.delta).clamp_min(0)
         z = add_noise(schedule, x0, t, self.normal(x0, generator))
         prediction, _ = self.both(z, t, self.networks["student"](z, t, encoder_hidden_states=text, return_dict=False)[0])
-        both = [add_noise(schedule, x, t_next, self.normal(x0, generator)) for x in (x0, prediction)]
+        renoise = self.normal(x0, generator)
+        both = [add_noise(schedule, x, t_next, renoise) for x in (x0, prediction)]
         real, fake = (self.networks["discriminator"](x, t_next, text, batch["uncond"]).mean((1, 2)) for x in both)
         by_time = {f"held_out_accuracy_t{q}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters if (t == q).any()}
         return {f"held_out_{k}": v for k, v in accuracies(real, fake).items()} | by_time

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scottbench.training.estimate import TrainEstimate
     from scottbench.training.request import TrainRequest
 
-NUMBERS = {"max_steps": 1, "batch_size": 1, "accumulate": 1, "evaluate_every": 0, "evaluate_steps": 1, "patience": 1}
+NUMBERS = {"max_steps": 1, "passes": 1, "batch_size": 1, "accumulate": 1, "evaluate_every": 0, "evaluate_steps": 1, "patience": 1}
 """Flags that are whole numbers, and the least of each."""
 
 
@@ -41,6 +41,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @setting("-p", "--preset", name="preset", default=DEFAULT_PRESET, show_default=True, help="Gives teacher, dataset, training defaults.")
 @own("--minutes", name="minutes", help="Stop after so many minutes of training.")
 @own("--max-steps", name="max_steps", help="Stop after so many updates of the student.")
+@own("--passes", name="passes", metavar="N", help="Stop after N counted U-Net passes per image: forward 1, backward 2.")
 @own("-b", "--batch-size", name="batch_size", help="Items of one update, over all processes. Default: the preset's.")
 @own("--accumulate", name="accumulate", help="Micro-batches of one update, made one after another. Default: the preset's, else 1.")
 @own("--precision", name="precision", metavar="auto|float32|bfloat16|float16", help="Of forward passes. auto: float32 on a CPU.")
@@ -54,6 +55,8 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @own("--export", name="export", metavar="last|best", help="Which student to keep. Default: last.")
 @own("--weights", name="weights", metavar="ema|student|both",
      help="Which weights to keep; both: theta goes to OUT/student. Default: ema.")  # fmt: skip
+@own("--average", name="average", metavar="DECAY", help="Export an average of theta with this decay, apart from the target network.")
+@own("--lr-schedule", name="lr_schedule", metavar="cosine|constant|none", help="none: no warm-up either. Default: the preset's.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Student folder. Default: students/PRESET-NAME.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the student folder.")
 @own("-O", "--option", name="options", multiple=True, metavar="KEY=VALUE", help="Option of the trainer; may be repeated.")
@@ -138,6 +141,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
     encoding = "encoded already" if found.encoding is None else f"about {estimated(found.encoding)} to encode them"
     limits = [] if budget.minutes is None else [f"{budget.minutes:g} minutes"]
     limits += [] if budget.max_steps is None else [f"{budget.max_steps:,} steps"]
+    limits += [] if budget.passes is None else [f"{budget.passes:,} passes"]
     split = f"{found.items - found.held_out:,} trained on, {found.held_out:,} held out"
     parts = f"{settings.accumulate} micro-batch{'' if settings.accumulate == 1 else 'es'} of {found.micro_batch_size}"
     going_on = "its training goes on" if choices.request.resume else "nothing is there yet"
@@ -166,6 +170,7 @@ def _tell(out: Path, request: TrainRequest) -> None:
     each = f" ({evaluations / samples:.1f} a sample)" if samples else ""
     click.echo(f"student {out}")
     click.echo(f"steps   {facts['steps']:,}, samples seen {samples:,}, minutes {facts['minutes']:g}, NFE {evaluations:,}{each}")
+    click.echo(f"passes  {facts['passes']:,} (forward 1, backward 2)")
     if "best_on_curve" in facts:
         click.echo(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
     model = "" if request.model is None else f" --model {request.model}" + " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint

@@ -6,7 +6,8 @@ tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -45,10 +46,15 @@ class DiffusionModel:
     """Files of its folder that were read from Python's pickle format, on request."""
     evaluations: int = field(default=0, init=False)
     """Network evaluations so far, one per image and pass (NFE x images); the host resets and reads it."""
+    passes: int = field(default=0, init=False)
+    """The same with backward passes counted in: forward 1, backward 2, or 1 where most of the network's weights are frozen (their
+    gradients are then not computed)."""
 
     def __post_init__(self) -> None:
-        def count(module: torch.nn.Module, arguments: tuple, output: object) -> None:
-            self.evaluations += len(arguments[0])
+        def count(module: torch.nn.Module, arguments: tuple, output: Any) -> None:
+            n = len(arguments[0])
+            self.evaluations += n
+            self.passes += n * (1 + backward_passes(module, output[0]))
 
         self._count = count
         self.unet.register_forward_hook(count)
@@ -61,6 +67,15 @@ class DiffusionModel:
         for module in network.modules():
             if isinstance(module, type(self.unet)) and self._count not in module._forward_hooks.values():
                 module.register_forward_hook(self._count)
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave what is evaluated inside out of both counts."""
+        before = self.evaluations, self.passes
+        try:
+            yield
+        finally:
+            self.evaluations, self.passes = before
 
     @property
     def dtype(self) -> torch.dtype:
@@ -153,3 +168,12 @@ class DiffusionModel:
     def with_unet(self, unet: UNet, facts: dict) -> DiffusionModel:
         """Return this teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
+
+
+def backward_passes(network: torch.nn.Module, output: Tensor) -> int:
+    """Count what the backward pass of an output (N,C,h,w) will cost, in forward passes: 0 without a graph, 2 with gradients of inputs
+    and weights, 1 where most weights are frozen."""
+    if not output.requires_grad:
+        return 0
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return 2 if 2 * sum(size for size, trained in sizes if trained) > sum(size for size, _ in sizes) else 1

@@ -16,7 +16,7 @@ EXTRACTOR_KEYS = (
 )  # fmt: skip
 TRAIN_KEYS = (
     "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "fsdp",
-    "evaluate_every", "evaluate_steps", "patience", "export", "weights",
+    "evaluate_every", "evaluate_steps", "patience", "export", "weights", "average", "lr_schedule",
 )
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from scottbench.text.names import printable
 
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
-
-
-class Budget(Protocol):
-    """The bound of a training, as far as progress shows it."""
-
-    def fraction(self, seconds: float, step: int) -> float:
-        """Return how much of it is spent, 0..1, after so many seconds and steps."""
 
 
 class Progress:
@@ -73,15 +66,14 @@ class Progress:
         self.show(label, event["done"] / max(1, event["total"]), f"{event['done']}/{event['total']}")
 
     def train_event(self, stage: str, *values: Any) -> None:
-        """Show an event of a training: ("encode", done, total) or ("train", step, `Budget`, seconds, {name: logged})."""
+        """Show an event of a training: ("encode", done, total) or ("train", step, spent part of the budget, seconds, {name: logged})."""
         if stage != "train":
             done, total = values
             self.show(stage, done / max(1, total), f"{done}/{total}")
             return
-        step, budget, seconds, logged = values
-        spent: Budget = budget
+        step, fraction, _, logged = values
         losses = "  ".join(f"{name} {value:.4g}" for name, value in logged.items())
-        self.show(stage, spent.fraction(seconds, step), f"step {step}  {losses}")
+        self.show(stage, fraction, f"step {step}  {losses}")
 
 
 @contextlib.contextmanager

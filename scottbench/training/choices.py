@@ -54,9 +54,11 @@ def choose_budget(request: TrainRequest, preset: Preset) -> Budget:
         raise UsageError("--minutes must be above 0")
     if request.max_steps is not None and request.max_steps < 1:
         raise UsageError(f"--max-steps must be a whole number of at least 1, found '{request.max_steps}'")
-    if request.minutes is None and request.max_steps is None:
+    if request.passes is not None and request.passes < 1:
+        raise UsageError(f"--passes must be a whole number of at least 1, found '{request.passes}'")
+    if request.minutes is None and request.max_steps is None and request.passes is None:
         return Budget(preset.train.get("minutes", MINUTES), None)
-    return Budget(request.minutes, request.max_steps)
+    return Budget(request.minutes, request.max_steps, request.passes)
 
 
 def preset_options(preset: Preset, trainer: Trainer) -> dict[str, Any]:

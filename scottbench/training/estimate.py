@@ -61,7 +61,7 @@ def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
         elsewhere = dataclasses.replace(choices, out=Path(folder))
         loop = make_loop(plugins, elsewhere, model, data, accelerator)
         times = timed_steps(loop)
-    steps, seconds = whole_training(choices.budget, times)
+    steps, seconds = whole_training(choices.budget, times, round(loop.model.passes / loop.state.step))
     parameters = {role: sum(p.numel() for p in parameters) for role, parameters in loop.parameters.items()}
     return TrainEstimate(
         model.digest, len(items.ids), held_out, loop.micro_batch_size, parameters, encoding, times, steps, seconds)
@@ -94,9 +94,13 @@ def timed_steps(loop: Loop) -> list[float]:
     return times
 
 
-def whole_training(budget: Budget, times: list[float]) -> tuple[int, float]:
-    """Return (steps, seconds) of a training within the budget, each part of which has steps like the one that was timed there."""
+def whole_training(budget: Budget, times: list[float], passes: int) -> tuple[int, float]:
+    """Return (steps, seconds) of a training within the budget, each part of which has steps like the one that was timed there.
+    passes: of a mean step."""
     mean = sum(times) / len(times)
+    if budget.passes is not None:
+        by_passes = max(1, budget.passes // max(1, passes))
+        return whole_training(Budget(budget.minutes, min(by_passes, budget.max_steps or by_passes)), times, passes)
     if budget.minutes is None:
         steps = 0 if budget.max_steps is None else budget.max_steps
         return steps, steps * mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scottbench.errors import DamagedAsset, Incomplete
 from scottbench.models.diffusion_model import UNet
 from scottbench.store.files import json_bytes, read_object, replace_file
 from scottbench.store.weights import weights_digest
+from scottbench.training.distillation import SLOPE_ITEMS, guidance_slope
 from scottbench.training.distributed import gathered
 from scottbench.training.loop import Loop
 
@@ -49,9 +51,9 @@ def _forget_origin(path: Path) -> None:
 
 
 def export(loop: Loop, config: dict, folder: Path) -> None:
-    """Write the student as it is now: theta-minus unless `weights` or the trainer (no EMA) says otherwise. One process writes.
-    Raises Incomplete where it cannot."""
-    state, weights = loop.state, loop.settings.weights
+    """Write the student as it is now: the average, else theta-minus, unless `weights` or the trainer (no EMA) says otherwise. One
+    process writes. Raises Incomplete where it cannot."""
+    state = loop.state
     student, ema = loop.distillation.networks["student"], loop.distillation.ema
     facts = {
         **config,
@@ -61,6 +63,7 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
         "samples_seen": state.updates * loop.settings.batch_size,
         "minutes": round(state.seconds / 60, 2),
         "network_evaluations": state.evaluations,
+        "passes": state.passes,
         "held_out_items": len(loop.data.held_out),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -68,18 +71,42 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
     }
     if state.best is not None:
         facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
-    chosen = "student" if ema is None or weights == "student" else "ema"
-    kept = {folder: (ema if chosen == "ema" else student, chosen)}
-    if weights == "both" and ema is not None:
-        kept[folder / "student"] = (student, "student")
-    for target, (network, name) in kept.items():
-        unet = plain_unet(network)
-        if loop.accelerator.is_main_process:
-            try:
-                write_student(target, unet, {**facts, "weights": name})
-            except (OSError, SafetensorError) as error:
-                raise Incomplete(
-                    f"cannot write the student to {target}: {error}. Its training is kept: make room and go on with --resume.") from None
+    for name, target in targets(loop, folder).items():
+        with loop.average.applied() if name == "average" and loop.average is not None else nullcontext():
+            unet = plain_unet(ema if name == "ema" and ema is not None else student)
+            facts |= slope_facts(loop, unet)
+            if loop.accelerator.is_main_process:
+                try:
+                    write_student(target, unet, {**facts, "weights": name})
+                except (OSError, SafetensorError) as error:
+                    raise Incomplete(
+                        f"cannot write the student to {target}: {error}. Its training is kept: make room and go on with --resume."
+                    ) from None
+
+
+def slope_facts(loop: Loop, unet: UNet) -> dict[str, dict[str, float]]:
+    """Measure how far a student follows its guidance input, on held-out items, between the quarter points of its range; {} where the
+    guidance is no input or the trainer has no function f. Costs nothing of the budget."""
+    facts, f = loop.distillation.student_config(), getattr(loop.distillation, "f", None)
+    if f is None or "w_min" not in facts or len(loop.data.held_out) == 0:
+        return {}
+    batch = loop.batch(loop.data.held_out[:SLOPE_ITEMS], 0, 0.0)
+    noise = torch.randn(batch["latents"].shape, generator=batch["generator"]).to(loop.device)
+    low, high = facts["w_min"], facts["w_max"]
+    scales = (low + (high - low) / 4, high - (high - low) / 4)
+    as_teacher = getattr(loop.distillation, "as_teacher", nullcontext)
+    with loop.model.uncounted(), as_teacher():
+        found = guidance_slope(
+            loop.model, lambda *given: f(unet, *given), (batch["latents"], noise), (batch["text"], batch["uncond"]), scales)
+    return {"guidance_slope": {name: round(value, 4) for name, value in found.items()}}
+
+
+def targets(loop: Loop, folder: Path) -> dict[str, Path]:
+    """Name the weights that are exported ("average", "ema", "student") and the folder of each."""
+    averaged = "average" if loop.average is not None else "ema" if loop.distillation.ema is not None else "student"
+    if loop.settings.weights == "student" or averaged == "student":
+        return {"student": folder}
+    return {averaged: folder} | ({"student": folder / "student"} if loop.settings.weights == "both" else {})
 
 
 def export_best(out: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from scottbench.errors import TrainingDiverged
 from scottbench.registry.nouns import Batch, Distillation
 from scottbench.training import checkpoint
+from scottbench.training.average import Average
 from scottbench.training.data import Data, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
@@ -29,6 +30,8 @@ from scottbench.training.signals import Interruption
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from scottbench.models.diffusion_model import DiffusionModel
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
 
@@ -44,6 +47,8 @@ class State:
     """Time spent in training; points of the metric curve and checkpoints do not count."""
     evaluations: int = 0
     """Forward passes so far of any U-Net, in images, of all processes."""
+    passes: int = 0
+    """The same with backward passes counted in: what the training has spent, on whatever machine."""
     best: float | None = None
     """Best value of the curve's first metric, and the step it was at."""
     best_step: int | None = None
@@ -79,10 +84,10 @@ class Loop:
     """One training: networks, optimizers, state; `run` goes on until the budget is spent."""
 
     def __init__(
-        self, distillation: Distillation, data: Data, accelerator: Accelerator, out: Path, settings: TrainSettings, device: str
+        self, distillation: Distillation, data: Data, accelerator: Accelerator, out: Path, settings: TrainSettings, model: DiffusionModel
     ):
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
-        self.out, self.settings, self.device = out, settings, device
+        self.out, self.settings, self.model, self.device = out, settings, model, model.device
         self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
         self.state = State()
         # adversaries first: the student's loss is made with them
@@ -90,6 +95,7 @@ class Loop:
         self.parameters: dict[str, list[torch.nn.Parameter]] = {
             role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
         self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
+        self.average = None if settings.average is None else Average(self.parameters["student"], settings.average)
 
     def make_optimizer(self, role: str) -> torch.optim.Optimizer:
         """Make AdamW for the parameters of a role, with the trainer's learning rate and betas."""
@@ -107,7 +113,7 @@ class Loop:
         TrainingDiverged at the first term or gradient that is not finite."""
         torch.manual_seed(micro_batch_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
         running = [MicroBatch(self.distillation.step(batch)) for batch in self.batches(fraction)]
-        scale = learning_rate_scale(fraction, self.state.step)
+        scale = learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step)
         logged: dict[str, list[float]] = {}
         while True:
             for micro in running:
@@ -173,6 +179,8 @@ class Loop:
         self.state.updates += role == "student"
         if role == "student" and self.distillation.ema is not None:
             update_ema(self.distillation.ema, self.distillation.networks["student"], self.distillation.ema_decay)
+        if role == "student" and self.average is not None:
+            self.average.update(self.state.updates)
         return norm
 
     def check_finite(self, role: str, what: str, value: float) -> None:
@@ -192,28 +200,23 @@ class Loop:
     # --- the whole training ------------------------------------------------------------------------------------------
 
     def run(
-        self, budget: Budget, progress: Callable[..., None], evaluations: Callable[[], int],
-        curve: Curve | None = None, keep_best: Callable[[], None] | None = None,
-    ) -> None:  # fmt: skip
+        self, budget: Budget, progress: Callable[..., None], curve: Curve | None = None, keep_best: Callable[[], None] | None = None
+    ) -> None:
         """Train until the budget or the curve's patience is spent, or a signal comes; then save. Raises as `one_step`.
 
-        evaluations: counts forward passes so far. keep_best: called where the curve has its best value so far, if that is to be
-        exported.
+        keep_best: called where the curve has its best value so far, if that is to be exported. Points of the curve and the trainer's
+        own look at held-out items cost nothing of the budget.
         """
-        before, saved = self.state.evaluations, time.perf_counter()
+        saved = time.perf_counter()
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
-            while (fraction := budget.fraction(self.state.seconds, self.state.step)) < 1 and not self.patience_is_spent():
-                started = time.perf_counter()
-                logged = self.one_step(fraction)
-                self.state.step += 1
+            while (fraction := self.spent(budget)) < 1 and not self.patience_is_spent():
+                logged = self.counted_step(fraction)
                 if self.state.step % HELD_OUT_EVERY == 0:
                     logged |= self.held_out()
-                self.state.seconds += time.perf_counter() - started
-                self.state.evaluations = before + evaluations() * self.accelerator.num_processes
                 if curve is not None and self.state.step % self.settings.evaluate_every == 0:
                     logged |= self.point(curve, keep_best)
-                self.log(log, logged, learning_rate_scale(fraction, self.state.step - 1))
-                progress("train", self.state.step, budget, self.state.seconds, logged)
+                self.log(log, logged, learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step - 1))
+                progress("train", self.state.step, self.spent(budget), self.state.seconds, logged)
                 late = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES
                 self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, late])
                 if number or due:
@@ -222,12 +225,28 @@ class Loop:
                 interruption.act(int(number))
         self.save()
 
+    def spent(self, budget: Budget) -> float:
+        """Return the part of the budget that is spent, 0 to 1."""
+        return budget.fraction(self.state.seconds, self.state.step, self.state.passes)
+
+    def counted_step(self, fraction: float) -> dict[str, float]:
+        """Run one step as `one_step`, and add its time, evaluations and passes to the state."""
+        started, evaluations, passes = time.perf_counter(), self.model.evaluations, self.model.passes
+        logged = self.one_step(fraction)
+        state, processes = self.state, self.accelerator.num_processes
+        state.step += 1
+        state.seconds += time.perf_counter() - started
+        state.evaluations += (self.model.evaluations - evaluations) * processes
+        state.passes += (self.model.passes - passes) * processes
+        return logged
+
     def log(self, stream: IO[str], logged: dict[str, float], scale: float) -> None:
         """Write a JSON line every few steps, and where there is something to say about held-out items."""
         rare = any(key.startswith(("evaluate/", "curve/")) for key in logged)
         if not self.accelerator.is_main_process or not (rare or self.state.step % LOG_EVERY == 0 or self.state.step == 1):
             return
-        line = {"step": self.state.step, "seconds": round(self.state.seconds, 2), "lr_scale": round(scale, 5)}
+        state = self.state
+        line = {"step": state.step, "seconds": round(state.seconds, 2), "passes": state.passes, "lr_scale": round(scale, 5)}
         stream.write(json.dumps(line | {k: round(v, 6) for k, v in logged.items()}) + "\n")
         stream.flush()
         self.accelerator.log(logged, step=self.state.step)
@@ -238,7 +257,7 @@ class Loop:
         if evaluate is None or len(self.data.held_out) == 0:
             return {}
         batch = self.batch(self.data.held_out[:128], 0, 0.0)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self.model.uncounted():
             return {f"evaluate/{k}": v for k, v in evaluate(batch).items()}
 
     def point(self, curve: Curve, keep_best: Callable[[], None] | None) -> dict[str, float]:
@@ -263,6 +282,8 @@ class Loop:
         groups = {role: dict(enumerate(p.detach() for p in parameters)) for role, parameters in self.parameters.items()}
         if self.distillation.ema is not None:
             groups["ema"] = dict(enumerate(p.detach() for p in self.distillation.ema.parameters()))
+        if self.average is not None:
+            groups["average"] = dict(enumerate(self.average.tensors))
         return groups
 
     def memory(self) -> dict[str, Any]:

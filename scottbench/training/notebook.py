@@ -21,6 +21,8 @@ class TrainingSettings(TypedDict, total=False):
 
     max_steps: int
     """Stop after so many updates of the student."""
+    passes: int
+    """Stop after so many U-Net passes per image, counted: forward 1, backward 2."""
     batch_size: int
     """Items of one update."""
     accumulate: int
@@ -37,6 +39,10 @@ class TrainingSettings(TypedDict, total=False):
     """Which student to keep."""
     weights: Literal["ema", "student", "both"]
     """Which weights to keep."""
+    average: float
+    """Decay of an average that is exported, apart from the target network."""
+    lr_schedule: Literal["cosine", "constant", "none"]
+    """The learning rate over the training."""
     seed: int
     """Seed of data order, time steps, noise and guidance."""
     gradient_checkpointing: bool
@@ -118,7 +124,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise UsageError(f"distil() has no argument '{name}'.{did_you_mean(name, known)} Arguments: {', '.join(known)}")
     values = {name: value for name, value in given.items() if value is not None and name not in ("trainer", "out", "preset")}
-    for name, kinds in (("minutes", (int, float)), ("max_steps", (int,))):
+    for name, kinds in (("minutes", (int, float)), ("max_steps", (int,)), ("passes", (int,))):
         value = values.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value <= 0):
             wanted = "a whole number" if kinds == (int,) else "a number"

@@ -17,7 +17,7 @@ from scottbench.training.settings import SETTINGS
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-NAMES = (*SHARED, "options", "minutes", "max_steps", *SETTINGS, "tracker")
+NAMES = (*SHARED, "options", "minutes", "max_steps", "passes", *SETTINGS, "tracker")
 """Values that a variable and a config file may give; flags have the same names with dashes."""
 
 
@@ -31,7 +31,8 @@ class TrainRequest:
     """Options of the trainer, as text, over the preset's [train.options.TRAINER]."""
     minutes: float | None = None
     max_steps: int | None = None
-    """Neither this nor `minutes`: the preset's minutes, else 30."""
+    passes: int | None = None
+    """Counted U-Net passes; see `scottbench.training.settings.Budget`. None of the three: the preset's minutes, else 30."""
     batch_size: int | None = None
     """This and the fields down to `seed` are those of `scottbench.training.settings.TrainSettings`."""
     accumulate: int | None = None
@@ -43,6 +44,8 @@ class TrainRequest:
     patience: int | None = None
     export: str | None = None
     weights: str | None = None
+    average: float | None = None
+    lr_schedule: str | None = None
     seed: int = 0
     device: str = "auto"
     out: Path | str | None = None

@@ -40,13 +40,21 @@ class TrainSettings:
     export: Literal["last", "best"] = "last"
     """Which student the folder holds: that of the last update, or of the curve's best point."""
     weights: Literal["ema", "student", "both"] = "ema"
-    """theta-minus, theta itself, or both: then theta is in the folder's `student/`."""
+    """The averaged network, theta itself, or both: then theta is in the folder's `student/`."""
+    average: float | None = None
+    """Decay of an average of theta that is kept for the export, apart from the trainer's target network; none: the target network is
+    exported. It starts short: (1 + u) / (10 + u) at update u, where that is less."""
+    lr_schedule: Literal["cosine", "constant", "none"] = "cosine"
+    """cosine: a warm-up of 20 updates, the learning rate itself, then a cosine to zero over the last 60 % of the budget. constant: the
+    warm-up, then the learning rate to the end. none: the learning rate from the first update on."""
     seed: int = 0
     """Seed of data order, time steps, noise, guidance and LoRA's random start."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulate < 1:
             raise ValueError("need batch_size >= 1 and accumulate >= 1")
+        if self.average is not None and not 0 <= self.average < 1:
+            raise ValueError("need 0 <= average < 1, or none")
         if self.evaluate_every < 0 or (self.patience is not None and self.patience < 1):
             raise ValueError("need evaluate_every >= 0 and patience >= 1")
         if not self.evaluate_every and (self.patience is not None or self.export == "best"):
@@ -88,22 +96,28 @@ def make_settings(table: Mapping[str, Any], given: Mapping[str, Any]) -> TrainSe
 
 @dataclass
 class Budget:
-    """The end of a training: after `minutes` of it (resumed time counted in) or after `max_steps`, whichever is first."""
+    """The end of a training: after `minutes` of it (resumed time counted in), after `max_steps`, or after `passes`, whichever is first.
+
+    passes: U-Net passes per image, counted: forward 1, backward 2 (1 where most weights are frozen); of student, target, teacher and
+    discriminator. They are the same on every machine and under every load, so that trainings with equal passes had equal budgets.
+    """
 
     minutes: float | None
     max_steps: int | None
+    passes: int | None = None
 
-    def fraction(self, seconds: float, step: int) -> float:
+    def fraction(self, seconds: float, step: int, passes: int) -> float:
         """Return the part of the budget that is spent: 0 at the start, 1 at the end."""
         by_time = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
         by_step = 0.0 if self.max_steps is None else step / self.max_steps
-        return max(by_time, by_step)
+        by_pass = 0.0 if self.passes is None else passes / self.passes
+        return max(by_time, by_step, by_pass)
 
 
-def learning_rate_scale(fraction: float, step: int, warmup: int = 20, decay_from: float = 0.4) -> float:
-    """Warm up linearly over `warmup` steps, stay constant, then fall as a cosine to zero over the last part of the budget."""
-    rise = min(1.0, (step + 1) / warmup)
-    if fraction <= decay_from:
+def learning_rate_scale(schedule: str, fraction: float, step: int, warmup: int = 20, decay_from: float = 0.4) -> float:
+    """Return the factor of the learning rate at a step when `fraction` of the budget is spent; see `TrainSettings.lr_schedule`."""
+    rise = 1.0 if schedule == "none" else min(1.0, (step + 1) / warmup)
+    if schedule != "cosine" or fraction <= decay_from:
         return rise
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - decay_from) / (1 - decay_from))))
 

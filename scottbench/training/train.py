@@ -40,8 +40,8 @@ ENCODING_HOURS = 12
 def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None] | None = None) -> Path:
     """Train a student of the preset's model on its dataset's training split, and return the folder that it is exported to.
 
-    progress: called with ("encode", done, total) and ("train", step, budget, seconds, logged). Raises UsageError, MissingAsset,
-    DamagedAsset, Incomplete or TrainingDiverged.
+    progress: called with ("encode", done, total) and ("train", step, spent part of the budget, seconds, logged). Raises
+    UsageError, MissingAsset, DamagedAsset, Incomplete or TrainingDiverged.
     """
     choices = choose(plugins, request)
     accelerator = open_accelerator(choices.settings, choices.device, request.tracker, choices.out)
@@ -59,7 +59,7 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     curve = Validation(plugins, choices, model, items, loop) if choices.settings.evaluate_every else None
     if accelerator.is_main_process:
         begin(choices.out, config, request.resume)
-    run_and_export(loop, model, config, choices.budget, report, curve)
+    run_and_export(loop, config, choices.budget, report, curve)
     return choices.out
 
 
@@ -116,6 +116,8 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
         "batch_size": settings.batch_size,
         "micro_batches": settings.accumulate * accelerator.num_processes,
         "precision": accelerator.mixed_precision,
+        "average": settings.average,
+        "lr_schedule": settings.lr_schedule,
         "seed": settings.seed,
     }
 
@@ -145,7 +147,7 @@ def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, da
     )  # fmt: skip
     distillation = choices.trainer.build(context, choices.options)
     prepare(distillation, model, choices.settings, accelerator.num_processes)
-    return Loop(distillation, data, accelerator, choices.out, choices.settings, choices.device)
+    return Loop(distillation, data, accelerator, choices.out, choices.settings, model)
 
 
 def prepare(distillation: Distillation, model: DiffusionModel, settings: TrainSettings, processes: int) -> None:
@@ -160,14 +162,14 @@ def prepare(distillation: Distillation, model: DiffusionModel, settings: TrainSe
     for network in [distillation.ema, *distillation.networks.values()]:
         if network is not None:
             model.count_also(network)
-    model.evaluations = 0
+    model.evaluations = model.passes = 0
 
 
 def run_and_export(
-    loop: Loop, model: DiffusionModel, config: dict[str, Any], budget: Budget, report: Callable[..., None], curve: Curve | None
+    loop: Loop, config: dict[str, Any], budget: Budget, report: Callable[..., None], curve: Curve | None
 ) -> None:
     """Train until the budget is spent, then write the student. Raises TrainingDiverged, or Incomplete where it cannot be written."""
-    loop.run(budget, report, lambda: model.evaluations, curve, lambda: export(loop, config, loop.out / "best"))
+    loop.run(budget, report, curve, lambda: export(loop, config, loop.out / "best"))
     export(loop, config, loop.out)
     # without a point of the curve, what lies in best/ is of a part of this training that was lost
     if loop.settings.export == "best" and loop.state.best is not None and loop.accelerator.is_main_process:

@@ -6,6 +6,8 @@ The items are of the training split and never trained on: choosing a student by 
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +26,7 @@ from scottbench.registry.options import make_options
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
-from scottbench.training.export import plain_unet
+from scottbench.training.export import plain_unet, targets
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -34,13 +36,12 @@ if TYPE_CHECKING:
 class Validation:
     """The metric curve: `validation()` -> {label: value} of the weights that will be exported, as they are now.
 
-
-    `label` names the metric that decides. With weights "both", theta's values stand beside theta-minus's as "student/label".
+    `label` names the metric that decides. With weights "both", theta's values stand beside the average's as "student/label".
     """
 
     def __init__(self, plugins: Plugins, choices: TrainChoices, model: DiffusionModel, items: Items, loop: Loop):
-        self.model, self.data, self.items = model, loop.data, items
-        self.distillation, self.weights = loop.distillation, choices.settings.weights
+        self.model, self.loop, self.items = model, loop, items
+        self.distillation = loop.distillation
         self.opened: dict[str, DiffusionModel] = {}
         self.index = loop.data.held_out.tolist()
         self.choose_method(plugins, choices)
@@ -96,19 +97,26 @@ class Validation:
         return value > than if self.higher_is_better else value < than
 
     def __call__(self) -> dict[str, float]:
-        ema, student = self.distillation.ema, self.distillation.networks["student"]
-        values = self.measure("ema", student if ema is None or self.weights == "student" else ema)
-        if self.weights == "both" and ema is not None:
-            values |= {f"student/{label}": value for label, value in self.measure("student", student).items()}
+        """Compute the metrics of the weights that an export would write now."""
+        values: dict[str, float] = {}
+        for name, folder in targets(self.loop, Path()).items():
+            found = self.of_weights(name)
+            values |= found if folder == Path() else {f"{name}/{label}": value for label, value in found.items()}
         return values
+
+    def of_weights(self, name: str) -> dict[str, float]:
+        """Compute the metrics of "average", "ema" or "student"."""
+        average, ema, student = self.loop.average, self.distillation.ema, self.distillation.networks["student"]
+        with average.applied() if name == "average" and average is not None else nullcontext():
+            return self.measure(name, ema if name == "ema" and ema is not None else student)
 
     def measure(self, which: str, network: UNet) -> dict[str, float]:
         """Compute the metrics of one set of weights at fixed noise (seed 0). Its evaluations are no part of the training's."""
-        facts, counted, unet = self.distillation.student_config(), self.model.evaluations, plain_unet(network)
+        facts, unet = self.distillation.student_config(), plain_unet(network)
         if which not in self.opened or self.opened[which].unet is not unet:
             self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
-        images = self.sample(self.opened[which])
-        self.model.evaluations = counted
+        with self.model.uncounted():
+            images = self.sample(self.opened[which])
         features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
         cell = CellFeatures(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
         return {str(choice.label): float(choice.metric.compute(cell, choice.options)) for choice in self.metrics}

@@ -45,7 +45,7 @@ def data(teacher):
 def loop_of(trainer, teacher, data, tmp_path):
     settings = TrainSettings(batch_size=N)
     prepare(trainer, teacher, settings, 1)
-    return Loop(trainer, data, Accelerator(cpu=True), tmp_path, settings, "cpu")
+    return Loop(trainer, data, Accelerator(cpu=True), tmp_path, settings, teacher)
 
 
 def test_a_scott_iteration_costs_little_more_than_its_passes(teacher, data, tmp_path, side_by_side):

@@ -27,7 +27,7 @@ class Staged(Toy):
 
 
 def run(loop, max_steps):
-    loop.run(Budget(None, max_steps), lambda *event: None, lambda: 0)
+    loop.run(Budget(None, max_steps), lambda *event: None)
     return loop
 
 
@@ -56,7 +56,7 @@ def test_memory_comes_back_with_the_checkpoint_and_the_training_goes_on_bit_for_
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        toy_loop(tmp_path / "cut", Staged()).run(Budget(None, 7), interrupt, lambda: 0)
+        toy_loop(tmp_path / "cut", Staged()).run(Budget(None, 7), interrupt)
     again = toy_loop(tmp_path / "cut", Staged())
     again.resume()
     assert again.distillation.memory == {"made": whole.distillation.memory["made"][:3]} and again.state.updates == 1

@@ -202,6 +202,10 @@ def test_a_dry_run_refuses_what_the_training_would(cli, tmp_path, monkeypatch):
 
 def test_the_estimate_counts_each_part_of_the_budget_alike():
     """Half of the time at 1 s a step and half at 3 s: 60 s hold 30 + 10 steps; 40 steps, half of them of each kind, take 80 s."""
-    assert whole_training(Budget(1.0, None), [1.0, 3.0]) == (40, 60.0)
-    assert whole_training(Budget(None, 40), [1.0, 3.0]) == (40, 80.0)
-    assert whole_training(Budget(1.0, 10), [1.0, 3.0]) == (10, 20.0) and whole_training(Budget(1.0, 99), [1.0, 3.0]) == (40, 60.0)
+    assert whole_training(Budget(1.0, None), [1.0, 3.0], 100) == (40, 60.0)
+    assert whole_training(Budget(None, 40), [1.0, 3.0], 100) == (40, 80.0)
+    assert whole_training(Budget(1.0, 10), [1.0, 3.0], 100) == (10, 20.0) and whole_training(Budget(1.0, 99), [1.0, 3.0], 100) == (40, 60.0)
+    # 100 passes a step: 1,999 passes are 19 whole steps, unless time or steps end first
+    assert whole_training(Budget(None, None, 1999), [1.0, 3.0], 100) == (19, 38.0)
+    assert whole_training(Budget(None, 7, 1999), [1.0, 3.0], 100) == (7, 14.0)
+    assert whole_training(Budget(1.0, None, 9999), [1.0, 3.0], 100) == (40, 60.0)

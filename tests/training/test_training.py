@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 def run(loop, max_steps, curve=None, keep_best=None):
-    loop.run(Budget(None, max_steps), lambda *event: None, lambda: 0, curve, keep_best)
+    loop.run(Budget(None, max_steps), lambda *event: None, curve, keep_best)
     return loop
 
 
@@ -65,7 +65,8 @@ def test_the_trainer_is_told_the_spent_fraction_of_the_budget(tmp_path):
     toy = Toy()
     run(toy_loop(tmp_path, toy), 4)
     assert [(step, fraction) for step, fraction, _ in toy.seen] == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]
-    assert Budget(2.0, 100).fraction(30.0, 50) == 0.5 and Budget(0.5, None).fraction(15.0, 50) == 0.5
+    assert Budget(2.0, 100).fraction(30.0, 50, 0) == 0.5 and Budget(0.5, None).fraction(15.0, 50, 0) == 0.5
+    assert Budget(2.0, 100, 1000).fraction(30.0, 50, 900) == 0.9 and Budget(None, None, 1000).fraction(1e9, 10**9, 10) == 0.01
 
 
 @pytest.mark.timeout(600)
@@ -100,7 +101,7 @@ def test_three_steps_and_three_resumed_are_six_bit_for_bit(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        toy_loop(tmp_path / "cut").run(Budget(None, 6), interrupt, lambda: 0)
+        toy_loop(tmp_path / "cut").run(Budget(None, 6), interrupt)
     log = tmp_path / "cut" / "log.jsonl"
     log.write_text(log.read_text() + '{"step": 5, "seconds": 1.0}\n{"step": 6, "sec')
     again = toy_loop(tmp_path / "cut")

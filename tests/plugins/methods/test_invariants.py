@@ -11,6 +11,7 @@ from scottbench_scott import sampler as scott_sampler
 from scottbench_scott.noise_functions import LOG_PSI, rho_er_sde
 from scottbench_scott.options import SamplerOptions as SCottSampler
 from scottbench_solvers import ddim, dpmpp
+from scottbench_solvers.options import DDIMOptions
 
 from scottbench.diffusion import rho_ddim, update
 from scottbench.models.noise import ItemNoise
@@ -136,7 +137,7 @@ def test_invariant_10_dpmpp_is_of_second_order_on_a_mixture_too():
         schedule = log_uniform(n)
         denoise = Network(lambda z, t, s=schedule: column(MIXTURE.mean((z / s.alpha(t)).flatten(), s.lam(t))), schedule)
         z_T = column(schedule.alpha(n) * start)
-        run = Sampling(lambda z, t, d=denoise: (d.x0(z, t), d(z, t)[0]), lambda k, z=z_T: z, schedule, n, None)
+        run = Sampling(lambda z, t, d=denoise: (d.x0(z, t), d(z, t)[0]), lambda k, z=z_T: z, schedule, n, DDIMOptions())
         exact = MIXTURE.mean(MIXTURE.flow(start, schedule.lam(n), schedule.lam(1)), schedule.lam(1))
         errors.append(float((dpmpp.sample(run).flatten() - exact).abs().max()))
     assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1) and math.log2(errors[1] / errors[2]) == pytest.approx(2, abs=0.1)
@@ -187,7 +188,7 @@ def test_invariant_30_every_chain_is_finite_down_to_t_0(options, skip, h):
 def test_invariant_30_every_sampler_is_finite_at_its_last_step(steps):
     network = Network(gaussian(0.5))
     denoise = lambda z, t: (network.x0(z, t), network(z, t)[0])  # noqa: E731
-    for sampler, options in ((ddim, None), (dpmpp, None), (cd_sampler, CDSampler()), (scott_sampler, SCottSampler())):
+    for sampler, options in ((ddim, DDIMOptions()), (dpmpp, None), (cd_sampler, CDSampler()), (scott_sampler, SCottSampler())):
         if sampler is scott_sampler and steps > 42:
             continue
         times = sampler.timesteps(SD, steps, options)

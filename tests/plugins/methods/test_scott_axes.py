@@ -165,15 +165,19 @@ def test_the_discriminator_is_shown_what_disc_input_says(unet, kind, monkeypatch
     monkeypatch.setattr(trainer, "normal", lambda like, generator: noises.append(normal(like, generator)) or noises[-1])
     monkeypatch.setattr(trainer, "f", lambda *arguments: outputs.append(f(*arguments)) or outputs[-1])
     list(trainer.step(b))
-    (z, tau, learn), (z_student, _, learn_student) = trainer.networks["discriminator"].shown
+    (z, tau, learn), (z_student, tau_student, learn_student) = trainer.networks["discriminator"].shown
     target, prediction = (output.detach() for output in outputs)
     real = target if kind == "target" else b["latents"]
     assert learn and not learn_student and len(z) == 128 and len(z_student) == 64
+    assert torch.equal(tau[:64], tau[64:])  # the two of a pair stand at one time
     if kind == "clean":
-        assert not tau.any() and torch.equal(z, torch.cat([real, prediction])) and torch.equal(z_student, prediction)
+        assert set(tau.tolist()) <= set(trainer.grid.tolist()) and len(tau.unique()) > 20
+        assert torch.equal(tau[:64], tau_student) and torch.equal(z, torch.cat([real, prediction])) and torch.equal(z_student, prediction)
     else:
-        assert tau.min() >= 100 and tau.max() <= 300 and len(tau.unique()) > 50
-        assert torch.allclose(z, add_noise(SD, torch.cat([real, prediction]), tau, noises[-2]), atol=1e-6)
+        assert tau.min() >= 100 and tau.max() <= 300 and len(tau.unique()) > 40
+        # and have one noise: what is different is the two latents, at the scale alpha
+        assert torch.allclose(z[:64] - z[64:], SD.alpha(tau[:64]).float() * (real - prediction), atol=1e-5)
+        assert torch.allclose(z, add_noise(SD, torch.cat([real, prediction]), tau, torch.cat([noises[-2]] * 2)), atol=1e-6)
 
 
 def test_fakes_of_small_t_are_left_out_where_asked(unet):
@@ -227,3 +231,53 @@ def test_the_discriminator_learns_so_often_and_waits_so_long(unet):
     assert set(losses) == {"consistency"}
     (_, losses, _) = list(waiting.step(batch() | {"step": 5}))[-1]
     assert set(losses) == {"consistency", "adversarial"}
+
+
+def test_a_chain_can_be_used_for_several_updates(unet, monkeypatch):
+    """reuse = 3: one chain, three updates of the student, each towards the target network as it is then."""
+    trainer, chains = made(unet, discriminator="none", reuse=3), []
+    chain = trainer.teacher_chain
+    monkeypatch.setattr(trainer, "teacher_chain", lambda *given: chains.append(1) or chain(*given))
+    losses = []
+    for role, terms, _ in trainer.step(batch()):
+        assert role == "student"
+        losses.append(float(terms["consistency"].detach()))
+        for p in trainer.ema.parameters():
+            p.data.add_(0.01)  # the target moves on
+    assert len(chains) == 1 and len(set(losses)) == 3
+
+
+def test_the_discriminator_may_learn_in_every_second_update_only(unet):
+    trainer = made(unet, disc_every=2)
+    assert [[role for role, _, _ in trainer.step(batch() | {"step": step})] for step in range(4)] == [
+        ["discriminator", "student"], ["student"], ["discriminator", "student"], ["student"]]  # fmt: skip
+    both = made(unet, disc_every=2, reuse=2)
+    assert [role for role, _, _ in both.step(batch())] == ["discriminator", "student", "student"]
+
+
+def test_the_adversarial_term_fades_while_the_discriminator_guesses(unet):
+    """With margin 0 it is 0, with a margin of 2 or more it is whole."""
+    found = {}
+    for head in (0.0, 5.0):
+        trainer = made(unet, adv_fade="margin", adv_scale="gradient", w_start="zero")
+        trainer.networks["discriminator"] = Judge(head)
+        (_, losses, _) = list(trainer.step(batch()))[-1]
+        found[head] = float(losses["adversarial"].detach())
+    plain = made(unet, adv_scale="gradient", w_start="zero")
+    plain.networks["discriminator"] = Judge(5.0)
+    (_, losses, _) = list(plain.step(batch()))[-1]
+    assert abs(found[0.0]) < 1e-3 * abs(found[5.0]) and found[5.0] == pytest.approx(float(losses["adversarial"].detach()))
+
+
+class Judge(torch.nn.Module):
+    """In the discriminator's place: likes the first half of what it is shown better than the second, by `margin`."""
+
+    def __init__(self, margin):
+        super().__init__()
+        self.margin, self.scale = margin, torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, z, tau, text, uncond, learn=True):
+        rank = torch.zeros(len(z))
+        if learn:
+            rank[: len(z) // 2] = self.margin
+        return z.flatten(1).mean(1) * self.scale * 1e-3 + rank

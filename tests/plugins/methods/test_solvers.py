@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scottbench_solvers import ddim, dpmpp
+from scottbench_solvers.options import DDIMOptions
 
 from scottbench.diffusion import Schedule
 from scottbench.registry.nouns import Sampling
@@ -25,7 +26,7 @@ def gaussian(s, schedule=SD):
 def sampled(method, steps, s):
     """What the sampler makes of z_T = 1, float64."""
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    return float(method.sample(Sampling(gaussian(s), lambda k: one, SD, steps, None)))
+    return float(method.sample(Sampling(gaussian(s), lambda k: one, SD, steps, DDIMOptions())))
 
 
 def exact(s, t):
@@ -76,7 +77,7 @@ def test_invariant_10_orders_one_and_two():
         lam = torch.logspace(math.log10(0.029167), math.log10(14.61464), n + 1, dtype=torch.float64)
         schedule = Schedule(1 / (1 + lam**2))
         start = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-        got = float(method.sample(Sampling(gaussian(1.0, schedule), lambda k: start, schedule, n, None)))
+        got = float(method.sample(Sampling(gaussian(1.0, schedule), lambda k: start, schedule, n, DDIMOptions())))
         z = schedule.alpha(last) / schedule.alpha(first) * math.sqrt((1 + schedule.lam(last) ** 2) / (1 + schedule.lam(first) ** 2))
         return abs(got / (z if method is ddim else float(gaussian(1.0, schedule)(torch.tensor(z), last)[0])) - 1)
 

@@ -51,7 +51,7 @@ def batch(teacher, n=4, seed=0):
 
 @pytest.mark.invariant(12)
 def test_invariant_12_student_equals_teacher_at_the_start_for_every_guidance(teacher):
-    student = ConsistencyDistillation(Context(teacher, "cpu"), CDOptions()).networks["student"]
+    student = ConsistencyDistillation(Context(teacher, "cpu"), CDOptions(w_start="zero")).networks["student"]
     b = batch(teacher)
     z, t = torch.randn(4, 4, 8, 8), torch.tensor([0, 19, 500, 999])
     expected = teacher.unet(z, t, encoder_hidden_states=b["text"]).sample
@@ -63,8 +63,9 @@ def test_invariant_12_student_equals_teacher_at_the_start_for_every_guidance(tea
 @pytest.mark.invariant(17)
 def test_invariant_17_scott_reduces_to_cd_bit_for_bit(teacher):
     """h = 1, ODE teacher, skip 20, no discriminator: equal loss and equal gradients."""
-    cd = ConsistencyDistillation(Context(teacher, "cpu"), CDOptions())
-    scott = StochasticConsistencyDistillation(Context(teacher, "cpu"), SCottOptions(h=1, solver="ode", skip=20, discriminator="none"))
+    same = {"w_start": "zero", "skip": 20, "weight": "alpha"}
+    cd = ConsistencyDistillation(Context(teacher, "cpu"), CDOptions(**same))
+    scott = StochasticConsistencyDistillation(Context(teacher, "cpu"), SCottOptions(h=1, solver="ode", discriminator="none", **same))
     results = []
     for distillation in (cd, scott):
         ((role, losses, _),) = distillation.step(batch(teacher))
@@ -154,7 +155,7 @@ def test_the_adversarial_gradient_is_lambda_times_the_other_gradient_where_asked
     consistency, b = pseudo_huber(prediction, torch.randn(4, 4, 8, 8)), batch(teacher)
 
     def loss(output):
-        return scott.generator_loss(output, b["text"], b["uncond"], torch.Generator().manual_seed(1))
+        return scott.generator_loss(output, torch.tensor([999, 500, 99, 3]), b["text"], b["uncond"], torch.Generator().manual_seed(1))
 
     term, norms = weighted_term(prediction, loss, {"consistency": consistency}, 0.4, scale)
     (got,) = torch.autograd.grad(term, prediction)
@@ -200,7 +201,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
         assert facts["network_evaluations"] == 12 * per_image
     teacher = open_pipeline(pipeline)
     student = open_student(teacher, out, name)
-    (method,) = {"cd": cd_methods, "scott": scott_methods}[name]()
+    method = {"cd": cd_methods, "scott": scott_methods}[name]()[0]
     text = student.encode_prompts(["a red apple"] * 2)
     with torch.no_grad():
         run = Sampling(

@@ -1,0 +1,44 @@
+"""ER-SDE solvers (Cui et al. 2023, arXiv 2309.06169) as samplers of the teacher: what SCott's chain does, from noise to image."""
+
+from torch import Tensor
+
+from scottbench import Sampling
+from scottbench.diffusion import Schedule, scale, update
+from scottbench_scott.noise_functions import rho_er_sde, second_order_weight, third_order_weight
+from scottbench_scott.options import ERSDEOptions
+
+
+def timesteps(schedule: Schedule, steps: int, options: ERSDEOptions) -> list[int]:
+    """Place `steps` time steps evenly from T-1 towards 0, which is left out: for 25 steps 999, 959, ..., 80, 40."""
+    return [round((len(schedule) - 1) * (1 - j / steps)) for j in range(steps)]
+
+
+def sample(run: Sampling) -> Tensor:
+    """Sample x0 (N,C,h,w) from z_T. Each step keeps the share rho of the noise that is there and draws the rest anew; orders 2 and 3 add
+    the slope and the curvature of x0 over lambda, as far as there are earlier steps. The prediction at the last time is the sample."""
+    schedule, o, times = run.schedule, run.options, timesteps(run.schedule, run.steps, run.options)
+    z, before = run.noise(0), []
+    for number, (s, t) in enumerate(zip(times, times[1:]), start=1):
+        x0, eps = run.denoise(z, s)
+        rho = float(rho_er_sde(schedule, s, t, o.noise_function, o.strength))
+        # strength 0 is the ODE, which draws nothing
+        z = update(schedule, x0, eps, t, rho, None if rho == 1 else run.noise(number))
+        before.append((schedule.lam(s), x0))
+        if o.order >= 2 and len(before) >= 2:
+            z = z + correction(schedule, (s, t), before[-o.order:], o)
+    return run.denoise(z, times[-1])[0]
+
+
+def correction(schedule: Schedule, step: tuple[int, int], before: list[tuple[float, Tensor]], options: ERSDEOptions) -> Tensor:
+    """Return the terms of orders 2 and 3, (N,C,h,w), of the step s -> t. before: (lambda, x0 (N,C,h,w)) of two or three evaluations, the
+    last of them at s."""
+    s, t = step
+    formula, strength, alpha = options.noise_function, options.strength, schedule.alpha(t)
+    (lam, x0), (lam_1, x0_1) = before[-1], before[-2]
+    slope = (x0 - x0_1) / (lam - lam_1)
+    added = scale(alpha * float(second_order_weight(schedule, s, t, formula, strength)), slope)
+    if len(before) < 3:
+        return added
+    lam_2, x0_2 = before[-3]
+    curvature = 2 * (slope - (x0_1 - x0_2) / (lam_1 - lam_2)) / (lam - lam_2)
+    return added + scale(alpha * float(third_order_weight(schedule, s, t, formula, strength)), curvature)

@@ -19,16 +19,18 @@ def read_results(folder: Path) -> dict[str, Any]:
 
     Raises UsageError as `read_record` does.
     """
-    from scottbench.store.record import read_record, read_rows
+    from scottbench.store.reader import Records
+    from scottbench.store.record import record_of
 
-    record, report = read_record(folder), folder / "report" / "index.html"
+    records, report = Records(folder), folder / "report" / "index.html"
+    record = record_of(records)
     return {
         "run": str(folder),
         "plan_hash": record.manifest["plan_hash"],
         "status": record.manifest["status"],
         "metrics": record.manifest["metrics"],
-        "results": read_rows(folder / "results.parquet", set()),
-        "timings": read_rows(folder / "timings.parquet", set()),
+        "results": records.rows("results.parquet"),
+        "timings": records.rows("timings.parquet"),
         "pairs": record.pairs,
         "claims": record.claims,
         "report": str(report) if report.is_file() else None,

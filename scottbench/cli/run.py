@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scottbench.cli.flags import asking, make_request, warnings
-from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
+from scottbench.cli.running import all_plugins, execute_plan, model_changes, of_model, plan_of, progress_of, show_run
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
@@ -73,7 +73,7 @@ def plan(command: str, as_json: bool, out: str | None, **values: Any) -> None:
 @click.command(short_help="Go on with a run that was stopped.")
 @click.argument("run")
 @click.option("--student", multiple=True, metavar="NAME=FOLDER", help="Where a student is now, if it has moved.")
-@click.option("--model", metavar="NAME|FOLDER", help="Where the model is now, if it has moved.")
+@of_model
 @click.option("-b", "--batch-size", default="auto", show_default=True, metavar="N|auto", help="Images at once: speed only.")
 @click.option("--shard", metavar="I/K", help="Default: that of the run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
@@ -89,7 +89,7 @@ def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: An
 
     size = None if values["batch_size"] == "auto" else number("--batch-size", values["batch_size"])
     changes: dict[str, Any] = {"students": folders("--student", values["student"])} if values["student"] else {}
-    changes |= {"model": values["model"]} if values["model"] is not None else {}
+    changes |= model_changes(values)
     root = find_run(run)
     plugins = all_plugins()
     with progress_of(quiet) as progress:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
@@ -9,10 +12,13 @@ from scottbench.plan.identity import reference_digest
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.label import Label
 from scottbench.run.clock import peak_memory
-from scottbench.store.environment import arithmetic
-from scottbench.store.events import read_events, spent
-from scottbench.store.files import timestamp
+from scottbench.store.environment import ENVIRONMENTS, arithmetic
+from scottbench.store.events import log_digest, read_events, spent
+from scottbench.store.files import read_plain, timestamp
+from scottbench.store.folder import LOCK
 from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, SeedsEntry, Status
+from scottbench.store.reader import CLAIMS, LARGEST_TABLE, damaged
+from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
 
 if TYPE_CHECKING:
     from scottbench.run.session import Work
@@ -32,13 +38,15 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         finished=None,
         attempts=work.earlier.get("attempts", 0) + 1,
         level=level(plan, environments),
-        files={},
+        files=digests(work.folder.root, [LOCK]),
         wall_seconds=0.0,
         forward_seconds=0.0,
         forward_seconds_by_part={},
         forward_share=None,
         store_seconds=0.0,
         peak_memory_bytes=None,
+        chunks={},
+        log=None,
         environment=environments[-1]["environment"],
         cells=[cell_entry(cell, plan.n) for cell in plan.cells],
         over_seeds=[seeds_entry(cells, plan.n) for cells in by_seeds(plan.cells) if len(cells) > 1],
@@ -97,6 +105,37 @@ def update(manifest: Manifest, work: Work, status: Status) -> None:
     manifest.status = status
     manifest.peak_memory_bytes = peak_memory()
     manifest.finished = None if status == "running" else timestamp()
+
+
+def seal(manifest: Manifest, work: Work) -> None:
+    """Note the digests of all that a run has written: records, chunks by folder, the log so far."""
+    root = work.folder.root
+    manifest.files = digests(root, [LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS])
+    manifest.chunks = chunk_digests(work)
+    manifest.log = log_digest(root)
+
+
+def chunk_digests(work: Work) -> dict[str, str]:
+    """Return "images/CELL" and the like -> the digest of its chunks (`RunFolder.digest`), for all folders of a plan that are whole."""
+    plan = work.plan
+    places: list[tuple[str, ...]] = [("images", cell.id) for cell in plan.cells]
+    places += [("features", owner, role) for owner in ("reference", "text", *(cell.id for cell in plan.cells)) for role in plan.sources]
+    found: dict[tuple[str, ...], str | None] = {("images", "reference"): work.folder.digest(("images", "reference"), work.chunks[:1])}
+    found |= {place: work.folder.digest(place, work.chunks) for place in places}
+    return {"/".join(place): digest for place, digest in found.items() if digest is not None}
+
+
+def digests(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of those of the records that are there. Raises IntegrityError where one is no plain file."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = hashlib.sha256(read_plain(root / name, LARGEST_TABLE, root)).hexdigest()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise damaged(root / name, error, root) from None
+    return found
 
 
 def finish_cell(manifest: Manifest, work: Work, cell: PlannedCell, reason: str | None) -> None:

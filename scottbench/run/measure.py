@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scottbench.errors import ScottbenchError
+from scottbench.errors import Incomplete, IntegrityError, ScottbenchError
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.nouns import CellFeatures
@@ -130,26 +130,36 @@ def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
-    """Read (n, d) float32 features in item order from the run folder. Raises AssertionError where a chunk is not there."""
-    chunks = []
+    """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more."""
+    chunks: list[np.ndarray] = []
     for span in work.chunks:
         chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))
         if chunk is None:
-            raise AssertionError(f"features of {owner} are incomplete")
+            raise lost(work, f"features of {owner}")
+        if chunks and chunk.shape[1] != chunks[0].shape[1]:
+            raise IntegrityError(f"{work.folder.root}: the chunks of features/{owner}/{role} have rows of several lengths. Delete that "
+                                 f"folder, then: scottbench resume {work.folder.root}")
         chunks.append(chunk)
     return np.concatenate(chunks)
 
 
+def lost(work: Work, what: str) -> Incomplete:
+    """Make the error for chunks that were there and have gone. Raises Incomplete itself where the whole folder has."""
+    with work.folder.in_place():
+        return Incomplete(f"{work.folder.root}: {what} were taken away while the run went on. They are made again: scottbench resume "
+                          f"{work.folder.root}")
+
+
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
     """Return `CellFeatures.images` of the run folder: indices to (n, H, W, 3) uint8. It reads the chunks that hold them, and keeps the
-    last one. Raises AssertionError where a chunk is not there."""
+    last one. Raises Incomplete where a chunk is not there any more."""
 
     @functools.lru_cache(maxsize=1)
     def chunk(number: int) -> np.ndarray:
         span = work.chunks[number]
         found = work.folder.get_images(("images", owner), span, work.ids(span))
         if found is None:
-            raise AssertionError(f"images of {owner} are incomplete")
+            raise lost(work, f"images of {owner}")
         return found
 
     def images(indices: Sequence[int]) -> np.ndarray:
@@ -174,6 +184,8 @@ def compute(work: Work, subject: Subject, given: CellFeatures | list[CellFeature
 def _value(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures], metric: PlannedMetric) -> Result:
     try:
         value = float(metric.noun.compute(given, metric.options))
+    except (Incomplete, IntegrityError):  # of the run folder: images that a metric asked for
+        raise
     except ScottbenchError as error:
         return Result(subject, metric, None, in_one_line(error))  # what is missing stands on lines of its own
     except Exception as error:

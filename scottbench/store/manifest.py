@@ -1,4 +1,4 @@
-"""manifest.json, typed: what a run is of, how it stands and what failed. The JSON Schema of version 2 is made from these types.
+"""manifest.json, typed: what a run is of, how it stands and what failed. The JSON Schema of version 3 is made from these types.
 
 Readers of finished runs take the manifest as `scottbench.store.record` reads it, since runs of earlier versions lack some of the fields.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from scottbench.store.types import Amount, Digest, Natural, Optional, Positive, Reasons, rule
 
-SCHEMA: Literal["scottbench.run/2"] = "scottbench.run/2"
+SCHEMA: Literal["scottbench.run/3"] = "scottbench.run/3"
 Status = Literal["running", "complete", "failed", "incomplete", "interrupted"]
 Level = Literal["exact", "tolerance"]
 
@@ -105,13 +105,20 @@ class MetricEntry:
     extractor_label: str
 
 
+class Log(TypedDict):
+    """The event log as it was when the run ended; later lines may follow."""
+
+    bytes: Natural
+    sha256: Digest
+
+
 @dataclass
 class Manifest:
     """manifest.json of a run that begins, goes on or has ended."""
 
-    title: ClassVar[str] = "manifest of a run, version 2: level, digests of tables, time of the store"
+    title: ClassVar[str] = "manifest of a run, version 3: digests of all records and chunks"
 
-    schema: Literal["scottbench.run/2"]
+    schema: Literal["scottbench.run/3"]
     status: Status
     plan_hash: Digest
     plan: dict[str, Any]
@@ -121,7 +128,7 @@ class Manifest:
     finished: str | None
     attempts: Positive
     level: Level
-    files: Annotated[dict[str, Digest], rule(description="sha256 of the tables")]
+    files: Annotated[dict[str, Digest], rule(description="sha256 of the records beside it; before the run has ended, of the plan alone")]
     wall_seconds: Amount
     forward_seconds: Amount
     forward_seconds_by_part: dict[str, float]
@@ -138,6 +145,9 @@ class Manifest:
     model_card: dict[str, Any] | None
     limits: list[str]
     reference: Reference
+    chunks: Annotated[dict[str, Digest], rule(description=(
+        "Folder of chunks -> sha256 over the digests of its side-cars, which have those of the chunks; empty before the run has ended."))]
+    log: Annotated[Log | None, rule(description="the event log up to the end of the run; null before")]
     shard: Annotated[str | None, Optional, rule(description="I/K: the part of the chunks that was made here; null: all of them")] = None
     scored: Annotated[Digest | None, Optional, rule(description="hash of the plan whose images were measured again")] = None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from scottbench.errors import UsageError
-from scottbench.store.differences import refuse
+from scottbench.store.differences import check_whole, refuse
 from scottbench.store.files import check_name, json_bytes, read_json, read_object, write_file, writing
 from scottbench.store.plan_record import PLAN_SCHEMA, LockRecord, PlanRecord, Setting
 
@@ -49,7 +49,7 @@ class RunFolder:
         """Make a new run folder, or open the folder of the same plan to go on with.
 
         settings: {name: {"value", "origin"}} of what was asked for, kept beside the plan. Raises UsageError for a folder of anything
-        else, IntegrityError for one of the same words whose digests are others now.
+        else, IntegrityError for one of the same words whose digests are others now, or whose plan was changed.
         """
         root = Path(root)
         folder = cls(root)
@@ -68,6 +68,8 @@ class RunFolder:
             folder.put_json(LOCK, record)
         elif found["plan_hash"] != plan_hash:
             raise refuse(root, found, {"plan_hash": plan_hash, "plan": plan})
+        else:
+            check_whole(root, found)
         return folder
 
     def locked_plan(self) -> dict | None:

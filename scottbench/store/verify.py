@@ -9,6 +9,7 @@ from pathlib import Path
 from scottbench.errors import UsageError
 from scottbench.store.files import canonical, read_json
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder, spans
+from scottbench.store.plan_record import older_identity
 from scottbench.text import one_line
 
 
@@ -34,6 +35,8 @@ def verify(root: Path) -> Findings:
         found.wrong.append(f"{LOCK}: the plan has another hash than it says")
     if manifest is not None and (manifest.get("plan_hash"), manifest.get("plan")) != (lock.get("plan_hash"), lock["plan"]):
         found.wrong.append(f"{MANIFEST}: is of another plan than {LOCK}")
+    if older := older_identity(lock["plan"]):
+        found.checked.append(f"{LOCK}: {older}")
     _check_chunks(found, root, lock["plan"])
     if manifest is not None:
         _check_tables(found, root, manifest)

@@ -50,7 +50,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
 
 def _folder(plan: Plan, out: Path | None) -> Path | None:
     """The run folder that would be gone on with: `out`, else the newest of this plan. Raises as `refuse` if it holds another run."""
-    from scottbench.store.differences import refuse
+    from scottbench.store.differences import check_whole, refuse
     from scottbench.store.folder import RunFolder
     from scottbench.store.runs import runs_of
 
@@ -60,4 +60,6 @@ def _folder(plan: Plan, out: Path | None) -> Path | None:
     there = RunFolder(folders[-1]).locked_plan()
     if there is not None and there["plan_hash"] != plan.hash:
         raise refuse(folders[-1], there, {"plan_hash": plan.hash, "plan": plan.record})
+    if there is not None:
+        check_whole(folders[-1], there)
     return folders[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.models.student import is_sealed
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Method, Metric
 from scottbench.store.files import check_name
@@ -109,6 +110,15 @@ def allowed_steps(method: Method, options: Any, schedule: Schedule) -> str:
     """Say in words which numbers of steps a method can do."""
     counts = range(1, len(schedule) + 1)
     return counts_in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
+
+
+def unsealed(cells: Sequence[PlannedCell]) -> list[str]:
+    """Warn, in one line or none, of students of an older version, whose student.json nothing vouches for."""
+    methods = {cell.method.label: cell.method.facts for cell in cells}
+    names = [label for label, facts in methods.items() if facts is not None and not is_sealed(facts)]
+    if not names:
+        return []
+    return [f"unsealed (older version): nothing vouches for what student.json says of the student of {', '.join(names)}."]
 
 
 def unusual_steps(cells: Sequence[PlannedCell]) -> list[str]:

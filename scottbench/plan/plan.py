@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unusual_steps
+from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unsealed, unusual_steps
 from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
 from scottbench.plan.inputs import open_inputs
@@ -60,7 +60,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     choices = choose(plugins, request)
     inputs = open_inputs(plugins, choices)
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, inputs.model.schedule)
-    named = identity(choices, inputs, cells)
+    named = identity(plugins, choices, inputs, cells)
     return Plan(
         record=named.record,
         hash=named.hash,
@@ -79,5 +79,5 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model_card=inputs.model_card,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=unusual_steps(cells),
+        warnings=[*unusual_steps(cells), *unsealed(cells)],
     )

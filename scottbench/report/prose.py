@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from scottbench.report.results import metric_column
 from scottbench.report.tables import number
+from scottbench.store.plan_record import older_identity
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section, text
 from scottbench.text import duration
 
@@ -162,6 +163,8 @@ def limits(record: RunRecord) -> list[str]:
     status = record.manifest["status"]
     if status != "complete":
         own.insert(0, f"This run is {status}, not complete: rows may be missing.")
+    if older := older_identity(record.plan):
+        own.append(f"This run has the {older}.")
     labels = list(dict.fromkeys(metric.extractor for metric in record.metrics if metric.extractor))
     if labels:
         own.append(

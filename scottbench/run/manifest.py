@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
+from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id, unsealed
 from scottbench.plan.identity import reference_digest
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.label import Label
@@ -53,7 +53,7 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         metrics=[metric_entry(metric, plan) for metric in plan.metrics],
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
-        limits=[*plan.preset.limits, *unsafe_sentence(plan)],
+        limits=[*plan.preset.limits, *unsafe_sentence(plan), *unsealed(plan.cells)],
         reference={"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
     )
 
@@ -61,7 +61,8 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
 def level(plan: Plan, environments: list[dict[str, Any]]) -> Level:
     """Return how far runs of this plan agree.
 
-    "exact": made on CPUs of one type with one number of threads and one torch, so that the same plan gives the same bytes there.
+    "exact": made on CPUs of one type with one number of threads, one setting of what changes rounding and one torch, so that the same plan
+    gives the same bytes there.
     "tolerance": images and numbers agree within what `scottbench verify --resample` allows.
     """
     kinds = {arithmetic(entry["environment"]) for entry in environments}

@@ -6,11 +6,13 @@ They go to scores/<name>/ in the run folder: its own results.parquet stays what 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from scottbench.errors import Incomplete, UsageError
+from scottbench.plan.identity import on_stored_images
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
 from scottbench.run.chunks import all_spans
@@ -26,6 +28,7 @@ from scottbench.store.events import attempts, read_events
 from scottbench.store.files import canonical
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
+from scottbench.store.plan_record import plan_digest
 from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
 
 
@@ -57,6 +60,11 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
     shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
     for role in shared:
         check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
+    if shared:
+        kept, here = ({"code": {"features": record["code"]["features"]}} for record in (locked_plan, plan.record))
+        check_same(root, kept, here)
+    record = on_stored_images(plan.record, locked_plan)
+    plan = dataclasses.replace(plan, record=record, hash=plan_digest(record))
     name = hashlib.sha256(canonical({"metrics": plan.record["metrics"]})).hexdigest()[:12]
     folder = ScoreFolder(root, name)
     with locked(root), contextlib.ExitStack() as watched, offline():

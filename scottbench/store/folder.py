@@ -23,7 +23,6 @@ from scottbench.store.files import (
     LARGEST_JSON,
     OURS,
     Refused,
-    canonical,
     check_name,
     json_bytes,
     parse_object,
@@ -32,7 +31,7 @@ from scottbench.store.files import (
     write_file,
     writing,
 )
-from scottbench.store.plan_record import PLAN_SCHEMA, LockRecord, PlanRecord, Setting
+from scottbench.store.plan_record import PLAN_SCHEMA, LockRecord, PlanRecord, Setting, plan_digest
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -88,11 +87,6 @@ def binding_of(record: Mapping[str, Any]) -> Binding:
     return Binding(record["plan_hash"], weights, extractors, record.get("schema") != PLAN_SCHEMA)
 
 
-def plan_digest(plan: Mapping[str, Any]) -> str:
-    """Return the hash of a plan's record, the identity of a run. Raises ValueError for a record that holds a number that is not finite."""
-    return hashlib.sha256(canonical(dict(plan))).hexdigest()
-
-
 def unsound(record: Mapping[str, Any]) -> str | None:
     """Say in a few words what makes a plan.lock.json one that no run wrote; None where it is sound."""
     plan, settings = record["plan"], record.get("settings", {})
@@ -129,7 +123,7 @@ class RunFolder:
         """Make a new run folder, or open the folder of the same plan to go on with.
 
         settings: {name: {"value", "origin"}} of what was asked for, kept beside the plan. Raises UsageError for a folder of anything
-        else, IntegrityError for one of the same words whose digests are others now.
+        else, IntegrityError for one of the same words whose digests are others now, or whose plan was changed.
         """
         root = Path(root)
         folder = cls(root)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.store.files import LARGEST_JSON, NoObject, Refused, parse_object, read_plain
-from scottbench.store.folder import MANIFEST, MOST, Binding, RunFolder, binding_of, plan_digest
+from scottbench.store.folder import MANIFEST, MOST, Binding, RunFolder, binding_of
+from scottbench.store.plan_record import plan_digest
 from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS, parse_frame
 from scottbench.text import one_line
 

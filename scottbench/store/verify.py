@@ -17,6 +17,7 @@ from scottbench.store.events import NAME as LOG
 from scottbench.store.events import log_digest
 from scottbench.store.files import LARGEST_JSON, OURS, Refused, parse_object, read_plain
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder, binding_of, spans
+from scottbench.store.plan_record import older_identity
 from scottbench.store.reader import CLAIMS, FINISHED, LARGEST_TABLE, OLDER, Records, read_environments, unsound
 from scottbench.store.record import record_of
 from scottbench.store.sums import SUMS, check_sums
@@ -51,6 +52,8 @@ def verify(root: Path) -> Findings:
         manifest = None
     if lock is not None and manifest is not None and (manifest["plan_hash"], manifest["plan"]) != (lock["plan_hash"], lock["plan"]):
         found.wrong.append(f"{MANIFEST}: is of another plan than {LOCK}")
+    if lock is not None and (older := older_identity(lock["plan"])):
+        found.checked.append(f"{LOCK}: {older}")
     exported = is_export(root, manifest)
     if lock is not None and not exported:
         _check_chunks(found, root, lock, manifest)

@@ -10,6 +10,7 @@ from tiny_cd import contents, refused, with_cd
 from tiny_training import train
 
 from scottbench.errors import ScottbenchWarning, TrainingDiverged, UsageError
+from scottbench.models.student import sealed
 from scottbench.plan.choices import check_guidance
 from scottbench.registry.nouns import Method
 
@@ -21,7 +22,7 @@ def student_with(files, folder, **facts):
     """The tiny plug-in's student with other facts in its student.json."""
     shutil.copytree(files / "student", folder)
     path = folder / "student.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | facts)))
     return folder
 
 

@@ -15,6 +15,7 @@ from tiny_training import train
 from scottbench.diffusion import to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
+from scottbench.models.student import sealed
 from scottbench.plan.choices import check_guidance
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
@@ -198,7 +199,7 @@ def test_guidance_outside_a_student_s_range_is_refused():
 def test_a_student_of_another_model_is_refused(plugins, files, tmp_path):
     out = train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST)
     facts = json.loads((out / "student.json").read_text())
-    (out / "student.json").write_text(json.dumps(facts | {"teacher_digest": "f" * 64}))
+    (out / "student.json").write_text(json.dumps(sealed(facts | {"teacher_digest": "f" * 64})))
     with pytest.raises(DamagedAsset, match="was distilled from a teacher with digest ffffffffffff.*Train again"):
         make_plan(plugins, RunRequest("tiny", methods=["cd"], students={"cd": str(out)}))
 

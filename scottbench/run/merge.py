@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.plan.plan import Plan
+from scottbench.run.chunks import bind
 from scottbench.run.execute import check_history, reopen
 from scottbench.store.differences import check_same
 from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, arithmetic
@@ -31,6 +32,8 @@ def merge(plan: Plan, sources: list[Path], out: Path, on_progress: Callable[[dic
     folder = RunFolder.open(out, plan.hash, plan.record, plan.settings)
     with locked(folder.root):
         folder.hold()
+        for one in (folder, *shards):
+            bind(one, plan)
         reopen(folder)
         new = _histories(folder, shards)
         owners = ["reference", "text", *(cell.id for cell in plan.cells)]

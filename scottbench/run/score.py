@@ -15,7 +15,7 @@ from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.identity import on_stored_images
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
-from scottbench.run.chunks import all_spans
+from scottbench.run.chunks import all_spans, bind
 from scottbench.run.clock import Clock
 from scottbench.run.execute import check_history
 from scottbench.run.measure import measure, write
@@ -68,12 +68,11 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
     name = hashlib.sha256(canonical({"metrics": plan.record["metrics"]})).hexdigest()[:12]
     folder = ScoreFolder(root, name)
     with locked(root), contextlib.ExitStack() as watched, offline():
-        _refuse_unfinished(own, plan, shared)
+        _refuse_unfinished(own, plan, shared & plan.sources.keys())
         flush_denormals()
         work = Work(plan, folder, clock, {}, plan.chunk, on_progress, lambda event, **facts: None,
                     earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
         folder.hold()
-        folder.bind({role: entry["digest"] for role, entry in plan.record["extractors"].items()})
         state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
         open_extractors(work, watched)
         sample.reference_features(work)
@@ -90,11 +89,13 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
 
 
 def _refuse_unfinished(folder: RunFolder, plan: Plan, roles: Iterable[str]) -> None:
-    """Raise Incomplete unless all images are there, and all features of `roles`, which the run itself has made."""
-    places: list[tuple[str, ...]] = [("images", cell.id) for cell in plan.cells]
-    places += [("features", owner, role) for owner in ("reference", *(cell.id for cell in plan.cells)) for role in roles]
-    chunks = [(place, span) for place in places for span in all_spans(plan)]
-    missing = ["/".join(place) for place, span in chunks if folder.state(place, span, plan.items.ids[span.start : span.stop]) != "whole"]
+    """Raise Incomplete unless all images are there, and no features of `roles`, which the run itself has made, are damaged; those that are
+    missing are made again."""
+    places: dict[tuple[str, ...], tuple[str, ...]] = {("images", cell.id): ("absent", "damaged") for cell in plan.cells}
+    places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells)) for role in roles}
+    bind(folder, plan)
+    chunks = [(place, span, plan.items.ids[span.start : span.stop]) for place in places for span in all_spans(plan)]
+    missing = ["/".join(place) for place, span, ids in chunks if folder.state(place, span, ids) in places[place]]
     if missing:
         named = ", ".join(list(dict.fromkeys(missing))[:3])
         raise Incomplete(

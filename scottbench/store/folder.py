@@ -23,6 +23,8 @@ from scottbench.store.files import (
     LARGEST_JSON,
     OURS,
     Refused,
+    as_read,
+    canonical,
     check_name,
     json_bytes,
     parse_object,
@@ -76,6 +78,9 @@ class Binding:
         wanted = self.of(place)
         if self.older and not wanted.keys() & facts.keys():
             return True
+        if len(place) > 2 and wanted["extractor"] is None and facts.get("extractor") in self.extractors.values():
+            # a plan names roles, and the features of two roles with one network lie under either
+            wanted["extractor"] = facts["extractor"]
         return all(key in facts and facts[key] == value for key, value in wanted.items())
 
 
@@ -252,7 +257,10 @@ class RunFolder:
             found = None if data is None else parse_object(data, ["ids", "sha256"], finite=True)
         except ValueError:
             return None
-        return found if found is not None and _plain_facts(found) else None
+        if found is None or not _plain_facts(found):
+            return None
+        # a side-car that names its place vouches for itself too; those of earlier versions name none
+        return found if "place" not in found or found.get("check") == _check(found) else None
 
     def side_car(self, place: Sequence[str], span: range) -> bytes | None:
         """Read the bytes of a chunk's side-car; None where there is none that is a plain file."""
@@ -262,13 +270,14 @@ class RunFolder:
             return None
 
     def digest(self, place: Sequence[str], chunks: Sequence[range]) -> str | None:
-        """Return the sha256 over the side-cars of a place, in order, which vouch for the chunks; None where one is missing."""
+        """Return the sha256 over what the side-cars of a place vouch for, in order, times aside: a chunk that is made again takes another
+        time. None where one is missing."""
         total = hashlib.sha256()
         for span in chunks:
-            data = self.side_car(place, span)
-            if data is None:
+            facts = self.facts(place, span)
+            if facts is None:
                 return None
-            total.update(hashlib.sha256(data).digest())
+            total.update(canonical({key: value for key, value in facts.items() if key not in ("seconds", "cold", "check")}))
         return total.hexdigest()
 
     def _path(self, place: Sequence[str], span: range, suffix: str | None = None) -> Path:
@@ -286,8 +295,8 @@ class RunFolder:
         with self.in_place(), writing(side_car):
             side_car.unlink(missing_ok=True)
         self.put(str(path.relative_to(self.root)), data)
-        record = {**facts, **self.binding.of(place), "sha256": hashlib.sha256(data).hexdigest()}
-        self.put_json(str(side_car.relative_to(self.root)), record)
+        record = as_read({**facts, **self.binding.of(place), "sha256": hashlib.sha256(data).hexdigest()})
+        self.put_json(str(side_car.relative_to(self.root)), {**record, "check": _check(record)})
 
     def chunk(self, place: Sequence[str], span: range, ids: Sequence[str]) -> tuple[bytes, dict] | None:
         """Return (bytes, side-car) of a chunk that exists; None otherwise.
@@ -358,6 +367,11 @@ class RunFolder:
 
 def _suffix(place: Sequence[str]) -> str:
     return ".zip" if place[0] == "images" else ".npy"
+
+
+def _check(facts: Mapping[str, Any]) -> str:
+    """The sha256 of all that a side-car says, but for itself."""
+    return hashlib.sha256(canonical({key: value for key, value in facts.items() if key != "check"})).hexdigest()
 
 
 def _plain_facts(facts: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from scottbench.store import folder as folders
 from scottbench.store.environment import ENVIRONMENTS
 from scottbench.store.events import NAME as LOG
 from scottbench.store.events import log_digest
-from scottbench.store.files import LARGEST_JSON, OURS, Refused, parse_object, read_plain
+from scottbench.store.files import LARGEST_JSON, OURS, SAFE, Refused, parse_object, read_json, read_plain
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder, binding_of, spans
 from scottbench.store.plan_record import older_identity
 from scottbench.store.reader import CLAIMS, FINISHED, LARGEST_TABLE, OLDER, Records, read_environments, unsound
@@ -102,7 +102,10 @@ def _check_chunks(found: Findings, root: Path, lock: dict[str, Any], manifest: d
     seen: set[Path] = set()
     ids: dict[range, list[str]] = {}
     whole = 0
-    for place, chunks in _places(root, plan, wanted).items():
+    sealed = None
+    if manifest is not None and manifest["status"] in FINISHED and manifest["schema"] not in OLDER:
+        sealed = manifest["chunks"]
+    for place, chunks in _places(found, folder, plan, sealed).items():
         missing = 0
         for span in chunks:
             state = _state(found, folder, place, span, ids)
@@ -116,18 +119,36 @@ def _check_chunks(found: Findings, root: Path, lock: dict[str, Any], manifest: d
             found.wrong.append(f"{'/'.join(place)}: {missing} of {len(chunks)} chunks are missing (scottbench resume makes them)")
     found.checked.append(f"{whole} chunks: place and sha256")
     _check_others(found, folder, seen)
-    if manifest is not None and manifest["status"] in FINISHED and manifest["schema"] not in OLDER:
-        _check_side_cars(found, folder, manifest["chunks"], wanted)
+    if sealed is not None:
+        _check_side_cars(found, folder, sealed, wanted)
 
 
-def _places(root: Path, plan: dict[str, Any], wanted: list[range]) -> dict[tuple[str, ...], list[range]]:
-    """Place -> chunks that a run of a plan has there. Features of prompts only where there are any: a network without a text tower
-    makes none."""
-    cells, roles = [str(cell["id"]) for cell in plan["cells"]], list(plan["extractors"])
+def _places(
+    found: Findings, folder: RunFolder, plan: dict[str, Any], sealed: dict[str, str] | None
+) -> dict[tuple[str, ...], list[range]]:
+    """Place -> chunks that a run of a plan has there. sealed: "images/CELL" and the like, as the manifest of a run that has ended lists
+    them; None: as they lie there."""
+    cells, wanted = [str(cell["id"]) for cell in plan["cells"]], spans(plan["dataset"]["n"], plan["chunk"])
     places: dict[tuple[str, ...], list[range]] = {("images", "reference"): wanted[:1]}
     places |= {("images", cell): wanted for cell in cells}
+    if sealed is not None:
+        listed = [tuple(name.split("/")) for name in sealed]
+        return {**places, **{place: wanted for place in listed if len(place) == 3 and place[0] == "features"}}
+    roles = _roles(found, folder, plan, wanted[0])
     places |= {("features", owner, role): wanted for owner in ("reference", *cells) for role in roles}
-    return places | {("features", "text", role): wanted for role in roles if (root / "features" / "text" / role).is_dir()}
+    # a network without a text tower makes no features of prompts
+    return places | {("features", "text", role): wanted for role in roles if (folder.root / "features" / "text" / role).is_dir()}
+
+
+def _roles(found: Findings, folder: RunFolder, plan: dict[str, Any], first: range) -> list[str]:
+    """Roles under which the features of a plan's networks lie: two roles with one network share a folder."""
+    there = sorted(path.name for path in (folder.root / "features" / "reference").glob("*") if SAFE.fullmatch(path.name))
+    if folder.binding.older:
+        return [role for role in there if role in plan["extractors"]]
+    made = {role: (folder.facts(("features", "reference", role), first) or {}).get("extractor") for role in there}
+    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items()}
+    found.wrong += [f"features/reference: those of '{one_line(wanted[one])}' are missing" for one in wanted.keys() - made.values()]
+    return [role for role, digest in made.items() if digest in wanted]
 
 
 def _state(found: Findings, folder: RunFolder, place: tuple[str, ...], span: range, ids: dict[range, list[str]]) -> str:
@@ -165,10 +186,16 @@ def _check_others(found: Findings, folder: RunFolder, seen: set[Path]) -> None:
                 place, match = path.parent.relative_to(folder.root).parts, CHUNK.fullmatch(path.name)
                 if path in seen or OURS.fullmatch(path.name):
                     continue
-                if match is None or kind != "features" or len(place) != 3 or place[2] not in folder.binding.extractors:
+                if match is None or kind != "features" or len(place) != 3 or not _is_of_scores(folder, place, path):
                     found.wrong.append(one_line(f"{path.relative_to(folder.root)}: is no chunk of this run"))
                 elif path.suffix == ".json" and _state(found, folder, place, range(int(match[1]), int(match[2]) + 1), {}) != "whole":
                     found.wrong.append(f"{path.relative_to(folder.root)}: damaged, or of another place")
+
+
+def _is_of_scores(folder: RunFolder, place: tuple[str, ...], path: Path) -> bool:
+    """Whether a file lies among features that a metric measured later asked for."""
+    facts = read_json(path.with_suffix(".json"), folder.root) or {}
+    return folder.binding.extractors.get(place[2], facts.get("extractor")) in folder.binding.extractors.values()
 
 
 def _check_side_cars(found: Findings, folder: RunFolder, chunks: dict[str, str], wanted: list[range]) -> None:

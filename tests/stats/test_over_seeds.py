@@ -16,7 +16,7 @@ from scottbench_metrics import register_metrics
 
 from scottbench.cli import invoke
 from scottbench.cli.results import print_results
-from scottbench.errors import Mismatch, ScottbenchError, UsageError
+from scottbench.errors import IntegrityError, Mismatch, ScottbenchError
 from scottbench.metrics import ms_ssim_diversity, pairwise_distance
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
@@ -345,6 +345,6 @@ def test_damaged_records_of_them_are_refused_in_one_line(run, tmp_path, damage):
     shutil.copytree(run[1], tmp_path / "run", ignore=shutil.ignore_patterns("images", "features"))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "over_seeds": damage}))
-    with pytest.raises(UsageError, match="manifest.json is damaged") as caught:
+    with pytest.raises(IntegrityError, match="manifest.json is damaged") as caught:
         read_measured(tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ import pytest
 from scottbench.errors import Busy
 from scottbench.store.events import Events, attempts, read_events, spent
 from scottbench.store.folder import RunFolder
+from scottbench.store.plan_record import plan_digest
 from scottbench.store.lock import NAME, STALE, is_held, locked
 
 
@@ -75,4 +76,4 @@ def test_a_torn_line_costs_nothing_but_itself(tmp_path):
 
 def test_a_folder_with_nothing_but_a_dead_lock_is_as_good_as_empty(tmp_path):
     (tmp_path / NAME).write_text("{}")
-    assert RunFolder.open(tmp_path, "a" * 64, {"preset": "x"}).locked_plan()["plan_hash"] == "a" * 64
+    assert RunFolder.open(tmp_path, plan_digest({"preset": "x"}), {"preset": "x"}).locked_plan()["plan"] == {"preset": "x"}

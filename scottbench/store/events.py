@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.store.files import read_plain, timestamp, whole_lines, writing
+from scottbench.store.files import plainly, read_plain, timestamp, whole_lines, writing
 from scottbench.store.manifest import Log
 
 NAME = "events.ndjson"
@@ -38,7 +38,7 @@ class Events:
         """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending."""
         line = {"time": timestamp(), "attempt": self.attempt, "worker": self.worker, "event": event, **facts, **self.reading()}
         data = (json.dumps(line) + "\n").encode()
-        with writing(self.path):
+        with plainly(self.path), writing(self.path):
             stream = os.open(self.path, FLAGS, 0o644)
             try:
                 found = os.fstat(stream)

@@ -90,9 +90,6 @@ def writing(path: Path, hint: str | None = None) -> Iterator[None]:
         if hint is not None or error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
             say = hint or "Name a folder that is writable with --out."
             raise UsageError(f"cannot write {path}: {error.strerror}. {say}") from None
-        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-            raise UsageError(f"{path} is a link, a folder or no plain file, which nothing is written to. Remove it, or name another folder "
-                             "with --out.") from None
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
             raise UsageError(f"{path} cannot be a run folder: {error.strerror}. Name another with --out.") from None
         raise
@@ -103,9 +100,21 @@ def write_file(path: Path, data: bytes, hint: str | None = None, root: Path | No
 
     Raises Incomplete or UsageError as `writing` does.
     """
-    with writing(path, hint):
+    with plainly(path), writing(path, hint):
         replace_file(path, data, root)
     return path
+
+
+@contextlib.contextmanager
+def plainly(path: Path) -> Iterator[None]:
+    """Turn the refusal to write to something else than a file into one clear message. Raises UsageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise
+        raise UsageError(f"{path} is a link, a folder or no plain file, which nothing is written to. Remove it, or name another folder with "
+                         "--out.") from None
 
 
 def replace_file(path: Path, data: bytes, root: Path | None = None) -> None:

@@ -22,11 +22,13 @@ from scottbench.store.differences import refuse
 from scottbench.store.files import (
     LARGEST_JSON,
     OURS,
+    SAFE,
     Refused,
     as_read,
     canonical,
     check_name,
     json_bytes,
+    make_folders,
     parse_object,
     read_json,
     read_plain,
@@ -104,7 +106,7 @@ def unsound(record: Mapping[str, Any]) -> str | None:
     if type(n) is not int or not 1 <= n <= MOST or type(chunk) is not int or not 1 <= chunk <= MOST:
         return f"n and chunk must be whole numbers from 1 to {MOST:,}"
     cells, extractors = plan.get("cells", []), plan.get("extractors", {})
-    if not isinstance(cells, list) or not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in cells):
+    if not isinstance(cells, list) or not all(isinstance(one, dict) and SAFE.fullmatch(str(one.get("id"))) for one in cells):
         return "its cells are no list of cells"
     if not isinstance(extractors, dict) or not all(isinstance(one, dict) for one in extractors.values()):
         return "its extractors are no table"
@@ -293,6 +295,7 @@ class RunFolder:
         path, side_car = self._path(place, span), self._path(place, span, ".json")
         # the old side-car goes first: it must never describe new bytes
         with self.in_place(), writing(side_car):
+            make_folders(side_car.parent, self.root)  # none of them is a link
             side_car.unlink(missing_ok=True)
         self.put(str(path.relative_to(self.root)), data)
         record = as_read({**facts, **self.binding.of(place), "sha256": hashlib.sha256(data).hexdigest()})

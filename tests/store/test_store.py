@@ -10,12 +10,12 @@ import pytest
 from scottbench.errors import Incomplete, IntegrityError, UsageError
 from scottbench.store.files import canonical, check_name
 from scottbench.store.folder import LOCK, RunFolder, spans
-from scottbench.store.plan_record import plan_digest
+from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
 
 IDS = ["a", "b", "c"]
 SPAN = range(64, 67)
 PLACE = ("images", "cell")
-X, Y = {"preset": "x"}, {"preset": "y"}
+X, Y = ({"schema": PLAN_SCHEMA, "preset": name} for name in "xy")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +116,9 @@ def _show_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     """Print what a run would cost. Raises UsageError in one of several processes."""
     from scottbench.cli.cost import print_cost
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    from scottbench.run.processes import world_size
+
+    if world_size() > 1:
         from scottbench.errors import UsageError
 
         raise UsageError("a dry run needs one process: run it without a launcher.")

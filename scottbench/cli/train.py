@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,13 +73,14 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     Values: flag > variable > config file > preset > default. The variables are SCOTTBENCH_PRESET, _DEVICE and _MODEL, which `run` has
     too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
-    from scottbench.registry.loader import load_plugins
+    from scottbench.cli.printing import rank
+    from scottbench.cli.running import all_plugins
     from scottbench.store.assets import offline
     from scottbench.text.progress import Progress
 
     warnings()
     request = _request(name, values, command)
-    plugins = load_plugins()
+    plugins = all_plugins()
     if dry_run:
         _show_estimate(plugins, request)
         return
@@ -88,7 +88,7 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
 
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
         out = distil(plugins, request, progress.train_event)
-    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+    if rank() == 0:  # one of several processes speaks
         _tell(out, request)
 
 
@@ -112,7 +112,9 @@ def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
 
 
 def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    from scottbench.run.processes import world_size
+
+    if world_size() > 1:
         from scottbench.errors import UsageError
 
         raise UsageError("a dry run needs one process: run it without a launcher.")
@@ -152,7 +154,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
         f"{min(found.times):.3g} to {max(found.times):.3g} s{' without the metric curve' if settings.evaluate_every else ''}",
     ]
     for line in lines:
-        click.echo(printable(line))
+        print(printable(line))
     rows = [[name, "-" if value is None else str(value), origin] for name, value, origin in in_words(choices)]
     print_table(["setting", "value", "origin"], rows)
 
@@ -164,10 +166,10 @@ def _tell(out: Path, request: TrainRequest) -> None:
     facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
     each = f" ({evaluations / samples:.1f} a sample)" if samples else ""
-    click.echo(f"student {out}")
-    click.echo(f"steps   {facts['steps']:,}, samples seen {samples:,}, minutes {facts['minutes']:g}, NFE {evaluations:,}{each}")
+    print(f"student {out}")
+    print(f"steps   {facts['steps']:,}, samples seen {samples:,}, minutes {facts['minutes']:g}, NFE {evaluations:,}{each}")
     if "best_on_curve" in facts:
-        click.echo(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
+        print(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
     model = "" if request.model is None else f" --model {request.model}" + " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint
     name = request.trainer
-    click.echo(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}")
+    print(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,9 @@ def find_run(text: str, home: Path = HOME) -> Path:
     Raises UsageError: nothing, or more than one.
     """
     for folder in (Path(text).expanduser(), home / text):
-        if (folder / LOCK).is_file() or (folder / MANIFEST).is_file():
-            return folder
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have is no run
+            if (folder / LOCK).is_file() or (folder / MANIFEST).is_file():
+                return folder
     hits = []
     if len(text) >= SHORTEST:
         hits = [folder for folder, plan_hash in _hashes(home).items() if plan_hash.startswith(text.lower())]

@@ -47,6 +47,9 @@ FLAGS = [
 ]
 
 
+TAKE_LOCK = click.option("--take-lock", is_flag=True, help="Take over the folder's lock, where its holder on another host has died.")
+
+
 def asking(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all flags that say what is asked for."""
     for flag in reversed(FLAGS):

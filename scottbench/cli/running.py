@@ -40,6 +40,15 @@ def plan_of(
     return made, manifest
 
 
+def take_lock(*folders: Path | str | None) -> None:
+    """Take over the locks that dead processes left in folders (--take-lock). Raises Busy where one of this machine is alive."""
+    from scottbench.store.lock import take
+
+    for folder in folders:
+        if folder is not None:
+            take(Path(folder))
+
+
 def all_plugins() -> Plugins:
     """Load all plug-ins; a warning on stderr for each broken one, and for each name in a claim that nobody registers.
 

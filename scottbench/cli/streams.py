@@ -13,7 +13,8 @@ import os
 import sys
 from typing import Any
 
-ALIKE = {"↓": "v", "↑": "^", "×": "x", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥": ">=", "±": "+-", "\N{MINUS SIGN}": "-"}
+ALIKE = {"↓": "v", "↑": "^", "≤": "<=", "≥": ">=", "±": "+-", "…": "...",
+         "\N{MULTIPLICATION SIGN}": "x", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-"}  # fmt: skip
 """Signs of ours, each with one that every encoding has; any other that cannot be shown is "?"."""
 NAME = "scottbench"
 """Name of the error handler that takes them."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scottbench.cli.flags import DEFAULT_PRESET, setting, warnings
+from scottbench.cli.flags import DEFAULT_PRESET, TAKE_LOCK, setting, warnings
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -62,6 +62,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model.")
 @own("--tracker", name="tracker", metavar="NAME", help="Log to one of accelerate's trackers too (tensorboard, wandb, ...).")
 @click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these under [train].")
+@TAKE_LOCK
 @click.option("--dry-run", is_flag=True, help="Show what would be trained and about how long it would take; write nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.pass_obj
@@ -73,12 +74,14 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     Values: flag > variable > config file > preset > default. The variables are SCOTTBENCH_PRESET, _DEVICE and _MODEL, which `run` has
     too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
+    from scottbench.cli import running
     from scottbench.cli.printing import rank
     from scottbench.cli.running import all_plugins
     from scottbench.store.assets import offline
     from scottbench.text.progress import Progress
 
     warnings()
+    take = values.pop("take_lock")
     request = _request(name, values, command)
     plugins = all_plugins()
     if dry_run:
@@ -86,6 +89,7 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
         return
     from scottbench.training.train import train as distil
 
+    running.take_lock((request.out or Path("students") / f"{request.preset}-{request.trainer}") if take else None)
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
         out = distil(plugins, request, progress.train_event)
     if rank() == 0:  # one of several processes speaks

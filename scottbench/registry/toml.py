@@ -1,4 +1,4 @@
-"""The one reader of TOML: config files, presets and claims. A file may be anything; what is too large or too deep is refused in one line."""
+"""The one reader of TOML: config files, presets and claims. What is too large or too deep is refused in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST = 256 * 2**10
 """Bytes of a file."""
 DEEPEST = 32
 """Tables and lists inside each other."""
-_LONG_KEY = re.compile(r"(?<![\w\"'-])[\w\"'-]++(?:[ \t]*+\.[ \t]*+[\w\"'-]++){%d}" % DEEPEST)
+_LONG_KEY = re.compile(r"(?<![\w\"'-])[\w\"'-]++(?:[ \t]*+\.[ \t]*+[\w\"'-]++){32}")
 """A key of too many parts, a.b.c: the parser would spend minutes on one of thousands."""
 
 

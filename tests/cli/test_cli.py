@@ -551,8 +551,9 @@ def test_a_sign_that_stdout_lacks_is_replaced(encoding, shown, monkeypatch):
         patch.setattr(sys, "stdout", io.TextIOWrapper(under, encoding=encoding, errors="strict"))
         patch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict"))
         streams.prepare()
-        print("FID ↓ é", end="", flush=True)
-        print("nu\udcff", file=sys.stderr)  # a file name that is no UTF-8
+        sys.stdout.write("FID ↓ é")
+        sys.stdout.flush()
+        sys.stderr.write("nu\udcff\n")  # a file name that is no UTF-8
         assert under.getvalue() == shown
 
 

@@ -73,7 +73,7 @@ def make(cls: type[Made], values: Any, where: str, form: Form = TOML, **given: A
         raise UsageError(form.missing.format(where=where, key=missing[0], missing=", ".join(missing)))
     try:
         return cls(**given, **found)
-    except (ValueError, TypeError, ArithmeticError) as error:  # __post_init__ of a plug-in's options may meet any value of the type
+    except Exception as error:  # __post_init__ of a plug-in's options may raise anything
         raise UsageError(f"{where}: {one_line(error)}") from None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import errno
+import functools
 import gc
 import shlex
 import signal
@@ -19,6 +21,7 @@ from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
 from scottbench.cli.config import config
 from scottbench.cli.export import export
+from scottbench.cli.flags import choosing, leaving_out
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
 from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
@@ -84,17 +87,28 @@ def scottbench(context: click.Context) -> None:
 
 
 for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
-    scottbench.add_command(verb)
+    scottbench.add_command(verb if verb in (report, export, runs) else choosing(verb))
+scottbench.params.append(leaving_out())
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _count_interrupts() -> None:
+    """Tell a Ctrl-C from a KeyboardInterrupt that a plug-in raises, unless whoever started us had Ctrl-C ignored."""
+    from scottbench.registry import guard
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, guard.interrupt)
+        guard.INTERRUPTS.counted = True
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line of this process and exit with its code."""
     streams.prepare()
     signal.signal(signal.SIGTERM, _terminate)
+    _count_interrupts()
     gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
     with_place = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *place: (
@@ -110,7 +124,9 @@ def invoke(arguments: list[str]) -> int:
     """
     try:
         command = shlex.join(["scottbench", *arguments])
-        code = scottbench.main(arguments, prog_name="scottbench", standalone_mode=False, obj=command)
+        # in a context of its own: plug-ins that it leaves out are there again in the next call
+        run_it = functools.partial(scottbench.main, arguments, prog_name="scottbench", standalone_mode=False, obj=command)
+        code = contextvars.copy_context().run(run_it)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except SystemExit:

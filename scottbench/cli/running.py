@@ -63,7 +63,7 @@ def all_plugins() -> Plugins:
     for plugin in plugins.broken:
         note(f"warning: plug-in '{plugin.name}' of {plugin.distribution} {plugin.version} is {plugin.status} "
              f"(leave it out: --no-plugin {plugin.name})")
-    for remark in getattr(plugins, "remarks", []):
+    for remark in plugins.remarks:
         note(f"warning: {remark}")
     return plugins
 

@@ -70,10 +70,10 @@ def make_cells(methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Se
     cells = []
     for method in methods:
         name = Label.parse(method.label).file_name
-        for count in dict.fromkeys(method.steps if method.steps else steps):
-            times = checked_timesteps(method.noun, method.options, schedule, count)
+        for number in dict.fromkeys(method.steps if method.steps else steps):
+            times = checked_timesteps(method.noun, method.options, schedule, number)
             for seed in dict.fromkeys(seeds):
-                cells.append(PlannedCell(check_name(f"{name}__s{count}__seed{seed}", "method"), method, count, seed, times))
+                cells.append(PlannedCell(check_name(f"{name}__s{number}__seed{seed}", "method"), method, number, seed, times))
     return cells
 
 
@@ -124,8 +124,8 @@ def checked_timesteps(method: Method, options: Any, schedule: Schedule, steps: i
 
 
 def _of_its_author(method: Method, steps: int, found: str, rule: str) -> UsageError:
-    return UsageError(f"method '{method.name}' cannot be run: for {count(steps, 'step')} its timesteps function gives {found[:120]}, and it "
-                      f"must give {rule}. Its author can mend it; leave the method out.")
+    return UsageError(f"method '{method.name}' cannot be run: for {count(steps, 'step')} its timesteps function gives {found[:120]}, "
+                      f"and it must give {rule}. Its author can mend it; leave the method out.")
 
 
 def allowed_steps(method: Method, options: Any, schedule: Schedule) -> str:

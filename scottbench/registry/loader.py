@@ -168,15 +168,18 @@ def _strangers(plugins: Plugins) -> list[str]:
     """A line for each method, metric or preset that a claim names and nobody registers: a typing error would make the claim one that is
     never judged."""
     lines = []
+    all_here = all(plugin.status == "ok" for plugin in plugins.plugins)
     for registered in plugins.nouns["claim"].values():
         claim = registered.noun
         named = [("metric", Label.parse(one.metric).name) for one in claim.compare]
         named += [("method", Label.parse(arm.method).name) for one in claim.compare for arm in (one.better, one.worse)]
         named += [("preset", name) for name in (*claim.testable, *claim.magnitude)]
         for kind, name in dict.fromkeys(named):
-            if name not in plugins.nouns[kind]:
+            hint = did_you_mean(name, plugins.nouns[kind])
+            # where a plug-in is absent, a name that is like no other may be its
+            if name not in plugins.nouns[kind] and (hint or all_here):
                 lines.append(f"claim '{claim.name}' of plug-in '{registered.plugin}' ({registered.file}) names {kind} '{one_line(name)}', "
-                             f"which nobody registers.{did_you_mean(name, plugins.nouns[kind])}")
+                             f"which nobody registers.{hint}")
     return lines
 
 

@@ -74,14 +74,31 @@ def model_changes(values: dict[str, Any]) -> dict[str, Any]:
     return ({} if model is None else {"model": model}) | ({"allow_unsafe_checkpoint": True} if unsafe else {})
 
 
+def take_lock(*folders: Path | str | None) -> None:
+    """Take over the locks that dead processes left in folders (--take-lock). Raises Busy where one of this machine is alive."""
+    from scottbench.store.lock import take
+
+    for folder in folders:
+        if folder is not None:
+            take(Path(folder))
+
+
 def all_plugins() -> Plugins:
-    """Load all plug-ins; a warning on stderr for each broken one."""
+    """Load all plug-ins; a warning on stderr for each broken one, and for each name in a claim that nobody registers.
+
+    Raises UsageError for a WORLD_SIZE that is no number, before a library reads it.
+    """
     from scottbench.cli.printing import note
     from scottbench.registry.loader import load_plugins
+    from scottbench.run.processes import world_size
 
+    world_size()
     plugins = load_plugins()
     for plugin in plugins.broken:
-        note(f"warning: plug-in '{plugin.name}' of {plugin.distribution} {plugin.version} is {plugin.status}")
+        note(f"warning: plug-in '{plugin.name}' of {plugin.distribution} {plugin.version} is {plugin.status} "
+             f"(leave it out: --no-plugin {plugin.name})")
+    for remark in plugins.remarks:
+        note(f"warning: {remark}")
     return plugins
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from scottbench.cli.flags import TAKE_LOCK
 from scottbench.cli.running import of_model
 
 
@@ -13,15 +14,17 @@ from scottbench.cli.running import of_model
 @click.argument("run")
 @click.option("-k", "--metrics", multiple=True, required=True, metavar="A,B", help="Each also as NAME@key=value,...")
 @of_model
+@TAKE_LOCK
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of a table.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool, **values: Any) -> None:
+def score(run: str, metrics: tuple[str, ...], take_lock: bool, as_json: bool, quiet: bool, **values: Any) -> None:
     """Measure RUN (a run folder, or the head of its plan's hash) with other metrics, from its stored features and images.
 
     The records go to scores/ in the run folder; the run's own results stay as they are.
     \f
     Raises ScottbenchError, after the tables, where a metric could not be computed.
     """
+    from scottbench.cli import running
     from scottbench.cli.printing import names, print_json
     from scottbench.cli.results import print_results, read_results
     from scottbench.cli.running import all_plugins, model_changes, plan_of, progress_of
@@ -34,6 +37,7 @@ def score(run: str, metrics: tuple[str, ...], as_json: bool, quiet: bool, **valu
         made, _ = plan_of(plugins, root, {"metrics": asked, **model_changes(values)}, GENERATION)
         from scottbench.run.score import score as score_run
 
+        running.take_lock(root if take_lock else None)
         folder = score_run(made, root, progress.run_event)
     results = read_results(folder)
     if as_json:

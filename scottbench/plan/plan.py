@@ -11,6 +11,7 @@ from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
 from scottbench.plan.inputs import open_inputs
 from scottbench.plan.request import RunRequest, recorded
+from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     """
     started = time.perf_counter()
     choices = choose(plugins, request)
+    tried = try_out(choices)
     inputs = open_inputs(plugins, choices)
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, inputs.model.schedule)
     named = identity(plugins, choices, inputs, cells)
@@ -79,5 +81,5 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model_card=inputs.model_card,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*unusual_steps(cells), *unsealed(cells)],
+        warnings=[*unusual_steps(cells), *unsealed(cells), *tried],
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from scottbench.errors import IntegrityError, UsageError
+from scottbench.registry.toml import NoToml, read_table
 from scottbench.text import closest, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def read_config(path: Path, names: Sequence[str] | None = None) -> dict[str, Any
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = read_table(path)
+    except NoToml as error:
         raise UsageError(f"config file {path} cannot be read: {one_line(error)}") from None
     section = table.pop(SECTION, {})
     found = _known(path, table, NAMES, "" if names is None else f". Those of a training stand under [{SECTION}].")

@@ -11,7 +11,7 @@ eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
@@ -208,6 +208,21 @@ class CellFeatures:
     images: Callable[[Sequence[int]], np.ndarray] | None = None
     """Generated images by item index, (len(indices), H, W, 3) uint8 0..255, as `Items.images` gives the reference's; None where
     only features are at hand."""
+
+
+def read_only(given: Any) -> Any:
+    """Return a CellFeatures, or a list of them, as one metric gets it: the same arrays and memories, in which nothing can be written.
+
+    A metric that writes into its arrays, or puts others in their place, would change the value of the next one.
+    """
+    if isinstance(given, list):
+        return [read_only(cell) for cell in given]
+    tables: dict[str, Any] = {}
+    for name in ("generated", "reference", "text"):
+        tables[name] = {role: rows.view() for role, rows in getattr(given, name).items()}
+        for rows in tables[name].values():
+            rows.flags.writeable = False
+    return replace(given, **tables)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import numpy as np
 from scottbench.errors import Incomplete, IntegrityError, ScottbenchError
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.plan import Plan, PlannedCell
-from scottbench.registry.nouns import CellFeatures
+from scottbench.registry.guard import PluginFailed
+from scottbench.registry.nouns import CellFeatures, read_only
 from scottbench.run.timings import write_timings
 from scottbench.stats.intervals import interval
 from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
@@ -183,14 +184,19 @@ def compute(work: Work, subject: Subject, given: CellFeatures | list[CellFeature
 
 def _value(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures], metric: PlannedMetric) -> Result:
     try:
-        value = float(metric.noun.compute(given, metric.options))
+        found = metric.noun.compute(read_only(given), metric.options)
     except (Incomplete, IntegrityError):  # of the run folder: images that a metric asked for
         raise
-    except ScottbenchError as error:
-        return Result(subject, metric, None, in_one_line(error))  # what is missing stands on lines of its own
-    except Exception as error:
+    except Exception as error:  # a plug-in may raise anything
+        if isinstance(error, ScottbenchError) and not isinstance(error, PluginFailed):
+            return Result(subject, metric, None, in_one_line(error))  # what is missing stands on lines of its own
         work.folder.put(f"errors/{subject.id}-{metric.noun.name}.txt", printable(traceback.format_exc()).encode())
-        return Result(subject, metric, None, f"{type(error).__name__}: {one_line(error)} (traceback in errors/)")
+        why = in_one_line(error) if isinstance(error, PluginFailed) else f"{type(error).__name__}: {one_line(error)}"
+        return Result(subject, metric, None, f"{why} (traceback in errors/)")
+    try:
+        value = float(found)
+    except (TypeError, ValueError):
+        return Result(subject, metric, None, f"compute returned {one_line(repr(found))[:80]}, which is no number")
     if not math.isfinite(value):
         return Result(subject, metric, None, f"the value is {value}")
     return Result(subject, metric, value)
@@ -199,7 +205,7 @@ def _value(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures
 def _with_interval(result: Result, given: CellFeatures | list[CellFeatures]) -> Result:
     if result.value is None:
         return result
-    found = interval_or_reason(result.metric.noun, given, result.metric.options, result.value)
+    found = interval_or_reason(result.metric.noun, read_only(given), result.metric.options, result.value)
     if isinstance(found, str):
         return dataclasses.replace(result, no_interval=found)
     return dataclasses.replace(result, uncertainty=found)

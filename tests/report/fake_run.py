@@ -88,7 +88,8 @@ def manifest_of(entries: list[dict], metrics: list[dict], ids: list[str], prompt
     return {
         "schema": "scottbench.run/1", "status": "complete", "plan_hash": "7c1e9a2f" * 8,
         "command": "scottbench run --methods scott,cd --steps 2",
-        "created": "2026-02-11T09:30:04Z", "finished": "2026-02-11T09:35:10Z", "attempts": 1, "wall_seconds": 306.2, "forward_seconds": 231.0,
+        "created": "2026-02-11T09:30:04Z", "finished": "2026-02-11T09:35:10Z", "attempts": 1,
+        "wall_seconds": 306.2, "forward_seconds": 231.0,
         "forward_seconds_by_part": {"U-Net": 150.0, "decoder": 60.0, "extractor": 21.0}, "forward_share": 0.7544,
         "peak_memory_bytes": 2_100_000_000,
         "plan": {

@@ -1,4 +1,4 @@
-"""A run folder may come from anybody: what was changed in it is one line and code 5, and nothing in it leads elsewhere or fills the memory."""
+"""A run folder may come from anybody: what was changed in it is one line and code 5, nothing in it leads elsewhere or fills the memory."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def test_the_page_and_an_exported_folder_are_checked_too(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert told(capsys, "export", run, "-o", out)[0] == 0
     assert told(capsys, "verify", out, "-q") == (0, "")
-    assert told(capsys, "report", out)[0] == 0 and told(capsys, "verify", out, "-q") == (0, "")  # a page without pictures, vouched for again
+    assert told(capsys, "report", out)[0] == 0 and told(capsys, "verify", out, "-q") == (0, "")  # no pictures
     edit_bytes(out / "results.csv")
     assert told(capsys, "verify", out, "-q")[0] == 5
     edit_bytes(page)

@@ -10,7 +10,6 @@ and training is part of the student. Students of older versions have none; they 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _text(value: Any) -> bool:
@@ -84,7 +83,7 @@ def _steps(value: Any) -> bool:
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("trainer", "teacher_digest", "weights_digest", "prediction", "guidance", "seal"), (_text, "a text")),
-    **dict.fromkeys(("w_min", "w_max", "minutes", "updates"), (_number, "a finite number")),
+    **dict.fromkeys(("w_min", "w_max", "minutes", "updates"), (_number, "a number")),
     "made_for": (_steps, "a list of numbers of steps"),
     "options": (lambda value: isinstance(value, dict), "a table"),
 }  # fmt: skip

@@ -6,11 +6,15 @@ that was trained as LoRA is stored with the LoRA folded into the U-Net, so that 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.models.configs import CONFIG_BYTES, check_size
 from scottbench.store.files import read_object
 from scottbench.store.weights import weights_digest
+from scottbench.text import one_line
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -22,9 +26,49 @@ def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
     path = Path(folder) / "student.json"
     if not path.is_file():
         raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: {train} --out {folder}")
-    return read_object(
-        path, lambda error: DamagedAsset(f"{path} is not a student description ({error}). Restore it or train again."),
-        ("trainer", "teacher_digest", "weights_digest"))
+
+    def broken(error: Exception) -> DamagedAsset:
+        return DamagedAsset(f"{path} is not a student description ({one_line(error)}). Restore the file.")
+
+    check_size(path, CONFIG_BYTES)
+    facts = read_object(path, broken, ("trainer", "teacher_digest", "weights_digest"))
+    try:
+        check_facts(facts)
+    except ValueError as error:
+        raise broken(error) from None
+    return facts
+
+
+def check_facts(facts: dict[str, Any]) -> None:
+    """Check that the facts of a student.json are of the kinds that sampling and report take them for. Raises ValueError."""
+    for key in ("teacher_digest", "weights_digest"):
+        if type(facts[key]) is not str or re.fullmatch("[0-9a-f]{64}", facts[key]) is None:
+            raise ValueError(f"{key} is {_shown(facts[key])}, not the 64 hex digits of a sha256")
+    texts, tables = ("trainer", "guidance", "form", "prediction", "preset", "weights"), ("options", "best_on_curve")
+    kinds: dict[str, tuple[type, str]] = {**dict.fromkeys(texts, (str, "text")), **dict.fromkeys(tables, (dict, "a table"))}
+    for key, (kind, word) in kinds.items():
+        if facts.get(key) is not None and type(facts[key]) is not kind:
+            raise ValueError(f"{key} is {_shown(facts[key])}, not {word}")
+    for key in ("w_min", "w_max", "steps", "samples_seen", "minutes", "network_evaluations"):
+        if key in facts and not _is_number(facts[key]):
+            raise ValueError(f"{key} is {_shown(facts[key])}, not a finite number")
+    if ("w_min" in facts) != ("w_max" in facts):
+        raise ValueError("of w_min and w_max, the guidance that it knows, only one is there")
+    if "w_min" in facts and facts["w_min"] > facts["w_max"]:
+        raise ValueError(f"w_min {facts['w_min']} is above w_max {facts['w_max']}")
+    made_for = facts.get("made_for", [])
+    if not isinstance(made_for, list) or not all(type(count) is int and count > 0 for count in made_for):
+        raise ValueError(f"made_for is {_shown(made_for)}, not a list of numbers of steps")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
+
+
+def _shown(value: object) -> str:
+    """A value in one line, short enough for a message."""
+    text = one_line(value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
@@ -39,15 +83,16 @@ def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
     if facts["teacher_digest"] != teacher_digest:
         raise DamagedAsset(
             f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, "
-            f"but this preset's model has {teacher_digest[:12]}. Train again: scottbench train {trainer}"
+            f"but this run's model has {teacher_digest[:12]}. Name its own teacher with --model, or a student of this one; to make one: "
+            f"scottbench train {trainer}"
         )
     if absent := [name for name in ("config.json", WEIGHTS) if not (folder / "unet" / name).is_file()]:
-        raise MissingAsset(f"{folder}: {' and '.join(f'unet/{name}' for name in absent)} missing. Restore the folder or train again.")
+        raise MissingAsset(f"{folder}: {' and '.join(f'unet/{name}' for name in absent)} missing. Restore the folder.")
     digest = weights_digest(folder / "unet")
     if digest != facts["weights_digest"]:
         raise DamagedAsset(
             f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. "
-            "Restore the folder or train again."
+            "Restore the folder."
         )
     return facts
 

@@ -45,7 +45,7 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         metrics=[metric_entry(metric, plan) for metric in plan.metrics],
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
-        limits=[*plan.preset.limits, *unsafe_sentence(plan)],
+        limits=[*plan.preset.limits, *unsafe_sentence(plan), *(line[:1].upper() + line[1:] for line in plan.warnings)],
         reference={"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
     )
 

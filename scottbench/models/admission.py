@@ -77,7 +77,7 @@ def admit_pipeline(folder: Path) -> Admission:
     if scheduler.get("_class_name") == "LCMScheduler":
         warnings.append(f"{path} is of a latent consistency model (LCMScheduler). {AS_TEACHER}")
     elif configs["unet"].get("time_cond_proj_dim") is not None:
-        warnings.append(f"{folder}: the guidance scale is an input of its U-Net (time_cond_proj_dim), as in consistency models. {AS_TEACHER}")
+        warnings.append(f"{folder}: guidance is an input of its U-Net (time_cond_proj_dim), as in consistency models. {AS_TEACHER}")
     return Admission(vae, schedule, prediction, tokens, side, (*doubt, *warnings))
 
 
@@ -85,7 +85,7 @@ AS_TEACHER = "A teacher's sampler takes it for an ordinary diffusion model, so i
 
 
 def check_index(path: Path) -> tuple[str, list[str]]:
-    """Check a pipeline's class and its parts' by model_index.json, and return the VAE's class, with warnings. Raises Unfit or DamagedAsset."""
+    """Check the classes that model_index.json names, and return the VAE's class, with warnings. Raises Unfit or DamagedAsset."""
     index = read_config(path)
     kind = index.get("_class_name")
     if kind not in PIPELINES:
@@ -94,8 +94,8 @@ def check_index(path: Path) -> tuple[str, list[str]]:
         value = index.get(part)
         if not (isinstance(value, list) and len(value) == 2 and value[0] == library and value[1] in allowed):
             # the schedulers are many
-            known = f"{library}'s {' or '.join(allowed)}" if len(allowed) < 4 else f"{library}'s schedulers with betas, such as {allowed[0]}"
-            raise refuse(path, part, value, known)
+            known = " or ".join(allowed) if len(allowed) < 4 else f"schedulers with betas, such as {allowed[0]}"
+            raise refuse(path, part, value, f"{known} of {library}")
     return index["vae"][1], [f"{path.parent} is a latent consistency model. {AS_TEACHER}"] if kind == LCM else []
 
 

@@ -97,13 +97,18 @@ def _tokenizer(folder: Path, tokens: int) -> Any:
 
 def _load_vae(name: str, folder: Path, kind: torch.dtype, pickled: bool, device: str) -> tuple[VAE, VAE | None]:
     """The VAE, and in float16 once more in float32, for the images that overflow."""
+    opened: Any
     with importing():
         if name == "AutoencoderTiny":
-            from diffusers import AutoencoderTiny as VAEClass
+            from diffusers import AutoencoderTiny
+
+            opened = AutoencoderTiny
         else:
-            from diffusers import AutoencoderKL as VAEClass
-    vae = fast_layout(_load(VAEClass, folder, kind, pickled)).to(device)
-    wide = fast_layout(_load(VAEClass, folder, torch.float32, pickled)).to(device) if kind == torch.float16 else None
+            from diffusers import AutoencoderKL
+
+            opened = AutoencoderKL
+    vae = fast_layout(_load(opened, folder, kind, pickled)).to(device)
+    wide = fast_layout(_load(opened, folder, torch.float32, pickled)).to(device) if kind == torch.float16 else None
     return vae, wide
 
 

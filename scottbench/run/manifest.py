@@ -101,7 +101,7 @@ def update(manifest: Manifest, work: Work, status: Status) -> None:
 
 
 def finish_cell(manifest: Manifest, work: Work, cell: PlannedCell, reason: str | None) -> None:
-    """Note a cell's counted NFE and flawed images, or why it has none. reason: why its images could not be made; None: they were."""
+    """Note a cell's counted NFE and flawed images, or why it has none. reason: why it has no images; None: it has."""
     if reason is None:
         counted = {(work.folder.facts(("images", cell.id), span) or {}).get("nfe") for span in work.chunks}
         if len(counted) == 1:

@@ -45,7 +45,7 @@ class Part:
     """The record that holds the digests."""
 
 
-NETWORKS = ("diffusion.py", "models/diffusion_model.py", "models/pipeline.py")
+NETWORKS = ("diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py")
 PARTS = {
     "images": Part(
         "the images of every cell",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unsealed, unusual_steps
 from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
-from scottbench.plan.inputs import open_inputs
+from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.request import RunRequest, recorded
 from scottbench.registry.presets import Preset
 
@@ -79,5 +79,5 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model_card=inputs.model_card,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*unusual_steps(cells), *unsealed(cells)],
+        warnings=[*doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells)],
     )

@@ -48,9 +48,6 @@ def test_what_names_no_run_or_two_is_exit_code_2(server, home):
 
 
 CHANGES = {
-    "code of a method": (
-        "import scottbench.plan.identity\nscottbench.plan.identity.code_digest = lambda function: 'f' * 16",
-        "cells.ode__s2__seed0.code"),
     "version of a method": (
         "import dataclasses\nnouns = found.nouns['method']\n"
         "nouns['ode'] = dataclasses.replace(nouns['ode'], noun=dataclasses.replace(nouns['ode'].noun, version='2'))",
@@ -180,7 +177,7 @@ def test_a_run_of_session_1_is_still_read(tmp_path):
         assert violations(read_json(HERE / "run-schema-1" / name)) == []
     root = shutil.copytree(HERE / "run-schema-1", tmp_path / "run")
     assert "ode" in build(root).read_text()
-    assert {"scottbench.plan/1", "scottbench.plan/2", "scottbench.run/1", "scottbench.run/2", "scottbench.env/1"} <= known().keys()
+    assert {"scottbench.plan/1", "scottbench.plan/2", "scottbench.plan/3", "scottbench.run/1", "scottbench.run/2", "scottbench.env/1"} <= known().keys()
 
 
 def test_no_environment_variable_but_those_of_the_list_is_recorded(server, tmp_path):

@@ -33,6 +33,10 @@ class DamagedAsset(MissingAsset):
     """Weights or data are here but are truncated or have another digest than expected. Exit code 3."""
 
 
+class Unfit(MissingAsset):
+    """A model or student is whole, but of another kind than is supported. Exit code 3; the message names field, value and what is."""
+
+
 class Incomplete(ScottbenchError):
     """Work stopped early and can be resumed (disk full, a shard that is missing). Exit code 4."""
 
@@ -73,7 +77,7 @@ EXIT_CODES = {
     0: "complete",
     1: "some cells failed, a plug-in failed, or training diverged",
     2: "usage: unknown name, wrong value, unusable folder",
-    3: "missing prerequisite: weights, data or a package absent or damaged, or a student of another model",
+    3: "missing prerequisite: weights, data or a package absent, damaged or of a kind that is not supported, or a student of another model",
     4: "incomplete but resumable: disk full, a shard missing, the folder in use by another process",
     5: "mismatch: weights, data, code or a stored file differ from those of the run, or values of different N, fingerprints or prompts",
     6: "gate not met (compare --gate, claims --gate)",

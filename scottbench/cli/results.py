@@ -46,6 +46,7 @@ def print_results(folder: Path) -> None:
     """
     from scottbench.cli.printing import show_table
     from scottbench.report.results import leading_tables
+    from scottbench.store.manifest import flawed
     from scottbench.store.record import read_record
 
     record, report = read_record(folder), folder / "report" / "index.html"
@@ -56,6 +57,9 @@ def print_results(folder: Path) -> None:
     print(f"\n* best of its column.{_brackets(record)}{_times(tables)}")
     for line in reasons(record):
         print(line)
+    for cell in record.cells:
+        if found := flawed(cell.facts):
+            print(printable(f"! {cell.facts['id']}: {found}"))
     if record.pairs:
         print_pairs(record.pairs, record.metrics)
     print(f"run     {printable(folder)}")

@@ -10,12 +10,13 @@ and training is part of the student. Students of older versions have none; they 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, IntegrityError, MissingAsset, UsageError
+from scottbench.models.configs import CONFIG_BYTES, check_size
 from scottbench.store.files import json_bytes, read_object, replace_file
 from scottbench.store.weights import weights_digest
 from scottbench.text import one_line
@@ -59,49 +60,49 @@ def read_student(folder: Path, train: str = "scottbench train NAME") -> dict:
         raise MissingAsset(f"no student at {folder} (student.json is missing). Make one with: {train} --out {folder}")
 
     def broken(error: Exception) -> DamagedAsset:
-        return DamagedAsset(f"{path} is not a student description ({one_line(error)}). Restore it or train again.")
+        return DamagedAsset(f"{path} is not a student description ({one_line(error)}). Restore the file.")
 
+    check_size(path, CONFIG_BYTES)
     facts = read_object(path, broken, ("trainer", "teacher_digest", "weights_digest"))
-    wrong = misfits(facts)
-    if wrong:
-        raise broken(ValueError(wrong[0]))
+    try:
+        check_facts(facts)
+    except ValueError as error:
+        raise broken(error) from None
     if facts.get("seal") != student_digest(facts) and not (facts.get("schema") in UNSEALED and "seal" not in facts):
         raise IntegrityError(f"{path} was changed after the training: its fields are not those that its seal is of. Restore the file.")
     return facts
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+def check_facts(facts: dict[str, Any]) -> None:
+    """Check that the facts of a student.json are of the kinds that sampling and report take them for. Raises ValueError."""
+    for key in ("teacher_digest", "weights_digest"):
+        if type(facts[key]) is not str or re.fullmatch("[0-9a-f]{64}", facts[key]) is None:
+            raise ValueError(f"{key} is {_shown(facts[key])}, not the 64 hex digits of a sha256")
+    texts, tables = ("trainer", "guidance", "form", "prediction", "preset", "weights", "seal"), ("options", "best_on_curve")
+    kinds: dict[str, tuple[type, str]] = {**dict.fromkeys(texts, (str, "text")), **dict.fromkeys(tables, (dict, "a table"))}
+    for key, (kind, word) in kinds.items():
+        if facts.get(key) is not None and type(facts[key]) is not kind:
+            raise ValueError(f"{key} is {_shown(facts[key])}, not {word}")
+    for key in ("w_min", "w_max", "steps", "updates", "samples_seen", "minutes", "network_evaluations"):
+        if key in facts and not _is_number(facts[key]):
+            raise ValueError(f"{key} is {_shown(facts[key])}, not a finite number")
+    if ("w_min" in facts) != ("w_max" in facts):
+        raise ValueError("of w_min and w_max, the guidance that it knows, only one is there")
+    if "w_min" in facts and facts["w_min"] > facts["w_max"]:
+        raise ValueError(f"w_min {facts['w_min']} is above w_max {facts['w_max']}")
+    made_for = facts.get("made_for", [])
+    if not isinstance(made_for, list) or not all(type(count) is int and count > 0 for count in made_for):
+        raise ValueError(f"made_for is {_shown(made_for)}, not a list of numbers of steps")
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
-def _steps(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) and one >= 1 for one in value)
-
-
-KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("trainer", "teacher_digest", "weights_digest", "prediction", "guidance", "seal"), (_text, "a text")),
-    **dict.fromkeys(("w_min", "w_max", "minutes", "updates"), (_number, "a finite number")),
-    "made_for": (_steps, "a list of numbers of steps"),
-    "options": (lambda value: isinstance(value, dict), "a table"),
-}  # fmt: skip
-"""Fields of student.json that a run reads, with what each must be where it is there."""
-
-
-def misfits(facts: Mapping[str, Any]) -> list[str]:
-    """List the fields of a student.json that are of a wrong kind, and half or empty ranges of the guidance scale."""
-    found = [
-        f"'{name}' must be {what}, found {one_line(repr(facts[name]))[:60]}"
-        for name, (fits, what) in KINDS.items() if name in facts and not fits(facts[name])]  # fmt: skip
-    ends = [name for name in ("w_min", "w_max") if name in facts]
-    if len(ends) == 1:
-        found.append(f"it has '{ends[0]}' alone: a guidance range has both ends, w_min and w_max")
-    if not found and ends and facts["w_min"] > facts["w_max"]:
-        found.append("w_min is greater than w_max")
-    return found
+def _shown(value: object) -> str:
+    """A value in one line, short enough for a message."""
+    text = one_line(value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
@@ -117,15 +118,16 @@ def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
         )
     if facts["teacher_digest"] != teacher_digest:
         raise DamagedAsset(
-            f"{folder} was distilled from a teacher with digest {one_line(facts['teacher_digest'][:12])}, "
-            f"but this preset's model has {teacher_digest[:12]}. Train again: scottbench train {trainer}"
+            f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, "
+            f"but this run's model has {teacher_digest[:12]}. Name its own teacher with --model, or a student of this one; to make one: "
+            f"scottbench train {trainer}"
         )
     if absent := [name for name in ("config.json", WEIGHTS) if not (folder / "unet" / name).is_file()]:
-        raise MissingAsset(f"{folder}: {' and '.join(f'unet/{name}' for name in absent)} missing. Restore the folder or train again.")
+        raise MissingAsset(f"{folder}: {' and '.join(f'unet/{name}' for name in absent)} missing. Restore the folder.")
     digest = weights_digest(folder / "unet")
     if digest != facts["weights_digest"]:
         raise DamagedAsset(
-            f"{folder}: weights have digest {digest[:12]}, student.json says {one_line(facts['weights_digest'][:12])}. "
-            "Restore the folder or train again."
+            f"{folder}: weights have digest {digest[:12]}, student.json says {facts['weights_digest'][:12]}. "
+            "Restore the folder."
         )
     return facts

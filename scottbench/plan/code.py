@@ -45,7 +45,7 @@ class Part:
     """The record that holds the digests."""
 
 
-NETWORKS = ("diffusion.py", "models/diffusion_model.py", "models/pipeline.py")
+NETWORKS = ("diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py")
 PARTS = {
     "images": Part(
         "the images of every cell",
@@ -200,6 +200,8 @@ def _write(node: Any, words: list[str]) -> None:
         words.append(type(node).__name__)
         for name in node._fields:
             value = getattr(node, name, None)
+            if isinstance(value, list):
+                value = [one for one in value if not _is_text(one)]
             if value is not None and value != []:
                 words.append(name)
                 _write(value, words)
@@ -207,8 +209,7 @@ def _write(node: Any, words: list[str]) -> None:
     elif isinstance(node, list):
         words.append("[")
         for one in node:
-            if not _is_text(one):
-                _write(one, words)
+            _write(one, words)
         words.append("]")
     else:
         words.append(repr(node))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unsealed, unusual_steps
 from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
-from scottbench.plan.inputs import open_inputs
+from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.request import RunRequest, recorded
 from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
@@ -81,5 +81,5 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model_card=inputs.model_card,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*unusual_steps(cells), *unsealed(cells), *tried],
+        warnings=[*doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],
     )

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id, unsealed
+from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.identity import reference_digest
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.label import Label
 from scottbench.run.clock import peak_memory
+from scottbench.run.sentinels import count_cell
 from scottbench.store.environment import ENVIRONMENTS, arithmetic
 from scottbench.store.events import log_digest, read_events, spent
 from scottbench.store.files import read_plain, timestamp
@@ -53,7 +54,7 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         metrics=[metric_entry(metric, plan) for metric in plan.metrics],
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
-        limits=[*plan.preset.limits, *unsafe_sentence(plan), *unsealed(plan.cells)],
+        limits=[*plan.preset.limits, *unsafe_sentence(plan), *(f"{line[:1].upper()}{line[1:]}" for line in plan.warnings)],
         reference={"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
     )
 
@@ -140,11 +141,12 @@ def digests(root: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def finish_cell(manifest: Manifest, work: Work, cell: PlannedCell, reason: str | None) -> None:
-    """Note the counted NFE of a cell, or why it has none. reason: why its images could not be made; None: they were."""
+    """Note a cell's counted NFE and flawed images, or why it has none. reason: why it has no images; None: it has."""
     if reason is None:
         counted = {(work.folder.facts(("images", cell.id), span) or {}).get("nfe") for span in work.chunks}
         if len(counted) == 1:
             manifest.cell(cell.id).nfe = counted.pop()
+            manifest.cell(cell.id).sentinels = count_cell(work, cell)
         else:
             reason = f"method '{cell.method.label}' evaluated its network unequally often: {sorted(map(str, counted))} per image."
     manifest.failed(cell.id, reason)

@@ -44,6 +44,8 @@ class Subject:
     """One cell, or one for each seed."""
     nfe: int | None
     """Counted network evaluations per image; None where nothing was counted, or seeds differ."""
+    flawed: int | None = None
+    """Images that no method means to make (`scottbench.run.sentinels`); None where nothing was counted."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def measure(work: Work, manifest: Manifest) -> list[Result]:
         together: list[CellFeatures] = []
         for cell in cells:
             entry = manifest.cell(cell.id)
-            subject = Subject(cell.id, (cell,), entry.nfe)
+            subject = Subject(cell.id, (cell,), entry.nfe, sum(entry.sentinels.values()) if entry.sentinels is not None else None)
             if entry.error is None:
                 given = cell_features(work, cell, shared)
                 own += compute(work, subject, given, single)
@@ -99,7 +101,9 @@ def _over_seeds(
     """The results of several seeds. own: the results of each cell; together: the features of each."""
     failed = [manifest.cell(cell.id) for cell in cells if manifest.cell(cell.id).error is not None]
     counted = {manifest.cell(cell.id).nfe for cell in cells if manifest.cell(cell.id).error is None}
-    subject = Subject(over_seeds_id(list(cells)), tuple(cells), counted.pop() if len(counted) == 1 else None)
+    flaws = [sum(kinds.values()) for cell in cells if (kinds := manifest.cell(cell.id).sentinels) is not None]
+    subject = Subject(
+        over_seeds_id(list(cells)), tuple(cells), counted.pop() if len(counted) == 1 else None, sum(flaws) if flaws else None)
     single = [metric for metric in work.plan.metrics if metric.noun.scope != "seeds"]
     several = [metric for metric in work.plan.metrics if metric.noun.scope == "seeds"]
     if failed:  # a mean over the others would be of other seeds
@@ -263,6 +267,7 @@ def row(plan: Plan, result: Result) -> dict[str, Any]:
         "n": plan.n, "metric": metric.label, "value": result.value, "unit": metric.noun.unit,
         "higher_is_better": metric.noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": ends[0], "ci_high": ends[1],
         "ci_method": ends[2], "seeds": ",".join(str(cell.seed) for cell in cells),
+        "flawed": result.subject.flawed,
     }  # fmt: skip
 
 

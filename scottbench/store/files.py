@@ -113,8 +113,8 @@ def plainly(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise
-        raise UsageError(f"{path} is a link, a folder or no plain file, which nothing is written to. Remove it, or name another folder with "
-                         "--out.") from None
+        raise UsageError(
+            f"{path} is a link, a folder or no plain file, which nothing is written to. Remove it, or name another with --out.") from None
 
 
 def replace_file(path: Path, data: bytes, root: Path | None = None) -> None:

@@ -5,6 +5,7 @@ Readers of finished runs take the manifest as `scottbench.store.record` reads it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
@@ -50,6 +51,29 @@ class Reference(TypedDict):
     digest: Digest
 
 
+TOLERATED = 0.01
+"""Share of images that no method means to make, above which a run has failed."""
+
+
+def sentinels(cell: Mapping[str, Any]) -> dict[str, int]:
+    """Return kind -> number of a cell's images that no method means to make. cell: its entry in a manifest of any version."""
+    counts = cell.get("sentinels")
+    return {str(kind): n for kind, n in counts.items() if type(n) is int and n > 0} if isinstance(counts, dict) else {}
+
+
+def is_flawed(cell: Mapping[str, Any]) -> bool:
+    """True of a cell (its entry in the manifest) of which too many images are black, constant, duplicates or not finite."""
+    return sum(sentinels(cell).values()) > TOLERATED * cell["n"]
+
+
+def flawed(cell: Mapping[str, Any]) -> str:
+    """Say which images of a cell (its entry in the manifest) no method means to make: "3 of 64 images are flawed (2 black, 1 duplicate)";
+    "" where there are none."""
+    counts = sentinels(cell)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return f"{sum(counts.values()):,} of {cell['n']:,} images are flawed ({kinds})" if counts else ""
+
+
 @dataclass
 class CellEntry:
     """One method at one number of steps and one seed."""
@@ -71,6 +95,8 @@ class CellEntry:
     error: str | None = None
     failures: Reasons = field(default_factory=dict)
     no_interval: Annotated[Reasons, Optional, rule(description="Metric -> why it has no interval.")] = field(default_factory=dict)
+    sentinels: Annotated[dict[str, int] | None, Optional, rule(
+        description="kind of image that no method means to make -> how many of the cell's; null where nothing was counted")] = None
 
 
 @dataclass
@@ -179,6 +205,7 @@ class Manifest:
     def failures(self) -> list[str]:
         """Return one line for each cell that failed, then one for each metric of a cell, or of several seeds, that did."""
         lines = [f"{cell.id}: {cell.error}" for cell in self.cells if cell.error is not None]
+        lines += [f"{cell.id}: {flawed(vars(cell))}" for cell in self.cells if is_flawed(vars(cell))]
         for entry in self.entries:
             lines += [f"{entry.id} {metric}: {reason}" for metric, reason in entry.failures.items()]
         return lines

@@ -96,7 +96,8 @@ class Records:
         cells = len(self.manifest["cells"]) + len(self.manifest.get("over_seeds", []))
         values = cells * max(1, len(self.manifest["metrics"]))
         n = max([entry["n"] for entry in self.manifest["cells"]], default=0)
-        return {RESULTS: values, ITEMS: values * n, PAIRS: values * cells, TIMINGS: 16 * cells}.get(name, values * n)
+        most = {RESULTS: values, ITEMS: values * n, PAIRS: values * cells, TIMINGS: 16 * cells}.get(name, values * n)
+        return max(10**5, most)
 
 
 def chunks_of(folder: Path, manifest: dict[str, Any]) -> RunFolder:

@@ -19,7 +19,7 @@ RESULTS, ITEMS, PAIRS, TIMINGS = "results.parquet", "items.parquet", "pairs.parq
 RESULTS_SCHEMA = {
     "method": "String", "steps": "Int32", "nfe": "Int32", "seed": "Int64", "guidance_scale": "Float64", "dataset": "String", "n": "Int32",
     "metric": "String", "value": "Float64", "unit": "String", "higher_is_better": "Boolean", "fingerprint": "String", "ci_low": "Float64",
-    "ci_high": "Float64", "ci_method": "String", "seeds": "String",
+    "ci_high": "Float64", "ci_method": "String", "seeds": "String", "flawed": "Int32",
 }  # fmt: skip
 """One row per cell and metric, and per metric of all seeds of a method at a number of steps (together, or their mean). Column -> type of
 polars, by name: to know the columns needs no polars."""

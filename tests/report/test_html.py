@@ -262,7 +262,7 @@ def test_limits_are_the_preset_s_and_those_of_every_report(tmp_path):
 
 
 def test_what_a_run_may_lack_is_left_out(tmp_path):
-    run = fake_run(tmp_path / "run", model_card=None, samples={"ids": [], "prompts": []}, label=None)
+    run = fake_run(tmp_path / "run", model_card=None, samples={"ids": [], "prompts": []}, label="")
     cells = manifest_of_run(run)["cells"]
     edit_manifest(run, cells=[{**cell, "student": None} for cell in cells])
     page = Page(build(run))
@@ -321,7 +321,7 @@ def test_hostile_strings_are_inert(tmp_path):
     cells[0]["student"]["trainer"] = HOSTILE
     metrics[0] |= {"label": HOSTILE, "extractor_label": HOSTILE, "fingerprint": HOSTILE}
     plan["preset"] = plan["dataset"]["name"] = plan["model"]["name"] = HOSTILE
-    environment = {HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE}}
+    environment = {**manifest["environment"], HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE}}
     edit_manifest(run, cells=cells, metrics=metrics, plan=plan, environment=environment, created=HOSTILE)
     renamed = pl.when(pl.col("method") == "scott").then(pl.lit(HOSTILE)).otherwise(pl.col("method"))
     for name in ("results.parquet", "timings.parquet"):

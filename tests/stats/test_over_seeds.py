@@ -263,12 +263,11 @@ def scored(run, plugins, tmp_path, monkeypatch):
     """A run of the first metric alone, which others are to be scored on."""
     monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: plugins)
     plan = make_plan(plugins, RunRequest("tiny", metrics=["gap"], seeds=SEEDS, device="cpu"))
-    shutil.copytree(run[1] / "images", tmp_path / "run" / "images")
-    root = tmp_path / "run"
-    shutil.rmtree(root / "images" / "reference")
-    RunFolder.open(tmp_path / "plan", plan.hash, plan.record, plan.settings)
-    shutil.copy(tmp_path / "plan" / "plan.lock.json", root)
-    return root
+    made, own = RunFolder(run[1]), RunFolder.open(tmp_path / "run", plan.hash, plan.record, plan.settings)
+    for place in (("images", cell.id) for cell in plan.cells):
+        for span, ids in made.stored(place).items():
+            own.put_chunk(place, span, *made.chunk(place, span, ids))
+    return own.root
 
 
 def test_score_measures_them_on_a_finished_run(run, scored, capsys):

@@ -48,9 +48,6 @@ def test_what_names_no_run_or_two_is_exit_code_2(server, home):
 
 
 CHANGES = {
-    "code of a method": (
-        "import scottbench.plan.identity\nscottbench.plan.identity.code_digest = lambda function: 'f' * 16",
-        "cells.ode__s2__seed0.code"),
     "version of a method": (
         "import dataclasses\nnouns = found.nouns['method']\n"
         "nouns['ode'] = dataclasses.replace(nouns['ode'], noun=dataclasses.replace(nouns['ode'].noun, version='2'))",
@@ -144,19 +141,47 @@ def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
 
 def test_runs_are_listed_and_only_leftovers_is_removed(server, home):
     (root,) = (home / "runs").iterdir()
-    (root / "images" / "hop__s2__seed0" / "00000-00003.zip.tmp").write_bytes(b"half")
-    alone = root / "images" / "hop__s2__seed0" / "00004-00007.zip"
-    alone.with_suffix(".json").unlink()
-    empty = home / "runs" / "empty"
-    empty.mkdir()
-    shutil.copy(root / "plan.lock.json", empty)
+    killed, empty, theirs = (home / "runs" / name for name in ("killed", "empty", "theirs"))
+    shutil.copytree(root, killed)
+    for name in ("results", "items", "pairs", "timings"):
+        (killed / f"{name}.parquet").unlink()
+    (killed / "claims.json").unlink()
+    manifest = read_json(killed / "manifest.json")
+    (killed / "manifest.json").write_text(json.dumps({**manifest, "status": "running", "files": {}, "chunks": {}, "log": None}))
+    for folder in (root, killed):
+        images = folder / "images" / "hop__s2__seed0"
+        (images / ".scottbench-0123456789abcdef.tmp").write_bytes(b"half")
+        (images / "00000-00003.zip.tmp").write_bytes(b"of an earlier version")
+        (images / "mine.tmp").write_bytes(b"not theirs")
+        (images / "00004-00007.json").unlink()
+    for folder in (empty, theirs):
+        folder.mkdir()
+        shutil.copy(root / "plan.lock.json", folder)
+    (theirs / "notes.txt").write_text("mine")
+    everything = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     code, out, _ = server.call("runs", folder=home)
-    assert code == 0 and [line.split()[1] for line in out.splitlines()[1:]] == ["complete", "begun"]
-    removed = [f"runs/{root.name}/images/hop__s2__seed0/00000-00003.zip.tmp", f"runs/{root.name}/images/hop__s2__seed0/00004-00007.zip"]
+    assert code == 0 and [line.split()[1] for line in out.splitlines()[1:]] == ["complete", "begun", "killed", "begun"]
     code, out, _ = server.call("runs", "gc", folder=home)
-    assert out.splitlines() == [*removed, "runs/empty", "to remove them: scottbench runs gc --yes"] and empty.is_dir() and alone.is_file()
+    *found, last = out.splitlines()
+    here = "runs/killed/images/hop__s2__seed0"
+    removed = ["runs/empty", f"{here}/.scottbench-0123456789abcdef.tmp", f"{here}/00000-00003.zip.tmp", f"{here}/00004-00007.zip"]
+    assert [line.split("  ")[0] for line in found] == removed and all(line.endswith(("kB", "bytes")) for line in found)
+    assert last.startswith("not removed: 4 things, ")
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == everything
     assert server.call("runs", "gc", "--yes", folder=home)[0] == 0
-    assert not empty.exists() and not alone.exists() and len(list(root.glob("images/*__*/*.zip"))) == 5
+    gone = {str(path.relative_to(home)) for path in everything if not path.exists()}
+    assert gone == {*removed[1:], "runs/empty/plan.lock.json"} and not empty.exists()
+
+
+def test_a_folder_with_results_is_never_tidied(server, home, tmp_path):
+    """A finished run whose images were taken away to save room, and an exported folder."""
+    (root,) = (home / "runs").iterdir()
+    assert server.call("export", str(root), "-o", str(home / "runs" / "out"), folder=home)[0] == 0
+    shutil.rmtree(root / "images")
+    shutil.rmtree(root / "features")
+    before = sorted(home.rglob("*"))
+    code, out, _ = server.call("runs", "gc", "--yes", folder=home)
+    assert (code, out) == (0, "nothing to remove\n") and sorted(home.rglob("*")) == before
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -180,7 +205,8 @@ def test_a_run_of_session_1_is_still_read(tmp_path):
         assert violations(read_json(HERE / "run-schema-1" / name)) == []
     root = shutil.copytree(HERE / "run-schema-1", tmp_path / "run")
     assert "ode" in build(root).read_text()
-    assert {"scottbench.plan/1", "scottbench.plan/2", "scottbench.run/1", "scottbench.run/2", "scottbench.env/1"} <= known().keys()
+    plans = {f"scottbench.plan/{version}" for version in (1, 2, 3)}
+    assert {"scottbench.run/1", "scottbench.run/2", "scottbench.env/1", *plans} <= known().keys()
 
 
 def test_no_environment_variable_but_those_of_the_list_is_recorded(server, tmp_path):

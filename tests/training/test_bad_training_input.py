@@ -35,8 +35,8 @@ HOP = ("run", "-p", "tiny", "-m", "hop", "-n", "2", "-q", "--student", "hop=s")
 def test_a_student_of_another_model_is_exit_code_3(cli, files, tmp_path):
     tiny.tiny_student(tmp_path / "s", "hop", "f" * 64)
     before = contents(tmp_path)
-    refused(cli(*HOP), 3, "s was distilled from a teacher with digest ffffffffffff", "this preset's model has",
-            "Train again: scottbench train hop")  # fmt: skip
+    refused(cli(*HOP), 3, "s was distilled from a teacher with digest ffffffffffff", "this run's model has",
+            "Name its own teacher with --model", "to make one: scottbench train hop")  # fmt: skip
     assert contents(tmp_path) == before, "no run folder, and the student is as it was"
 
 

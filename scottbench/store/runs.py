@@ -129,7 +129,7 @@ KNOWN = {LOCK, MANIFEST, ENVIRONMENTS, EVENTS, "lock.json"}
 """Files that a run has before it has a chunk."""
 HALF = re.compile(r"(\d{5,8}-\d{5,8}\.(zip|npy|json)|[a-z_.]+\.(json|parquet|ndjson))\.tmp")
 """What earlier versions called a file that was being written."""
-CHUNK = re.compile(r"\d{5,8}-\d{5,8}\.(zip|npy)")
+CHUNK_FILE = re.compile(r"\d{5,8}-\d{5,8}\.(zip|npy)")
 
 
 def leftovers(home: Path = HOME) -> list[Leftover]:
@@ -171,7 +171,7 @@ def _is_chunk(folder: Path, path: Path) -> bool:
     """Whether a file lies where a chunk does, by its name."""
     parts = path.relative_to(folder).parts
     kind = (parts[0], len(parts), path.suffix)
-    return kind in {("images", 3, ".zip"), ("features", 4, ".npy")} and CHUNK.fullmatch(path.name) is not None
+    return kind in {("images", 3, ".zip"), ("features", 4, ".npy")} and CHUNK_FILE.fullmatch(path.name) is not None
 
 
 def remove(found: list[Leftover]) -> int:

@@ -26,7 +26,7 @@ from scottbench.text import one_line
 
 RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
 """Files of which a run that has ended has digests in its manifest, where they are there."""
-CHUNK = re.compile(r"(\d{5,8})-(\d{5,8})\.(json|zip|npy)")
+CHUNK_FILE = re.compile(r"(\d{5,8})-(\d{5,8})\.(json|zip|npy)")
 
 
 @dataclass
@@ -183,7 +183,7 @@ def _check_others(found: Findings, folder: RunFolder, seen: set[Path]) -> None:
     for kind in ("images", "features"):
         for parent, _, names in os.walk(folder.root / kind):
             for path in sorted(Path(parent) / name for name in names):
-                place, match = path.parent.relative_to(folder.root).parts, CHUNK.fullmatch(path.name)
+                place, match = path.parent.relative_to(folder.root).parts, CHUNK_FILE.fullmatch(path.name)
                 if path in seen or OURS.fullmatch(path.name):
                     continue
                 if match is None or kind != "features" or len(place) != 3 or not _is_of_scores(folder, place, path):

@@ -71,7 +71,7 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
         _refuse_unfinished(own, plan, shared & plan.sources.keys())
         flush_denormals()
         work = Work(plan, folder, clock, {}, plan.chunk, on_progress, lambda event, **facts: None,
-                    earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
+                    earlier={"attempts": max(0, attempts(read_events(root)) - 1)})  # fmt: skip
         folder.hold()
         state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
         open_extractors(work, watched)

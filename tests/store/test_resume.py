@@ -122,10 +122,48 @@ def test_other_metrics_are_measured_without_generating(server, home, undisturbed
 
 def test_images_made_again_are_the_stored_ones(server, home):
     code, out, err = server.call("verify", head(home), "--resample", "5", folder=home)
-    assert code == 0 and out.endswith(": as recorded\n") and err.count("the same bytes") == 5
+    images = [line for line in err.splitlines() if "the same bytes" in line and "features/" not in line]
+    assert code == 0 and out.endswith(": as recorded\n") and len(images) == 5
+    assert all(f"features/{owner}/image/" in err for owner in ("reference", "text"))
     other = "import scottbench.models.sampling as s\nlatents = s.Sampler.latents\ns.Sampler.latents = lambda *a: 2 * latents(*a)"
     code, _, err = server.call("verify", head(home), "--resample", "2", "-q", folder=home, before=other)
     assert code == 5 and err.count("made again, it differs by") == 2
+    other = "import scottbench.models.extractors as e\nown = e.Extractor.features\ne.Extractor.features = lambda *a: own(*a) + 1"
+    code, _, err = server.call("verify", head(home), "--resample", "1", "-q", folder=home, before=other)
+    assert code == 5 and err.count("made again, its rows differ") == 2 and "features/reference/image" in err
+
+
+MOVED = """
+import os, scottbench.run.sample as sample
+own = sample.sample_cell
+def moved(*given):
+    if os.path.exists("run"):
+        {how}
+    return own(*given)
+sample.sample_cell = moved
+"""
+
+
+@pytest.mark.parametrize("how", ["os.rename('run', 'elsewhere')", "import shutil; shutil.rmtree('run')"])
+def test_a_run_folder_that_is_moved_or_deleted_meanwhile_is_one_line_and_not_made_again(server, tmp_path, how):
+    code, out, err = server.call(*RUN, "-n", "8", "-o", "run", folder=tmp_path, before=MOVED.format(how=how))
+    assert (code, out) == (4, "") and "run was moved or deleted while the run went on" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    if "rename" in how:
+        code, _, err = server.call("resume", "elsewhere", folder=tmp_path)
+        assert code == 0 and "0 of 6 chunks present" in err and len(list(tmp_path.glob("elsewhere/features/reference/*/*.npy"))) == 2
+
+
+def test_a_run_folder_does_not_choose_which_model_is_opened(server, tmp_path):
+    import tiny_plugin
+
+    shutil.copytree(tiny_plugin.SHARED[0] / "model", tmp_path / "own")
+    words = ("-m", "ode", "-n", "4", "--model", "own")
+    assert server.call(*RUN, *words, "-o", "run", folder=tmp_path)[0] == 0
+    for line in (["resume", "run"], ["score", "run", "-k", "gap"], ["merge", "run", "-o", "all"], ["verify", "run", "--resample", "1"]):
+        code, out, err = server.call(*line, "-q", folder=tmp_path)
+        assert (code, out) == (2, "") and "A run folder does not choose what is opened" in err and "--model own" in err, line
+        assert server.call(*line, "--model", "own", "-q", folder=tmp_path)[0] == 0
 
 
 def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
@@ -136,7 +174,7 @@ def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
     lock["plan"]["cells"][0]["guidance_scale"] = 9.0
     (root / "plan.lock.json").write_text(json.dumps(lock))
     code, _, err = server.call("verify", str(root), "-q", folder=home)
-    assert code == 5 and "results.parquet: has another sha256" in err and "the plan has another hash than it says" in err
+    assert code == 5 and "results.parquet has another sha256" in err and "the plan has another hash than it says" in err
 
 
 def test_runs_are_listed_and_only_leftovers_is_removed(server, home):

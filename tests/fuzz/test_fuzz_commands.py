@@ -37,7 +37,8 @@ VARIABLES = ["SCOTTBENCH_STEPS", "SCOTTBENCH_LIMIT", "SCOTTBENCH_SEEDS", "SCOTTB
              "SCOTTBENCH_MODEL", "SCOTTBENCH_DEVICE", "RANK"]  # fmt: skip
 CONFIGS = [
     b"", b"\xff\xfe", b"methods = 5", b"steps = [1, [2]]", b"limit = nan", b"limit = 1e400", b"seeds = 1979-05-27",
-    b"[options]\na = {b = 1}", b"students = {hop = 3}", b"a = " + b"[" * 5000, b"a = " + b"{a=" * 5000, b"limit = " + b"1" * 5000, b"a." * 5000 + b"a = 1",
+    b"[options]\na = {b = 1}", b"students = {hop = 3}", b"a = " + b"[" * 5000, b"a = " + b"{a=" * 5000, b"limit = " + b"1" * 5000,
+    b"a." * 5000 + b"a = 1",
     b"model = '\x00'", b"model = \"\\u0000\"", b"[train]\nminutes = []", b"train = 3", b"batch_size = true", b"guidance = ['1']",
     b"methods = ['hop', 1]", b"steps = ''", b"model = ''", b"device = [1]", b"preset = '../../x'", b"[train]\nfsdp = 'maybe'",
 ]  # fmt: skip

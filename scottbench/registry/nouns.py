@@ -107,8 +107,8 @@ class Method:
     sample: Callable[[Sampling], Tensor]
     """Sampling -> clean latents (N,C,h,w)."""
     timesteps: Callable[..., list[float]]
-    """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data; [] (or a time step
-    twice) for a number of steps that it cannot do."""
+    """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data: falling, one a step,
+    and those that `sample` asks at; [] (or a time step twice) for a number of steps that it cannot do."""
     version: str = "1"
     """Changes whenever the images change; part of the identity of a cell."""
     trainer: str | None = None

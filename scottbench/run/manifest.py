@@ -24,6 +24,9 @@ from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
 if TYPE_CHECKING:
     from scottbench.run.session import Work
 
+RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
+"""What a run writes beside its manifest and its log."""
+
 
 def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifest:
     """Return the manifest of a run that begins or goes on. environments: of all attempts and workers so far, as in env.json; the last is
@@ -112,7 +115,7 @@ def update(manifest: Manifest, work: Work, status: Status) -> None:
 def seal(manifest: Manifest, work: Work) -> None:
     """Note the digests of all that a run has written: records, chunks by folder, the log so far."""
     root = work.folder.root
-    manifest.files = digests(root, [LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS])
+    manifest.files = digests(root, RECORDS)
     manifest.chunks = chunk_digests(work)
     manifest.log = log_digest(root)
 

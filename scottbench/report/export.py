@@ -59,7 +59,7 @@ def _page(run: Path) -> list[tuple[str, bytes]]:
     try:
         return [(name, read_plain(run / name, LARGEST_JSON, run)) for name in there]
     except (OSError, ValueError) as error:
-        raise damaged(run / "report", error, run) from None
+        raise damaged(run / "report", error) from None
 
 
 def named_tables(record: RunRecord) -> dict[str, Table]:

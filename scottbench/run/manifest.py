@@ -139,7 +139,7 @@ def digests(root: Path, names: Iterable[str]) -> dict[str, str]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise damaged(root / name, error, root) from None
+            raise damaged(root / name, error) from None
     return found
 
 

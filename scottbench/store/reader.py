@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.store.files import LARGEST_JSON, NoObject, Refused, parse_object, read_plain
-from scottbench.store.folder import MANIFEST, MOST, Binding, RunFolder, binding_of
+from scottbench.store.folder import LOCK, MANIFEST, MOST, Binding, RunFolder, binding_of
 from scottbench.store.plan_record import plan_digest
 from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS, parse_frame
 from scottbench.text import one_line
@@ -61,7 +61,7 @@ class Records:
         except (OSError, Refused) as error:
             if isinstance(error, FileNotFoundError) and name not in self.files:
                 raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench resume {self.folder}") from None
-            raise damaged(path, error, self.folder) from None
+            raise damaged(path, error) from None
         digest = self.files.get(name)
         if digest is None and not self.older:
             if self.manifest["status"] in FINISHED:
@@ -69,8 +69,7 @@ class Records:
                                      f"again: scottbench resume {self.folder}")
             raise UsageError(f"{path} is of an attempt that did not finish. Finish it: scottbench resume {self.folder}")
         if digest is not None and hashlib.sha256(found).hexdigest() != digest:
-            raise IntegrityError(f"{path} has another sha256 than {MANIFEST} says: it was changed after the run. Put it back as it was, or "
-                                 f"measure again: scottbench resume {self.folder}")
+            raise IntegrityError(f"{path} has another sha256 than {MANIFEST} says: it was changed after the run. {cure(path)}")
         return found
 
     def json(self, name: str, keys: Iterable[str] = ()) -> dict[str, Any]:
@@ -78,14 +77,14 @@ class Records:
         try:
             return parse_object(self.data(name), keys, finite=True)
         except ValueError as error:
-            raise damaged(self.folder / name, error, self.folder) from None
+            raise damaged(self.folder / name, error) from None
 
     def table(self, name: str, needed: frozenset[str] | set[str] = frozenset()) -> pl.DataFrame:
         """Return a table. needed: columns that it must have. Raises as `data`, and IntegrityError where it is damaged."""
         try:
             return parse_frame(self.data(name, LARGEST_TABLE), name, needed, self._most(name))
         except ValueError as error:
-            raise damaged(self.folder / name, error, self.folder) from None
+            raise damaged(self.folder / name, error) from None
 
     def rows(self, name: str, needed: frozenset[str] | set[str] = frozenset()) -> list[dict[str, Any]]:
         """Return a table as rows. Raises as `table`."""
@@ -110,10 +109,19 @@ def chunks_of(folder: Path, manifest: dict[str, Any]) -> RunFolder:
     return found
 
 
-def damaged(path: Path, error: Exception, folder: Path) -> IntegrityError:
+def damaged(path: Path, error: Exception) -> IntegrityError:
     """Make the error for a record that cannot be used, from what went wrong."""
     what = f"cannot be read ({one_line(error.strerror)})" if isinstance(error, OSError) else _words(error)
-    return IntegrityError(f"{path} {what}. Put it back as it was, or make the run again: scottbench resume {folder}")
+    return IntegrityError(f"{path} {what}. {cure(path)}")
+
+
+def cure(path: Path) -> str:
+    """Say what to do about a record that is not as it was."""
+    if path.name == MANIFEST:
+        return f"Put it back as it was, or delete it and measure again: scottbench resume {path.parent}"
+    if path.name in (LOCK, "env.json"):  # nothing can make them again
+        return "Put it back as it was, or make a new run: scottbench run"
+    return f"Put it back as it was, or measure again: scottbench resume {path.parent}"
 
 
 def _words(error: Exception) -> str:
@@ -135,7 +143,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except NoObject:
         raise _unknown_schema(path, None) from None
     except (OSError, ValueError) as error:
-        raise damaged(path, error, folder) from None
+        raise damaged(path, error) from None
     if manifest.get("schema") not in SCHEMAS:
         raise _unknown_schema(path, manifest.get("schema"))
     missing = [key for key in REQUIRED if key not in manifest]
@@ -143,7 +151,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
     fault = unsound(manifest)
     if fault is not None:
-        raise damaged(path, ValueError(fault), folder)
+        raise damaged(path, ValueError(fault))
     return manifest
 
 
@@ -180,7 +188,7 @@ def read_environments(folder: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise damaged(path, error, folder) from None
+        raise damaged(path, error) from None
     if wrong:
-        raise damaged(path, ValueError(wrong[0]), folder)
+        raise damaged(path, ValueError(wrong[0]))
     return list(record["attempts"])

@@ -261,7 +261,7 @@ def read_claims(records: Records) -> list[dict[str, Any]]:
         return []
     claims = records.json(CLAIMS, ["claims"])["claims"]
     if not isinstance(claims, list) or not all(isinstance(claim, dict) and _is_claim(claim) for claim in claims):
-        raise damaged(records.folder / CLAIMS, ValueError("its claims are none"), records.folder)
+        raise damaged(records.folder / CLAIMS, ValueError("its claims are none"))
     return claims
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.errors import EXIT_CODES
+from scottbench.plan.code import PARTS as PARTS_OF_A_RUN
 from scottbench.registry import claims, hookspecs, nouns
 from scottbench.registry.loader import HOOKS, load_plugins
 from scottbench.registry.options import field_docs
@@ -25,7 +26,7 @@ from scottbench.store.record import RunRecord, read_record
 from scottbench.text import duration
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ["README.md", "plugins/README.md", "reports/README.md"]
+FILES = ["README.md", "plugins/README.md", "reports/README.md", "docs/architecture.md"]
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 RECORDS = {
@@ -131,6 +132,14 @@ def bundled() -> str:
     return table(["kind", "name", "what it is"], rows)
 
 
+def code() -> str:
+    """Which code makes which part of a run, as its identity has it."""
+    rows = [
+        [part.what, ", ".join(f"`{name}`" for name in part.host), ", ".join(part.plugins) or "none", part.recorded]
+        for part in PARTS_OF_A_RUN.values()]  # fmt: skip
+    return table(["makes", "files of `scottbench/`", "whole packages of the plug-ins of", "digests stand in"], rows)
+
+
 SHOWN = ("fid", "clip_score", "coverage")
 """Metrics of a published report's short tables; all are in the report."""
 
@@ -194,7 +203,7 @@ def headline() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks, "example": example, "smallest": smallest, "exit_codes": exit_codes, "verbs": verbs, "bundled": bundled,
-    "reports": reports, "headline": headline,
+    "reports": reports, "headline": headline, "code": code,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Errors that are meant for the user: one clear message and a documented exit code, never a traceback.
 
-A message says what was found, what is allowed and what to do next. Anything that is not a `ScottbenchError` is a bug
-of ours and keeps its traceback.
+A message says what was found, what is allowed and what to do next. What is neither a `ScottbenchError` nor an answer of the system is
+a bug of ours: exit code 70, and the traceback goes to a file to attach to a report.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class MissingAsset(ScottbenchError):
 
 class DamagedAsset(MissingAsset):
     """Weights or data are here but are truncated or have another digest than expected. Exit code 3."""
+
+
+class Unfit(MissingAsset):
+    """A model or student is whole, but of another kind than is supported. Exit code 3; the message names field, value and what is."""
 
 
 class Incomplete(ScottbenchError):
@@ -71,12 +75,13 @@ class ScottbenchWarning(UserWarning):
 
 EXIT_CODES = {
     0: "complete",
-    1: "some cells failed, or training diverged",
+    1: "some cells failed, a plug-in failed, or training diverged",
     2: "usage: unknown name, wrong value, unusable folder",
-    3: "missing prerequisite: weights, data or a package absent or damaged, or a student of another model",
+    3: "missing prerequisite: weights, data or a package absent, damaged or of a kind that is not supported, or a student of another model",
     4: "incomplete but resumable: disk full, a shard missing, the folder in use by another process",
     5: "mismatch: weights, data, code or a stored file differ from those of the run, or values of different N, fingerprints or prompts",
     6: "gate not met (compare --gate, claims --gate)",
+    70: "unexpected: a bug of ours; scottbench-crash.txt, in the current folder, has versions and traceback to attach to a report",
     130: "interrupted by Ctrl-C; finished chunks are kept, the message says how to go on",
     143: "terminated (SIGTERM); finished chunks are kept, the message says how to go on",
 }

@@ -32,7 +32,7 @@ def generate():
     return script("generate")
 
 
-@pytest.mark.parametrize("name", ["README.md", "plugins/README.md", "reports/README.md"])
+@pytest.mark.parametrize("name", ["README.md", "plugins/README.md", "reports/README.md", "docs/architecture.md"])
 def test_the_generated_parts_are_up_to_date(generate, name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "<!-- generated:" in text

@@ -81,6 +81,7 @@ def tiny_unet(time_cond_proj_dim: int | None = None):
 
 def tiny_student(folder: Path, trainer: str, teacher_digest: str, seed: int = 1) -> Path:
     """Write a student folder (student.json, unet/) that `trainer` might have made from a tiny pipeline."""
+    from scottbench.models.student import sealed
     from scottbench.store.weights import weights_digest
 
     folder = Path(folder)
@@ -88,7 +89,7 @@ def tiny_student(folder: Path, trainer: str, teacher_digest: str, seed: int = 1)
         torch.manual_seed(seed)
         tiny_unet(time_cond_proj_dim=256).save_pretrained(folder / "unet", safe_serialization=True)
     facts = {"trainer": trainer, "teacher_digest": teacher_digest, "weights_digest": weights_digest(folder / "unet"), "updates": 0}
-    (folder / "student.json").write_text(json.dumps(facts))
+    (folder / "student.json").write_text(json.dumps(sealed(facts)))
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import scottbench_cd
@@ -11,6 +10,7 @@ import scottbench_instaflow
 import scottbench_scott
 import scottbench_solvers
 import scottbench_ufogen
+import tiny_plugin
 
 from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline
@@ -36,6 +36,7 @@ class Registry:
     def __init__(self, pipeline, evaluator=None):
         extractors = {} if evaluator is None else {"image": {"kind": "open_clip", "folder": str(evaluator), "label": "tiny features"}}
         preset = Preset("tiny", "", "tiny", "items", [], [], [1], extractors=extractors, train={"batch_size": 4})
+        self.plugins = []  # entry points: it has none
         self.nouns = {kind: {} for kind in ("preset", "model", "dataset", "method", "trainer")}
         self.add("preset", preset)
         self.add("model", Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)))
@@ -46,7 +47,7 @@ class Registry:
                     self.add(kind, noun)
 
     def add(self, kind, noun):
-        self.nouns[kind][noun.name] = SimpleNamespace(noun=noun)
+        self.nouns[kind][noun.name] = tiny_plugin.registered(kind, noun)
 
     def find(self, kind, name):
         if name not in self.nouns[kind]:

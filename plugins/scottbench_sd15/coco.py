@@ -27,16 +27,18 @@ SIDE = 512
 SPLITS = {"evaluation": "val2017", "train": "train2017"}
 ARCHIVES = {"val2017": (5_000, 815_585_330), "train2017": (118_287, 19_336_861_798), "annotations_trainval2017": (0, 252_907_541)}
 """Archive -> pictures in it, bytes of the zip."""
+LARGEST = 2**30
+"""Most bytes of a JSON file of captions. COCO's largest has 92 MB."""
 SHOWN = 3
 """How many missing pictures a message names."""
 
 
 class Row(NamedTuple):
-    """One captioned picture."""
+    """One captioned picture. Ids are whole numbers, or text in data that is not COCO's own."""
 
-    image: int
+    image: int | str
     file_name: str
-    annotation: int
+    annotation: int | str
     caption: str
 
 
@@ -60,8 +62,8 @@ class CocoFolder:
         """The number of images that are left out because they have no caption, or blank ones only."""
         self.rows = rows if most is None else rows[:most]
         self._check_pictures(hints[1])
-        self.ids = [f"{row.image:012d}" for row in self.rows]
-        """Image ids with leading zeros ("000000000139"), ascending."""
+        self.ids = [f"{row.image:012d}" if isinstance(row.image, int) else row.image for row in self.rows]
+        """Image ids: numbers with leading zeros ("000000000139"), ascending, then text as it is."""
         self.prompts = [row.caption for row in self.rows]
 
     def __len__(self) -> int:
@@ -98,7 +100,7 @@ class CocoFolder:
                 with Image.open(path) as picture:
                     pictures[position] = np.asarray(square(rgb(picture), self.side))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's decoders raise all of these
-                raise DamagedAsset(f"{path} cannot be decoded ({error}). Delete it and fetch it again.") from None
+                raise DamagedAsset(f"{path} cannot be decoded ({error}). Put a whole picture in its place.") from None
         return pictures
 
 
@@ -112,11 +114,17 @@ def square(picture: Image.Image, side: int) -> Image.Image:
 def read_captions(path: Path) -> tuple[list[Row], int]:
     """Read the rows in the order of the image ids, and count the images without a caption. Raises DamagedAsset."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has {bytes_in_words(path.stat().st_size)}; at most {bytes_in_words(LARGEST)} are read")
+        # tools of Windows begin a file with a byte order mark
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
         return choose(document["images"], document["annotations"])
+    except RecursionError:
+        reason = "it is nested too deeply"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise DamagedAsset(f"{path} is not a whole file of COCO captions ({reason}). Delete it and fetch it again.") from None
+    short = " ".join(reason.split())[:200]
+    raise DamagedAsset(f"{path} is not a whole file of COCO captions ({short}). Correct it; COCO's own can be fetched again.")
 
 
 def choose(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> tuple[list[Row], int]:
@@ -125,29 +133,53 @@ def choose(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> t
     Blanks and line breaks of a caption become single blanks. Captions of images that are not listed do not count. Raises ValueError for
     values of another kind.
     """
-    first: dict[int, tuple[int, str]] = {}
-    for annotation in annotations:
-        image, candidate = whole(annotation["image_id"]), (whole(annotation["id"]), " ".join(annotation["caption"].split()))
-        if candidate[1] and (image not in first or candidate < first[image]):
-            first[image] = candidate
-    names = {whole(image["id"]): inside(image["file_name"]) for image in images}
-    if len(names) < len(images):
+    first: dict[str, tuple[int | str, str]] = {}
+    for number, annotation in enumerate(annotations):
+        image, caption = field(annotation, "image_id", "annotations", number), field(annotation, "caption", "annotations", number)
+        if type(caption) is not str:
+            raise ValueError(f"annotations[{number}] has a caption that is {caption!r}, not text")
+        candidate = identifier(field(annotation, "id", "annotations", number)), " ".join(caption.split())
+        place = str(identifier(image))  # some tools write the same id as a number in one list and as text in the other
+        if candidate[1] and (place not in first or order(candidate[0]) < order(first[place][0])):
+            first[place] = candidate
+    names = {
+        identifier(field(image, "id", "images", number)): inside(field(image, "file_name", "images", number))
+        for number, image in enumerate(images)
+    }
+    if len({str(image) for image in names}) < len(images):
         raise ValueError("an image id is listed twice")
-    rows = [Row(image, names[image], *first[image]) for image in sorted(names) if image in first]
+    rows = [Row(image, names[image], *first[str(image)]) for image in sorted(names, key=order) if str(image) in first]
     if not rows:
         raise ValueError("no image has a caption")
     return rows, len(names) - len(rows)
 
 
-def whole(value: Any) -> int:
-    """Check that an id is a whole number, 0 or more. Raises ValueError."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"id {value!r} is not a whole number")
-    return value
+def field(entry: dict[str, Any], key: str, where: str, number: int) -> Any:
+    """Return a field of the entry `number` of a list. Raises ValueError, which says which entry lacks it."""
+    if not isinstance(entry, dict) or key not in entry:
+        raise ValueError(f"{where}[{number}] has no '{key}'")
+    return entry[key]
 
 
-def inside(name: str) -> str:
+def identifier(value: Any) -> int | str:
+    """Check an id: a whole number, 0 or more, or text that is not blank. 7.0 is 7. Raises ValueError."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if (type(value) is int and value >= 0) or (type(value) is str and value.strip()):
+        return value
+    raise ValueError(f"id {value!r} is neither a whole number nor text")
+
+
+def order(value: int | str) -> tuple[int, int, str]:
+    """Return the key by which ids are sorted: numbers, and text of digits, by value; then other text."""
+    digits = isinstance(value, int) or (value.isascii() and value.isdigit() and len(value) < 20)
+    return (0, int(value), str(value)) if digits else (1, 0, str(value))
+
+
+def inside(name: Any) -> str:
     """Check that a file name stays below its folder, since the JSON file may come from anywhere. Raises ValueError."""
+    if type(name) is not str:
+        raise ValueError(f"file name {name!r} is no text")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name or "\\" in name:
         raise ValueError(f"file name {name!r} leads out of its folder")

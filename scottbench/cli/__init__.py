@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
+import errno
+import functools
 import gc
-import os
 import shlex
 import signal
 import sys
@@ -13,10 +15,13 @@ from types import FrameType
 import click
 
 from scottbench import __version__
+from scottbench.cli import crash, streams
+from scottbench.cli.broken import of_the_system
 from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
 from scottbench.cli.config import config
 from scottbench.cli.export import export
+from scottbench.cli.flags import choosing, leaving_out
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
 from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
@@ -25,6 +30,7 @@ from scottbench.cli.run import plan, resume, run
 from scottbench.cli.runs import runs
 from scottbench.cli.score import score
 from scottbench.cli.show import show
+from scottbench.cli.streams import CannotPrint
 from scottbench.cli.train import train
 from scottbench.cli.verify import verify
 from scottbench.errors import ScottbenchError, ScottbenchWarning, UsageError
@@ -58,7 +64,9 @@ class Verbs(click.Group):
         try:
             super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:  # caught here because click would make it exit code 1
+        except (BrokenPipeError, CannotPrint) as error:  # caught here because click would make the first exit code 1
+            if isinstance(error, CannotPrint) and error.error.errno != errno.EPIPE:
+                raise
             raise ReaderGone from None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -79,16 +87,28 @@ def scottbench(context: click.Context) -> None:
 
 
 for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
-    scottbench.add_command(verb)
+    scottbench.add_command(verb if verb in (report, export, runs) else choosing(verb))
+scottbench.params.append(leaving_out())
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _count_interrupts() -> None:
+    """Tell a Ctrl-C from a KeyboardInterrupt that a plug-in raises, unless whoever started us had Ctrl-C ignored."""
+    from scottbench.registry import guard
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, guard.interrupt)
+        guard.INTERRUPTS.counted = True
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line of this process and exit with its code."""
+    streams.prepare()
     signal.signal(signal.SIGTERM, _terminate)
+    _count_interrupts()
     gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
     with_place = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *place: (
@@ -100,22 +120,36 @@ def main(arguments: list[str] | None = None) -> None:
 def invoke(arguments: list[str]) -> int:
     """Run one command line and return its exit code (see scottbench.errors.EXIT_CODES).
 
-    The one place where an exception becomes a message; a bug of ours keeps its traceback.
+    The one place where an exception becomes a message: none leaves it but SystemExit, by which workers end without a word.
     """
     try:
         command = shlex.join(["scottbench", *arguments])
-        code = scottbench.main(arguments, prog_name="scottbench", standalone_mode=False, obj=command)
+        # in a context of its own: plug-ins that it leaves out are there again in the next call
+        run_it = functools.partial(scottbench.main, arguments, prog_name="scottbench", standalone_mode=False, obj=command)
+        code = contextvars.copy_context().run(run_it)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except ScottbenchError as error:
+    except SystemExit:
+        raise
+    except BaseException as error:
+        return _ended_by(error, arguments)
+
+
+def _ended_by(error: BaseException, arguments: list[str]) -> int:
+    """Tell why a command line ended before its end; give back its exit code."""
+    if isinstance(error, ScottbenchError):
         return fail(str(error), error.exit_code)
-    except click.ClickException as error:
+    if isinstance(error, click.ClickException):
         return fail(error.format_message(), 2)
-    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+    if isinstance(error, (Interrupted, KeyboardInterrupt, click.Abort)):
         return fail(stopped("interrupted", error), 130)
-    except Terminated as error:
+    if isinstance(error, Terminated):
         return fail(stopped("terminated", error), 143)
-    except (ReaderGone, BrokenPipeError):
-        # without this, Python would complain when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, (ReaderGone, BrokenPipeError)):
+        streams.give_up()
         return 0
+    known = of_the_system(error, arguments)
+    if known is not None:
+        streams.give_up() if isinstance(error, CannotPrint) else None
+        return fail(*known)
+    return fail(crash.report(error, arguments), crash.CODE)

@@ -23,13 +23,13 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
     Raises GateNotMet with --gate where a claim fails or none can be tested.
     """
     from scottbench.cli.printing import print_json
+    from scottbench.cli.running import all_plugins
     from scottbench.errors import GateNotMet
-    from scottbench.registry.loader import load_plugins
     from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
 
     measured = [one for run in runs for one in read_measured(run)]
-    found = judge([registered.noun for registered in load_plugins().nouns["claim"].values()], measured)
+    found = judge([registered.noun for registered in all_plugins().nouns["claim"].values()], measured)
     tested = [claim for claim in found if claim["verdict"] != UNTESTED]
     failed = [claim["name"] for claim in tested if claim["verdict"] in (CONTRADICTED, OPEN)]
     if as_json:

@@ -17,7 +17,7 @@ KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: ce
 
 def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
     """Probe and print. Raises what planning raises: missing assets are all named at once."""
-    from scottbench.cli.printing import print_json, print_table
+    from scottbench.cli.printing import note, print_json, print_table
     from scottbench.text import bytes_in_words, count, estimated
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -30,12 +30,14 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
         found = estimate(plan, folder)
     images = plan.n * len(plan.cells)
     level = "exact" if plan.micro_batch is not None else "tolerance"
+    for warning in plan.warnings:
+        note(f"warning: {warning}")
     if as_json:
         print_json({
             "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": images, "level": level,
             "cells": [vars(cell) for cell in found.cells], "seconds": found.seconds, "bytes": found.bytes,
             "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
-            "settings": plan.settings,
+            "settings": plan.settings, "warnings": plan.warnings,
         })  # fmt: skip
         return
     methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
@@ -50,7 +52,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
 
 def _folder(plan: Plan, out: Path | None) -> Path | None:
     """The run folder that would be gone on with: `out`, else the newest of this plan. Raises as `refuse` if it holds another run."""
-    from scottbench.store.differences import refuse
+    from scottbench.store.differences import check_whole, refuse
     from scottbench.store.folder import RunFolder
     from scottbench.store.runs import runs_of
 
@@ -60,4 +62,6 @@ def _folder(plan: Plan, out: Path | None) -> Path | None:
     there = RunFolder(folders[-1]).locked_plan()
     if there is not None and there["plan_hash"] != plan.hash:
         raise refuse(folders[-1], there, {"plan_hash": plan.hash, "plan": plan.record})
+    if there is not None:
+        check_whole(folders[-1], there)
     return folders[-1]

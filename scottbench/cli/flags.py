@@ -47,6 +47,30 @@ FLAGS = [
 ]
 
 
+TAKE_LOCK = click.option("--take-lock", is_flag=True, help="Take over the folder's lock, where its holder on another host has died.")
+
+
+def _leave_out(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        from scottbench.registry.loader import LEFT_OUT
+
+        LEFT_OUT.set((*LEFT_OUT.get(), *names))
+
+
+def leaving_out() -> click.Option:
+    """Make the flag that leaves plug-ins out; its value goes to the loader."""
+    words = "Leave a plug-in out: it is not imported. May be repeated; SCOTTBENCH_PLUGINS=A,B names all to load."
+    return click.Option(["--no-plugin"], multiple=True, metavar="NAME", expose_value=False, callback=_leave_out, help=words)
+
+
+def choosing(command: click.Command) -> click.Command:
+    """Give a command, and each below it, the flag that leaves plug-ins out."""
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        choosing(below)
+    command.params.append(leaving_out())
+    return command
+
+
 def asking(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all flags that say what is asked for."""
     for flag in reversed(FLAGS):

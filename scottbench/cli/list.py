@@ -32,6 +32,8 @@ def list_nouns(kind: str, as_json: bool) -> None:
     if kind != "plugin" and plugins.broken:
         names = ", ".join(plugin.name for plugin in plugins.broken)
         note(f"{len(plugins.broken)} plug-in(s) BROKEN: {names}. See: scottbench list plugins")
+    for remark in plugins.remarks if kind in ("plugin", "claim") else []:
+        note(f"warning: {remark}")
 
 
 def plugin_rows(plugins: Plugins) -> list[dict[str, str]]:

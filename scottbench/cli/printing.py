@@ -29,8 +29,8 @@ class Interrupted(BaseException):
 
 def rank() -> int:
     """Count this process among those that a launcher started; 0 is the main one, which alone prints results."""
-    text = os.environ.get("RANK", "0")
-    return int(text) if text.isdigit() else 0
+    text = os.environ.get("RANK", "0").strip()
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
 def fail(message: str, code: int) -> int:

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scottbench.text import one_line, printable
+
 if TYPE_CHECKING:
     from scottbench.report.tables import Table
     from scottbench.store.record import MetricRecord, RunRecord
@@ -19,16 +21,18 @@ def read_results(folder: Path) -> dict[str, Any]:
 
     Raises UsageError as `read_record` does.
     """
-    from scottbench.store.record import read_record, read_rows
+    from scottbench.store.reader import Records
+    from scottbench.store.record import record_of
 
-    record, report = read_record(folder), folder / "report" / "index.html"
+    records, report = Records(folder), folder / "report" / "index.html"
+    record = record_of(records)
     return {
         "run": str(folder),
         "plan_hash": record.manifest["plan_hash"],
         "status": record.manifest["status"],
         "metrics": record.manifest["metrics"],
-        "results": read_rows(folder / "results.parquet", set()),
-        "timings": read_rows(folder / "timings.parquet", set()),
+        "results": records.rows("results.parquet"),
+        "timings": records.rows("timings.parquet"),
         "pairs": record.pairs,
         "claims": record.claims,
         "report": str(report) if report.is_file() else None,
@@ -42,8 +46,8 @@ def print_results(folder: Path) -> None:
     """
     from scottbench.cli.printing import show_table
     from scottbench.report.results import leading_tables
+    from scottbench.store.manifest import flawed
     from scottbench.store.record import read_record
-    from scottbench.text import printable
 
     record, report = read_record(folder), folder / "report" / "index.html"
     tables = leading_tables(record)
@@ -51,6 +55,11 @@ def print_results(folder: Path) -> None:
         print(printable(table.title))
         show_table(table, narrow=True)
     print(f"\n* best of its column.{_brackets(record)}{_times(tables)}")
+    for line in reasons(record):
+        print(line)
+    for cell in record.cells:
+        if found := flawed(cell.facts):
+            print(printable(f"! {cell.facts['id']}: {found}"))
     if record.pairs:
         print_pairs(record.pairs, record.metrics)
     print(f"run     {printable(folder)}")
@@ -60,6 +69,24 @@ def print_results(folder: Path) -> None:
         print(f"claims  {found}   (scottbench claims {printable(folder)})")
     if report.is_file():
         print(f"report  {printable(report)}")
+
+
+def reasons(record: RunRecord) -> list[str]:
+    """Say, a line each, why the table has no value or no interval: "-  fid of x at 2 steps, y at 2 steps: WHY"."""
+    from scottbench.store.record import section
+
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for scope in ("mean", "cell", "seeds"):
+        metrics, cells = record.of_scope(scope)
+        for cell in cells:
+            for metric in metrics:
+                if metric.name not in cell.values:
+                    found.setdefault(("-", metric.label, cell.reason(metric.name)), []).append(cell.name)
+                elif (why := section(cell.facts, "no_interval").get(metric.name)) is not None and metric.name not in cell.intervals:
+                    found.setdefault(("no interval", metric.label, one_line(why)), []).append(cell.name)
+    return [
+        printable(f"{sign}  {label} of {', '.join(dict.fromkeys(names))}: {why}") for (sign, label, why), names in found.items()
+    ]
 
 
 def _brackets(record: RunRecord) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scottbench.cli.flags import asking, make_request, warnings
-from scottbench.cli.running import all_plugins, execute_plan, plan_of, progress_of, show_run
+from scottbench.cli.flags import TAKE_LOCK, asking, make_request, warnings
+from scottbench.cli.running import (
+    all_plugins,
+    execute_plan,
+    model_changes,
+    of_model,
+    plan_of,
+    progress_of,
+    show_run,
+    take_lock,
+)
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 @asking
 @click.option("-o", "--out", metavar="DIR", help="Run folder; one of the same plan is resumed. Default: a new one in runs/.")
 @click.option("--shard", metavar="I/K", help="Make the I-th of K parts only; put them together with: scottbench merge.")
+@TAKE_LOCK
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost, and stop: scottbench plan.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -36,7 +45,7 @@ def run(command: str, out: str | None, dry_run: bool, as_json: bool, quiet: bool
     from scottbench.run.chunks import parse_shard
 
     warnings()
-    shard = values.pop("shard")
+    shard, take = values.pop("shard"), values.pop("take_lock")
     request, size = make_request(values, command)
     share = None if shard is None else parse_shard(shard)
     plugins = all_plugins()
@@ -54,6 +63,7 @@ def run(command: str, out: str | None, dry_run: bool, as_json: bool, quiet: bool
         from scottbench.run.execute import default_folder
 
         folder = default_folder(made) if out is None else Path(out)
+        take_lock(folder if take else None)
         failure, folder = execute_plan(made, plugins, folder, size, progress, share)
     show_run(folder, as_json, failure)
 
@@ -73,9 +83,10 @@ def plan(command: str, as_json: bool, out: str | None, **values: Any) -> None:
 @click.command(short_help="Go on with a run that was stopped.")
 @click.argument("run")
 @click.option("--student", multiple=True, metavar="NAME=FOLDER", help="Where a student is now, if it has moved.")
-@click.option("--model", metavar="NAME|FOLDER", help="Where the model is now, if it has moved.")
+@of_model
 @click.option("-b", "--batch-size", default="auto", show_default=True, metavar="N|auto", help="Images at once: speed only.")
 @click.option("--shard", metavar="I/K", help="Default: that of the run.")
+@TAKE_LOCK
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
@@ -89,7 +100,7 @@ def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: An
 
     size = None if values["batch_size"] == "auto" else number("--batch-size", values["batch_size"])
     changes: dict[str, Any] = {"students": folders("--student", values["student"])} if values["student"] else {}
-    changes |= {"model": values["model"]} if values["model"] is not None else {}
+    changes |= model_changes(values)
     root = find_run(run)
     plugins = all_plugins()
     with progress_of(quiet) as progress:
@@ -101,6 +112,7 @@ def resume(run: str, shard: str | None, as_json: bool, quiet: bool, **values: An
         kept = manifest.get("shard") if shard is None else shard
         if not quiet:
             note(f"plan {made.hash[:8]} verified; {inventory(RunFolder(root), made)}")
+        take_lock(root if values["take_lock"] else None)
         failure, _ = execute_plan(made, plugins, root, size, progress, None if kept is None else parse_shard(kept))
     show_run(root, as_json, failure)
 
@@ -116,8 +128,9 @@ def _warn(made: Plan) -> None:
 def _show_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
     """Print what a run would cost. Raises UsageError in one of several processes."""
     from scottbench.cli.cost import print_cost
+    from scottbench.run.processes import world_size
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         from scottbench.errors import UsageError
 
         raise UsageError("a dry run needs one process: run it without a launcher.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ def plan_of(
 ) -> tuple[Plan, dict[str, Any]]:
     """Make the plan of a run folder again from what was asked for; return it with the folder's manifest.
 
-    Raises UsageError: no run folder; IntegrityError: the same words mean something else now, in `keys` only if given.
+    changes: what this command line says instead, by name; the folder chooses neither a model's folder nor the consent to read pickles.
+    Raises UsageError: no run folder, or a model to name again; IntegrityError: the same words mean something else now, in `keys` only if
+    given, or a record is not the one that the run wrote.
     """
     from scottbench.errors import UsageError
     from scottbench.models.importing import importing
@@ -28,26 +30,75 @@ def plan_of(
     with importing():
         from scottbench.plan.plan import make_plan
     from scottbench.plan.request import request_of
+    from scottbench.run.execute import check_history
     from scottbench.store.differences import check_same
     from scottbench.store.folder import RunFolder
 
     folder = RunFolder(root)
-    found, manifest = folder.locked_plan(), folder.manifest() or {}
+    found = folder.locked_plan()
     if found is None:
         raise UsageError(f"{root} holds no plan.lock.json: it is no run folder.")
-    made = make_plan(plugins, request_of(found["settings"], changes, manifest.get("command", "")))
+    check_history(root)
+    manifest = folder.manifest() or {}
+    refuse_choice(plugins, root, found["settings"], changes)
+    settings = {name: entry for name, entry in found["settings"].items() if name != "allow_unsafe_checkpoint"}
+    made = make_plan(plugins, request_of(settings, changes, str(manifest.get("command", ""))))
     check_same(root, found["plan"], made.record, keys)
     return made, manifest
 
 
+def refuse_choice(plugins: Plugins, root: Path, settings: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Raise UsageError where the run was made with a model folder that this command line does not name: a run folder may come from anybody,
+    and does not choose what is opened."""
+    from scottbench.errors import UsageError
+    from scottbench.run.outcome import model_flags
+    from scottbench.text import one_line
+
+    again = model_flags(settings, plugins)
+    if again and "model" not in changes:
+        raise UsageError(f"{one_line(root)} was made with a model folder of its own. A run folder does not choose what is opened: name the "
+                         f"folder again, with{one_line(again)}")
+
+
+def of_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that goes on from a run folder the flags that only a command line may decide."""
+    import click
+
+    command = click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model.")(command)
+    return click.option("--model", metavar="NAME|FOLDER", help="The model folder of a run that was made with one.")(command)
+
+
+def model_changes(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes for `plan_of` from the values of `of_model`'s flags."""
+    model, unsafe = values["model"], values["allow_unsafe_checkpoint"]
+    return ({} if model is None else {"model": model}) | ({"allow_unsafe_checkpoint": True} if unsafe else {})
+
+
+def take_lock(*folders: Path | str | None) -> None:
+    """Take over the locks that dead processes left in folders (--take-lock). Raises Busy where one of this machine is alive."""
+    from scottbench.store.lock import take
+
+    for folder in folders:
+        if folder is not None:
+            take(Path(folder))
+
+
 def all_plugins() -> Plugins:
-    """Load all plug-ins; a warning on stderr for each broken one."""
+    """Load all plug-ins; a warning on stderr for each broken one, and for each name in a claim that nobody registers.
+
+    Raises UsageError for a WORLD_SIZE that is no number, before a library reads it.
+    """
     from scottbench.cli.printing import note
     from scottbench.registry.loader import load_plugins
+    from scottbench.run.processes import world_size
 
+    world_size()
     plugins = load_plugins()
     for plugin in plugins.broken:
-        note(f"warning: plug-in '{plugin.name}' of {plugin.distribution} {plugin.version} is {plugin.status}")
+        note(f"warning: plug-in '{plugin.name}' of {plugin.distribution} {plugin.version} is {plugin.status} "
+             f"(leave it out: --no-plugin {plugin.name})")
+    for remark in plugins.remarks:
+        note(f"warning: {remark}")
     return plugins
 
 
@@ -74,9 +125,9 @@ def execute_plan(
     try:
         outcome = attempt(made, plugins, folder, size, progress.run_event, shard)
     except KeyboardInterrupt:
-        raise Interrupted(resume_line(folder)) from None
+        raise Interrupted(resume_line(folder, made, plugins)) from None
     except Terminated:
-        raise Terminated(resume_line(folder)) from None
+        raise Terminated(resume_line(folder, made, plugins)) from None
     return outcome.failure, outcome.folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 
@@ -33,18 +35,22 @@ def list_runs(as_json: bool = False) -> None:
 
 
 @runs.command("gc", short_help="Remove what killed runs left behind.")
-@click.option("--yes", is_flag=True, help="Remove it; without, it is only listed.")
+@click.option("--yes", is_flag=True, help="Remove it without asking.")
 def collect(yes: bool) -> None:
-    """List or remove half-written files, chunks without a side-car, and runs without any chunk. Finished chunks are never touched."""
+    """List what killed runs left, with its size, and ask whether to remove it: half-written files, chunks without a side-car, and runs
+    without any chunk. A folder with results is never touched, and nothing that this program cannot name as its own.
+    """
     from scottbench.store.runs import leftovers, remove
-    from scottbench.text import bytes_in_words
+    from scottbench.text import bytes_in_words, count
 
-    paths = leftovers()
-    for path in paths:
-        click.echo(str(path))
-    if not paths:
+    found = leftovers()
+    for left in found:
+        click.echo(f"{left.path}  {left.what}, {bytes_in_words(left.bytes)}")
+    if not found:
         click.echo("nothing to remove")
-    elif yes:
-        click.echo(f"removed: {bytes_in_words(remove(paths))}")
-    else:
-        click.echo("to remove them: scottbench runs gc --yes")
+        return
+    total = f"{count(len(found), 'thing')}, {bytes_in_words(sum(left.bytes for left in found))}"
+    if not yes and not (sys.stdin is not None and sys.stdin.isatty() and click.confirm(f"remove {total}?")):
+        click.echo(f"not removed: {total}. To remove: scottbench runs gc --yes")
+        return
+    click.echo(f"removed: {bytes_in_words(remove(found))}")

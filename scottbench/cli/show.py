@@ -37,12 +37,12 @@ def show(kind: str, name: str, as_json: bool) -> None:
         return
     width = max(len(key) for key in facts)
     for key, value in facts.items():
-        click.echo(f"{key.ljust(width)}  {printable(in_words(value))}")
+        print(f"{key.ljust(width)}  {printable(in_words(value))}")
     if options:
-        click.echo("")
+        print()
         print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wrap=(2, 3))
         example = f"{options[0]['name']}={options[0]['default']}"
-        click.echo("\n" + HOW_TO_SET[kind].format(name=name, example=example))
+        print("\n" + HOW_TO_SET[kind].format(name=name, example=example))
 
 
 def in_words(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scottbench.cli.flags import DEFAULT_PRESET, setting, warnings
+from scottbench.cli.flags import DEFAULT_PRESET, TAKE_LOCK, setting, warnings
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -66,6 +65,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model.")
 @own("--tracker", name="tracker", metavar="NAME", help="Log to one of accelerate's trackers too (tensorboard, wandb, ...).")
 @click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these under [train].")
+@TAKE_LOCK
 @click.option("--dry-run", is_flag=True, help="Show what would be trained and about how long it would take; write nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.pass_obj
@@ -77,21 +77,25 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     Values: flag > variable > config file > preset > default. The variables are SCOTTBENCH_PRESET, _DEVICE and _MODEL, which `run` has
     too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
-    from scottbench.registry.loader import load_plugins
+    from scottbench.cli import running
+    from scottbench.cli.printing import rank
+    from scottbench.cli.running import all_plugins
     from scottbench.store.assets import offline
     from scottbench.text.progress import Progress
 
     warnings()
+    take = values.pop("take_lock")
     request = _request(name, values, command)
-    plugins = load_plugins()
+    plugins = all_plugins()
     if dry_run:
         _show_estimate(plugins, request)
         return
     from scottbench.training.train import train as distil
 
+    running.take_lock((request.out or Path("students") / f"{request.preset}-{request.trainer}") if take else None)
     with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
         out = distil(plugins, request, progress.train_event)
-    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+    if rank() == 0:  # one of several processes speaks
         _tell(out, request)
 
 
@@ -115,7 +119,9 @@ def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
 
 
 def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    from scottbench.run.processes import world_size
+
+    if world_size() > 1:
         from scottbench.errors import UsageError
 
         raise UsageError("a dry run needs one process: run it without a launcher.")
@@ -156,7 +162,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
         f"{min(found.times):.3g} to {max(found.times):.3g} s{' without the metric curve' if settings.evaluate_every else ''}",
     ]
     for line in lines:
-        click.echo(printable(line))
+        print(printable(line))
     rows = [[name, "-" if value is None else str(value), origin] for name, value, origin in in_words(choices)]
     print_table(["setting", "value", "origin"], rows)
 
@@ -168,11 +174,11 @@ def _tell(out: Path, request: TrainRequest) -> None:
     facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
     each = f" ({evaluations / samples:.1f} a sample)" if samples else ""
-    click.echo(f"student {out}")
-    click.echo(f"steps   {facts['steps']:,}, samples seen {samples:,}, minutes {facts['minutes']:g}, NFE {evaluations:,}{each}")
-    click.echo(f"passes  {facts['passes']:,} (forward 1, backward 2)")
+    print(f"student {out}")
+    print(f"steps   {facts['steps']:,}, samples seen {samples:,}, minutes {facts['minutes']:g}, NFE {evaluations:,}{each}")
+    print(f"passes  {facts['passes']:,} (forward 1, backward 2)")
     if "best_on_curve" in facts:
-        click.echo(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
+        print(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
     model = "" if request.model is None else f" --model {request.model}" + " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint
     name = request.trainer
-    click.echo(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}")
+    print(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from scottbench.cli.running import of_model
 
 if TYPE_CHECKING:
     from scottbench.store.verify import Findings
@@ -13,12 +15,15 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check schemas and digests of a run; with --resample also make images again.")
 @click.argument("run")
-@click.option("--resample", metavar="K", help="Make K random images again and compare; needs the run's weights and data.")
+@click.option("--resample", metavar="K", help="Make K random images and their features again and compare.")
+@of_model
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
-def verify(run: str, resample: str | None, quiet: bool) -> None:
-    """Check RUN (a run folder, or the head of its plan's hash): schemas, hash of the plan, sha256 of every chunk and table.
+def verify(run: str, resample: str | None, quiet: bool, **values: Any) -> None:
+    """Check RUN (a run folder, an exported one, or the head of a plan's hash): schemas, hash of the plan, place and sha256 of every chunk,
+    sha256 of every record and of the page.
 
-    --resample compares byte for byte where the run has level exact and this machine computes alike, else within a tolerance.
+    --resample needs the run's weights and data. It compares byte for byte where the run has level exact and this machine computes alike,
+    else within a tolerance.
     \f
     Raises IntegrityError, which names everything that is not as recorded.
     """
@@ -31,7 +36,7 @@ def verify(run: str, resample: str | None, quiet: bool) -> None:
     found = verify_run(root)
     checked, wrong = found.checked, found.wrong
     if count is not None and not wrong:
-        again = _resample(root, count)
+        again = _resample(root, count, values)
         checked, wrong = checked + again.checked, wrong + again.wrong
     if not quiet:
         for line in checked:
@@ -42,13 +47,13 @@ def verify(run: str, resample: str | None, quiet: bool) -> None:
         click.echo(f"{root}: as recorded")
 
 
-def _resample(root: Path, count: int) -> Findings:
+def _resample(root: Path, count: int, values: dict[str, Any]) -> Findings:
     """Make some images of a run again and compare."""
-    from scottbench.cli.running import all_plugins, plan_of, progress_of
+    from scottbench.cli.running import all_plugins, model_changes, plan_of, progress_of
 
     plugins = all_plugins()
     with progress_of(True):
-        made, manifest = plan_of(plugins, root, {})
+        made, manifest = plan_of(plugins, root, model_changes(values))
         from scottbench.run.clock import Clock
         from scottbench.run.resample import resample
         from scottbench.run.session import Work

@@ -44,6 +44,12 @@ class DiffusionModel:
     """The contents of student.json; None for a teacher."""
     pickled: list[str] = field(default_factory=list)
     """Files of its folder that were read from Python's pickle format, on request."""
+    side: int | None = None
+    """Height and width of a latent; None: the U-Net's config says it."""
+    wide_vae: VAE | None = None
+    """The VAE in float32, where `vae` is in float16: images that overflow in half precision are decoded by it."""
+    warnings: list[str] = field(default_factory=list)
+    """Sentences for plan and report: things about its folder that can be run and should be known."""
     evaluations: int = field(default=0, init=False)
     """Network evaluations so far, one per image and pass (NFE x images); the host resets and reads it."""
     passes: int = field(default=0, init=False)
@@ -85,7 +91,7 @@ class DiffusionModel:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Give (C, h, w) of a latent."""
-        size = self.unet.config.sample_size
+        size = self.unet.config.sample_size if self.side is None else self.side
         return (self.unet.config.in_channels, size, size)
 
     @property
@@ -144,17 +150,34 @@ class DiffusionModel:
         predict = self.predictor(text, uncond, guidance_scale)
         return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z, t), self.prediction)
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Decode latents (N,C,h,w) to images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
-        images = self.pixels(latents).clamp(0, 255)
-        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return self.decode_checked(latents)[0]
+
+    @torch.inference_mode()
+    def decode_checked(self, latents: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Do as `decode`, and tell which images are good: (N,) bool, false for one with a pixel that is NaN or infinite.
+
+        An image that overflows in float16 is decoded in float32 instead; the others keep their bytes. Pixels that are NaN become 0.
+        """
+        images = self.pixels(latents)
+        good = torch.isfinite(images).flatten(1).all(1)
+        if not good.all() and self.wide_vae is not None:
+            # all of them, so that a call has one shape; only those that overflowed are taken
+            images = torch.where(good[:, None, None, None], images, self._pixels_of(self.wide_vae, latents))
+            good = torch.isfinite(images).flatten(1).all(1)
+        images = images.nan_to_num(0.0).clamp(0, 255)
+        return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), good.cpu().numpy()
 
     def pixels(self, latents: Tensor) -> Tensor:
         """Decode latents (N,C,h,w) to (N,3,H,W) float32, 0..255 but for what the VAE overshoots, with gradients left on."""
-        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        shift = getattr(self.vae.config, "shift_factor", None)
-        images = self.vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
+        return self._pixels_of(self.vae, latents)
+
+    @staticmethod
+    def _pixels_of(vae: VAE, latents: Tensor) -> Tensor:
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor
+        shift = getattr(vae.config, "shift_factor", None)
+        images = vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
         return (images.float() / 2 + 0.5) * 255
 
     @torch.inference_mode()

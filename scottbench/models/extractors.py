@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.images import RULES, resize
+from scottbench.models.images import MODES, RULES, USUAL, Fit, resize
 from scottbench.models.importing import importing
 from scottbench.store.assets import Needed, cache_dir, file_digest, require, verify_folder
 from scottbench.text import bytes_in_words, one_line
@@ -51,13 +51,16 @@ class Source:
     """Name of the resize rule, a key of `scottbench.models.images.RULES`."""
     prefix: str = ""
     """Put before every prompt, with a blank between."""
+    form: str = ""
+    """What open_clip's table says of the weights' tag that is not usual: mean, std, resize mode, activation; "" where all is."""
 
     @property
     def papers(self) -> list[str]:
-        """List what a fingerprint says of it: label, model and weights tag, digest, rule, prefix."""
+        """List what a fingerprint says of it: label, model and weights tag, form, digest, rule, prefix."""
         tag = [] if self.model is None else [f"{self.model}/{self.pretrained}"]
         prefix = [f"prefix '{self.prefix}'"] if self.prefix else []
-        return [f"{self.label} {self.digest[:8]}", *tag, f"resize {self.resize}", *prefix]
+        form = [self.form] if self.form else []
+        return [f"{self.label} {self.digest[:8]}", *tag, *form, f"resize {self.resize}", *prefix]
 
 
 @dataclass
@@ -73,10 +76,12 @@ class Extractor:
     """(N,L) int64 tokens -> (N,d) float32, not normalised; None without a text tower."""
     tokenize: Callable[[list[str]], Tensor] | None
     device: str = "cpu"
+    fit: Fit = USUAL
+    """How its own rule, "open_clip", fits pictures."""
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by the source's rule."""
-        return resize(image, self.size, self.source.resize)
+        return resize(image, self.size, self.source.resize, self.fit)
 
     @torch.inference_mode()
     def network(self, batch: Tensor) -> Tensor:
@@ -168,7 +173,42 @@ def _find_open_clip(spec: dict[str, Any], path: Callable[[str], Path]) -> Source
     label = spec.get("label", f"{spec['model']} {spec['pretrained']}")
     (weights, fetch), digest = _cached_weights(spec, label), spec.get("sha256")
     require(f"extractor '{label}'", [Needed(weights, f"{fetch} --force-download", spec.get("bytes"), digest)])
-    return Source("open_clip", label, file_digest(weights) if digest is None else digest, weights, spec["model"], spec["pretrained"])
+    form = tag_form(spec["model"], spec["pretrained"], spec.get("resize", "clean"))
+    digest = file_digest(weights) if digest is None else digest
+    return Source("open_clip", label, digest, weights, spec["model"], spec["pretrained"], form=form)
+
+
+OPENAI: dict[str, Any] = {
+    "mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711), "resize_mode": "shortest",
+    "interpolation": "bicubic", "quick_gelu": False,
+}  # fmt: skip
+"""OpenAI's values, which most tags of open_clip's table have."""
+
+
+def tag_config(model: str, pretrained: str) -> dict[str, Any]:
+    """Return what open_clip's table says of a weights tag: "mean", "std", "resize_mode", "interpolation", "quick_gelu"."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    found = get_pretrained_cfg(model, pretrained)
+    return {key: usual if found.get(key) is None else found[key] for key, usual in OPENAI.items()}
+
+
+def tag_form(model: str, pretrained: str, rule: str) -> str:
+    """Say what a weights tag has that is not usual: "mean 0.5 0.5 0.5, std 0.5 0.5 0.5, squash"; "" for OpenAI's values and GELU.
+
+    rule: the resize rule; only "open_clip" goes by the tag.
+    """
+    parts: list[str] = []
+    for key, value in tag_config(model, pretrained).items():
+        if key in ("resize_mode", "interpolation") and rule != "open_clip":
+            continue
+        if isinstance(value, bool):
+            parts += [key] if value else []
+        elif isinstance(value, str):
+            parts += [value] if value != OPENAI[key] else []
+        elif tuple(value) != OPENAI[key]:
+            parts.append(f"{key} {' '.join(f'{number:g}' for number in value)}")
+    return ", ".join(parts)
 
 
 def _cached_weights(spec: dict[str, Any], label: str) -> tuple[Path, str]:
@@ -197,20 +237,31 @@ def _open_open_clip(source: Source, device: str) -> Extractor:
         import open_clip
 
     name = source.model if source.model is not None else f"local-dir:{source.path}"
-    weights = str(source.path) if source.model is not None else None
-    clip = open_clip.create_model(name, pretrained=weights, device=device, precision="fp32", require_pretrained=True)
+    # weights given as a file lose what the table says of their tag: it is put back here
+    own: dict[str, Any] = {}
+    if source.model is not None and source.pretrained is not None:
+        table = tag_config(source.model, source.pretrained)
+        own = {"pretrained": str(source.path), "force_quick_gelu": table.pop("quick_gelu"), "force_preprocess_cfg": table}
+    clip = open_clip.create_model(name, device=device, precision="fp32", require_pretrained=True, **own)
     clip.requires_grad_(False).eval()
     preprocess = clip.visual.preprocess_cfg
-    if source.resize == "open_clip" and (preprocess["resize_mode"], preprocess["interpolation"]) != ("shortest", "bicubic"):
-        mode = f"{preprocess['resize_mode']}, {preprocess['interpolation']}"
-        raise UsageError(f"extractor '{source.label}' was trained with another resize rule ({mode}). Use resize = \"clean\".")
+    fit = _fit(preprocess, source)
     mean = 255 * torch.tensor(preprocess["mean"], device=device).view(1, 3, 1, 1)
     std = 255 * torch.tensor(preprocess["std"], device=device).view(1, 3, 1, 1)
 
     def image_tower(batch: Tensor) -> Tensor:
         return clip.encode_image((batch - mean) / std)
 
-    return Extractor(source, _side(preprocess["size"], source), image_tower, clip.encode_text, open_clip.get_tokenizer(name), device)
+    return Extractor(source, _side(preprocess["size"], source), image_tower, clip.encode_text, open_clip.get_tokenizer(name), device, fit)
+
+
+def _fit(preprocess: dict[str, Any], source: Source) -> Fit:
+    """The way in which open_clip fits pictures to a model. Raises UsageError for one that is not known, where the rule asks for it."""
+    fit = Fit(preprocess["resize_mode"], preprocess["interpolation"], preprocess.get("fill_color", 0))
+    if source.resize == "open_clip" and (fit.mode not in MODES or fit.interpolation not in ("bicubic", "bilinear")):
+        raise UsageError(
+            f"extractor '{source.label}' was trained with another resize rule ({fit.mode}, {fit.interpolation}). Use resize = \"clean\".")
+    return fit
 
 
 def _side(size: int | Sequence[int], source: Source) -> int:

@@ -6,6 +6,7 @@ A rule is part of what a number is: the same images give another FID by another 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,11 +24,33 @@ def rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def resize(image: np.ndarray, size: int, rule: str) -> np.ndarray:
-    """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by a rule of `RULES`. All but gigagan256 are the identity at size S."""
+MODES = ("shortest", "longest", "squash")
+"""Resize modes of open_clip; see `Fit`."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How open_clip fits pictures to one of its models: by its tag in open_clip's table, or by its folder's preprocess_cfg."""
+
+    mode: str = "shortest"
+    """"shortest": the shorter side to S, then a centre crop; "longest": the longer side to S, then filled up; "squash": both sides to S."""
+    interpolation: str = "bicubic"
+    """"bicubic" or "bilinear", of PIL on 8 bit."""
+    fill: int = 0
+    """Value of the pixels that "longest" fills up with."""
+
+
+USUAL = Fit()
+
+
+def resize(image: np.ndarray, size: int, rule: str, fit: Fit = USUAL) -> np.ndarray:
+    """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by a rule of `RULES`. All but gigagan256 are the identity at size S.
+
+    fit: how the rule "open_clip" fits pictures; of no matter to the others.
+    """
     if image.shape[:2] == (size, size) and rule != "gigagan256":
         return image.astype(np.float32)
-    return RULES[rule](image, size)
+    return open_clip(image, size, fit) if rule == "open_clip" else RULES[rule](image, size)
 
 
 def clean(image: np.ndarray, size: int) -> np.ndarray:
@@ -77,17 +100,27 @@ def torchmetrics_antialiased(image: np.ndarray, size: int) -> np.ndarray:
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def open_clip(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H,W,3) uint8 to (S,S,3) float32 whole numbers, as open_clip models are trained.
+def open_clip(image: np.ndarray, size: int, fit: Fit = USUAL) -> np.ndarray:
+    """Resize (H,W,3) uint8 to (S,S,3) float32 whole numbers, as open_clip does for a model.
 
-    The shorter side goes to S, the longer in proportion (rounded down, as torchvision does), by PIL bicubic on 8 bit; then a centre crop
-    with torchvision's rounding of the offsets.
+    Sides and offsets are rounded as its transforms round them: a side down for "shortest" (torchvision), to the nearest for "longest".
     """
     height, width = image.shape[:2]
-    short = min(height, width)
-    shape = (int(size * width / short), int(size * height / short))
+    if fit.mode == "squash":
+        shape = (size, size)
+    elif fit.mode == "longest":
+        ratio = max(height / size, width / size)
+        shape = (round(width / ratio), round(height / ratio))
+    else:
+        short = min(height, width)
+        shape = (int(size * width / short), int(size * height / short))
+    by = Image.Resampling.BILINEAR if fit.interpolation == "bilinear" else Image.Resampling.BICUBIC
+    resized = Image.fromarray(image).resize(shape, by)
+    if fit.mode == "longest":
+        whole = Image.new("RGB", (size, size), (fit.fill,) * 3)
+        whole.paste(resized, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+        return np.asarray(whole).astype(np.float32)
     left, top = (round((side - size) / 2) for side in shape)
-    resized = Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size))).astype(np.float32)
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 
-from scottbench.diffusion import Schedule
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.diffusion_model import DTYPES, DiffusionModel, UNet
+from scottbench.models.admission import admit_pipeline, admit_student
+from scottbench.models.configs import variants
+from scottbench.models.diffusion_model import DTYPES, VAE, DiffusionModel, UNet
 from scottbench.models.importing import importing
 from scottbench.models.student import check_student
 from scottbench.store.assets import verify_folder
-from scottbench.store.files import read_object
 from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
+from scottbench.text import one_line
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -40,8 +39,10 @@ def _load(cls: Any, folder: Path, dtype: torch.dtype, pickled: bool = False) -> 
     safely = {"local_files_only": True, "use_safetensors": not pickled, "low_cpu_mem_usage": False, "output_loading_info": True}
     try:
         network, info = cls.from_pretrained(folder, torch_dtype=dtype, **safely)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except MemoryError:
+        raise
+    except Exception as error:  # a config that does not fit makes the libraries raise anything, ZeroDivisionError too
+        line = one_line(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
         raise DamagedAsset(f"cannot read {folder}: {line}. Restore the folder (safetensors and config.json) and try again.") from None
     if info["missing_keys"]:
         absent = sorted(info["missing_keys"])
@@ -56,43 +57,59 @@ def open_pipeline(
 
     Safety checker and feature extractor are not loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for
     `weights_digest`. allow_unsafe: read pickled weights where a part has no safetensors; otherwise they raise UsageError. Raises
-    MissingAsset for absent parts, DamagedAsset for files that cannot be read or are not the expected ones.
+    MissingAsset for absent parts, Unfit for another kind of model, DamagedAsset for files that cannot be read or are not the expected ones.
     """
     folder = Path(folder)
     digests = hashed_beside(folder)
     with importing():
-        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers import CLIPTextModel
     known = digests()
     verify_folder(folder, f"the model at {folder}", known)
     pickled = _check_parts(folder, allow_unsafe)
-    kind = DTYPES[dtype]
-
-    def broken(error: Exception) -> DamagedAsset:
-        return DamagedAsset(f"cannot read the pipeline at {folder}: {error}. Restore the folder.")
-
-    scheduler = read_object(folder / "scheduler" / "scheduler_config.json", broken)
-    index = read_object(folder / "model_index.json", broken)
-    try:
-        vae_class = _vae_class(index)
-        schedule = read_schedule(scheduler)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise broken(error) from None
+    found = admit_pipeline(folder)
     digest = weights_digest(folder, expected, known)
+    tokenizer = _tokenizer(folder / "tokenizer", found.tokens)
     unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
+    kind = DTYPES[dtype]
     text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).to(device)
-    vae = fast_layout(_load(vae_class, folder / "vae", kind, unsafe["vae"])).to(device)
+    if len(tokenizer) > text_encoder.config.vocab_size:
+        raise DamagedAsset(
+            f"{folder}: its tokenizer knows {len(tokenizer)} tokens, its text encoder {text_encoder.config.vocab_size} (vocab_size): they "
+            "are of different models. Restore the folder.")
+    vae, wide = _load_vae(found.vae, folder / "vae", kind, unsafe["vae"], device)
     unet = load_unet(folder / "unet", kind, unsafe["unet"]).to(device)
-    prediction = scheduler.get("prediction_type", "epsilon")
-    return DiffusionModel(digest, schedule, prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled)
+    return DiffusionModel(
+        digest, found.schedule, found.prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled, side=found.side,
+        wide_vae=wide, warnings=list(found.warnings))
 
 
-def _vae_class(index: dict[str, Any]) -> Any:
-    """The class of a pipeline's VAE, which diffusers imports when it is named. index: model_index.json."""
+def _tokenizer(folder: Path, tokens: int) -> Any:
+    """The tokenizer, which pads and truncates to so many tokens. Raises DamagedAsset."""
     with importing():
-        import diffusers
+        from transformers import CLIPTokenizer
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # its parser, written in another language, raises plain Exceptions
+        raise DamagedAsset(f"cannot read {folder}: {one_line(error)}. Restore the folder.") from None
+    tokenizer.model_max_length = tokens
+    return tokenizer
 
-        return getattr(diffusers, index["vae"][1])
+
+def _load_vae(name: str, folder: Path, kind: torch.dtype, pickled: bool, device: str) -> tuple[VAE, VAE | None]:
+    """The VAE, and in float16 once more in float32, for the images that overflow."""
+    opened: Any
+    with importing():
+        if name == "AutoencoderTiny":
+            from diffusers import AutoencoderTiny
+
+            opened = AutoencoderTiny
+        else:
+            from diffusers import AutoencoderKL
+
+            opened = AutoencoderKL
+    vae = fast_layout(_load(opened, folder, kind, pickled)).to(device)
+    wide = fast_layout(_load(opened, folder, torch.float32, pickled)).to(device) if kind == torch.float16 else None
+    return vae, wide
 
 
 def _check_parts(folder: Path, allow_unsafe: bool) -> list[str]:
@@ -103,27 +120,21 @@ def _check_parts(folder: Path, allow_unsafe: bool) -> list[str]:
             f"{folder} holds pickled weights ({', '.join(pickled)}), which can run code when they are read. Convert them to safetensors, "
             "or, where you trust their source, add --allow-unsafe-checkpoint.")
     absent = absent_files(folder)
+    only = [found for part in WEIGHTS if f"{part}/*.safetensors" in absent for found in variants(folder / part)]
+    if only:
+        raise MissingAsset(
+            f"{folder} holds only a variant of some weights ({', '.join(path.relative_to(folder).as_posix() for path in only)}). Fetch the "
+            "weights without it, or, to use the variant, rename its files: x.fp16.safetensors to x.safetensors.")
     if absent:
         raise MissingAsset(f"no diffusers pipeline at {folder}: {', '.join(absent)} missing.")
     return pickled
 
 
-def read_schedule(config: dict) -> Schedule:
-    """Turn a diffusers scheduler config into a Schedule. Raises ValueError for an unknown one, rather than to guess."""
-    name = config.get("beta_schedule", "linear")
-    makers = {"scaled_linear": Schedule.scaled_linear, "linear": Schedule.linear}
-    if name not in makers:
-        raise ValueError(f"beta_schedule '{name}' is not supported; supported: {', '.join(makers)}")
-    for key in ("trained_betas", "rescale_betas_zero_snr"):
-        if config.get(key) not in (None, False):
-            raise ValueError(f"{key} is not supported")
-    # configs written by hand or by other tools hold the numbers as text
-    return makers[name](float(config["beta_start"]), float(config["beta_end"]), int(config["num_train_timesteps"]))
-
-
 def open_student(teacher: DiffusionModel, folder: Path, trainer: str, facts: dict | None = None) -> DiffusionModel:
-    """Return the teacher's model with the U-Net of a student folder. Raises as `scottbench.models.student.check_student`.
+    """Return the teacher's model with the U-Net of a student folder. Raises as `scottbench.models.student.check_student`,
+    and Unfit for a U-Net that does not fit the teacher.
 
     facts: student.json as `check_student` has returned it, where the folder has been checked already: nothing is hashed again."""
     facts = check_student(folder, trainer, teacher.digest) if facts is None else facts
+    admit_student(folder, teacher)
     return teacher.with_unet(load_unet(folder / "unet", teacher.dtype).to(teacher.device), facts)

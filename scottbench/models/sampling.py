@@ -6,7 +6,7 @@ Networks are called on micro-batches of one size, so that an image is the same b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,10 @@ from torch import Tensor
 from scottbench.errors import ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.noise import ItemNoise
-from scottbench.registry.nouns import Method
+from scottbench.registry.nouns import Method, Sampling
+
+SAME_TIME = 1e-3
+"""Difference of two time steps that counts as none: a schedule may be computed in float32."""
 
 
 def micro_batches(n: int, fixed: int | None, batch_size: int) -> Iterator[tuple[list[int], int]]:
@@ -35,6 +38,26 @@ def embed_prompts(model: DiffusionModel, prompts: Sequence[str], fixed: int | No
     """Return (n,L,D) embeddings of the prompts. fixed, batch_size: as of `micro_batches`."""
     groups = micro_batches(len(prompts), fixed, batch_size)
     return torch.cat([model.encode_prompts([prompts[i] for i in group])[:count] for group, count in groups])
+
+
+def watched(given: Sampling, seen: list[float]) -> Sampling:
+    """Return what a sampler is given, with a record of the time steps at which it asks its network."""
+    predict = given.predict
+
+    def denoise(z: Tensor, t: Any) -> tuple[Tensor, Tensor]:
+        seen.append(float(t))
+        return given.denoise(z, t)
+
+    def raw(z: Tensor, t: Any) -> Tensor:
+        assert predict is not None
+        seen.append(float(t))
+        return predict(z, t)
+
+    return replace(given, denoise=denoise, predict=None if predict is None else raw)
+
+
+def _listed(times: Sequence[float]) -> str:
+    return ", ".join(f"{t:g}" for t in times[:8]) + (", ..." if len(times) > 8 else "")
 
 
 @dataclass(frozen=True)
@@ -59,13 +82,26 @@ class Sampler:
         Raises ScottbenchError where the method returns another shape, or numbers that are not finite.
         """
         noise = ItemNoise(self.seed, ids, self.model.latent_shape, self.model.device)
-        latents = self.method.sample(self.model.sampling(text, self.uncond, self.guidance, noise, self.steps, self.options))
+        seen: list[float] = []
+        given = self.model.sampling(text, self.uncond, self.guidance, noise, self.steps, self.options)
+        latents = self.method.sample(watched(given, seen))
+        if not isinstance(latents, Tensor):
+            raise ScottbenchError(f"method '{self.label}' returned {type(latents).__name__}, not latents.")
         wanted = (len(ids), *self.model.latent_shape)
         if tuple(latents.shape) != wanted:
             raise ScottbenchError(f"method '{self.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")
         if not torch.isfinite(latents).all():
             raise ScottbenchError(f"method '{self.label}' returned latents that are NaN or infinite at {self.steps} steps.")
+        self._check_times(list(dict.fromkeys(seen)))
         return latents
+
+    def _check_times(self, seen: list[float]) -> None:
+        """Raise ScottbenchError unless the network was evaluated at the time steps that the method declares. seen: [] if not at all, which
+        the count of evaluations tells."""
+        declared = [float(t) for t in self.method.timesteps(self.model.schedule, self.steps, self.options)]
+        if seen and (len(seen) != len(declared) or any(abs(a - b) > SAME_TIME for a, b in zip(seen, declared))):
+            raise ScottbenchError(f"method '{self.label}' evaluated its network at time steps {_listed(seen)}, and declares "
+                                  f"{_listed(declared)}. Both must be the same: its author can mend its timesteps or its sampler.")
 
     def images(self, text: Tensor, ids: Sequence[str], fixed: int | None, batch_size: int) -> np.ndarray:
         """Sample (n,H,W,3) uint8 images from (n,L,D) embeddings. fixed, batch_size: as of `micro_batches`. Raises as `latents`."""

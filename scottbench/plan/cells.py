@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.models.student import is_sealed
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Method, Metric
 from scottbench.store.files import check_name
-from scottbench.text import counts_in_words
+from scottbench.text import count, counts_in_words, one_line
 
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
@@ -69,10 +71,10 @@ def make_cells(methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Se
     cells = []
     for method in methods:
         name = Label.parse(method.label).file_name
-        for count in dict.fromkeys(method.steps if method.steps else steps):
-            times = checked_timesteps(method.noun, method.options, schedule, count)
+        for number in dict.fromkeys(method.steps if method.steps else steps):
+            times = checked_timesteps(method.noun, method.options, schedule, number)
             for seed in dict.fromkeys(seeds):
-                cells.append(PlannedCell(check_name(f"{name}__s{count}__seed{seed}", "method"), method, count, seed, times))
+                cells.append(PlannedCell(check_name(f"{name}__s{number}__seed{seed}", "method"), method, number, seed, times))
     return cells
 
 
@@ -87,28 +89,59 @@ def over_seeds_id(cells: Sequence[PlannedCell]) -> str:
 
 
 def timesteps(method: Method, options: Any, schedule: Schedule, steps: int) -> list[float]:
-    """Return a method's time steps as plain numbers, whole ones as int."""
-    return [int(t) if t == int(t) else float(t) for t in method.timesteps(schedule, steps, options)]
+    """Return a method's time steps as plain numbers, whole ones as int; [] for a number of steps that it cannot do.
+
+    Raises UsageError where it gives something else than numbers: that is a mistake of its author.
+    """
+    found = method.timesteps(schedule, steps, options)
+    try:
+        times = [float(t) for t in found]
+    except (TypeError, ValueError):
+        times = [math.nan]
+    if not all(map(math.isfinite, times)):
+        raise _of_its_author(method, steps, one_line(repr(found)), "finite numbers")
+    return [int(t) if t == int(t) else t for t in times]
 
 
 def are_timesteps(times: Sequence[float], schedule: Schedule) -> bool:
-    """Return True if there are time steps, each another than its neighbours and inside the schedule (T itself, pure noise, included)."""
-    return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a != b for a, b in zip(times, times[1:]))
+    """Return True if there are time steps, each under the one before, inside the schedule (T itself, pure noise, included)."""
+    return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a > b for a, b in zip(times, times[1:]))
 
 
 def checked_timesteps(method: Method, options: Any, schedule: Schedule, steps: int, flag: str = "--steps") -> list[float]:
-    """Return a method's time steps. Raises UsageError, which names `flag`, for a number that it cannot spread over the schedule."""
+    """Return a method's time steps.
+
+    Raises UsageError: a number of steps (`flag`) that it cannot spread over the schedule; or time steps that rise, lie outside the
+    schedule or are another number than asked for, which is its author's mistake.
+    """
     times = timesteps(method, options, schedule, steps) if steps <= len(schedule) else []
-    if not are_timesteps(times, schedule):
+    if not times or any(a == b for a, b in zip(times, times[1:])):
         allowed = allowed_steps(method, options, schedule)
         raise UsageError(f"{flag} {steps}: method '{method.name}' cannot do that. It can do {allowed} steps.")
+    if len(times) != steps or not are_timesteps(times, schedule):
+        rule = f"{count(steps, 'time step')} that fall, from noise to data, inside 0..{len(schedule)}"
+        raise _of_its_author(method, steps, f"{times[:8]}{' ...' if len(times) > 8 else ''}", rule)
     return times
+
+
+def _of_its_author(method: Method, steps: int, found: str, rule: str) -> UsageError:
+    return UsageError(f"method '{method.name}' cannot be run: for {count(steps, 'step')} its timesteps function gives {found[:120]}, "
+                      f"and it must give {rule}. Its author can mend it; leave the method out.")
 
 
 def allowed_steps(method: Method, options: Any, schedule: Schedule) -> str:
     """Say in words which numbers of steps a method can do."""
     counts = range(1, len(schedule) + 1)
     return counts_in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
+
+
+def unsealed(cells: Sequence[PlannedCell]) -> list[str]:
+    """Warn, in one line or none, of students of an older version, whose student.json nothing vouches for."""
+    methods = {cell.method.label: cell.method.facts for cell in cells}
+    names = [label for label, facts in methods.items() if facts is not None and not is_sealed(facts)]
+    if not names:
+        return []
+    return [f"unsealed (older version): nothing vouches for what student.json says of the student of {', '.join(names)}."]
 
 
 def unusual_steps(cells: Sequence[PlannedCell]) -> list[str]:

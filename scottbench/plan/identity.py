@@ -1,4 +1,5 @@
-"""Two runs are the same run where these are: the record that a plan is hashed over, with digests of code and fingerprints of metrics.
+"""Two runs are the same run where these are: the record that a plan is hashed over, with digests of code (`scottbench.plan.code`) and
+fingerprints of metrics.
 
 The hash covers everything that can change a number of the results and nothing else: no batch size, path, time or command.
 """
@@ -6,23 +7,23 @@ The hash covers everything that can change a number of the results and nothing e
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.plan import device
+from scottbench.models.student import student_digest
+from scottbench.plan import code, device
 from scottbench.plan.cells import PlannedCell, PlannedMetric
 from scottbench.plan.choices import Choices
 from scottbench.plan.inputs import Inputs
+from scottbench.registry.nouns import Metric
 from scottbench.store import folder
-from scottbench.store.files import canonical
+from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
 
 if TYPE_CHECKING:
     from scottbench.models.extractors import Source
+    from scottbench.registry.loader import Plugins, Registered
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Identity:
     metrics: list[PlannedMetric]
 
 
-def identity(choices: Choices, inputs: Inputs, cells: Sequence[PlannedCell]) -> Identity:
+def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence[PlannedCell]) -> Identity:
     """Write down everything that can change a number, and hash it."""
     preset, model, items = choices.preset, inputs.model, inputs.items
-    metrics = fingerprints(choices, inputs)
+    metrics = fingerprints(plugins, choices, inputs)
+    used = registered(plugins, choices, inputs.model_name)
     record = {
-        "schema": folder.PLAN_SCHEMA,
+        "schema": PLAN_SCHEMA,
         "preset": preset.name,
         "model": {"name": inputs.model_name, "digest": model.digest, "unsafe": model.pickled},
         "dataset": {"name": preset.dataset, "split": "evaluation", "digest": items.digest, "n": inputs.n},
@@ -50,11 +52,24 @@ def identity(choices: Choices, inputs: Inputs, cells: Sequence[PlannedCell]) -> 
         "dtype": choices.dtype,
         "chunk": folder.CHUNK,
         "micro_batch": device.choose_micro_batch(choices.device, model.latent_shape),
+        "code": {part: code.part_code(part, plugins, used) for part in code.IN_PLAN},
         "cells": [cell_record(cell) for cell in cells],
         "extractors": {role: source_record(inputs.sources[target]) for role, target in choices.roles.items()},
         "metrics": [metric_record(metric) for metric in metrics],
     }
-    return Identity(record, hashlib.sha256(canonical(record)).hexdigest(), metrics)
+    return Identity(record, plan_digest(record), metrics)
+
+
+def registered(plugins: Plugins, choices: Choices, model: str) -> list[Registered]:
+    """List the nouns that a plan uses, with the plug-ins that they come from; a model that is a folder is none."""
+    names = [("method", choice.method.name) for choice in choices.methods] + [("metric", choice.metric.name) for choice in choices.metrics]
+    names += [("dataset", choices.dataset.name)] + [("model", model)] * (model in plugins.nouns["model"])
+    return [plugins.find(kind, name) for kind, name in dict.fromkeys(names)]
+
+
+def on_stored_images(record: dict[str, Any], locked: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a plan that makes no images but measures those of a run: their code is what the run's plan, `locked`, says."""
+    return {**record, "code": {**record["code"], "images": locked["code"]["images"]}}
 
 
 def cell_record(cell: PlannedCell) -> dict[str, Any]:
@@ -64,13 +79,13 @@ def cell_record(cell: PlannedCell) -> dict[str, Any]:
         "id": cell.id,
         "method": method.label,
         "version": method.noun.version,
-        "code": code_digest(method.noun.sample),
         "steps": cell.steps,
         "seed": cell.seed,
         "guidance_scale": method.guidance,
         "options": dataclasses.asdict(method.options),
         "timesteps": cell.timesteps,
         "weights_digest": method.weights_digest,
+        "student_digest": None if method.facts is None else student_digest(method.facts),
     }
 
 
@@ -87,15 +102,15 @@ def metric_record(metric: PlannedMetric) -> dict[str, Any]:
     return {"name": metric.label, "options": dataclasses.asdict(metric.options), "fingerprint": metric.fingerprint}
 
 
-def fingerprints(choices: Choices, inputs: Inputs) -> list[PlannedMetric]:
-    """Give each metric its fingerprint: name, version, options, extractor (model, weights, resize rule, prefix), N, reference set; that
-    of a metric over several seeds has also their number."""
+def fingerprints(plugins: Plugins, choices: Choices, inputs: Inputs) -> list[PlannedMetric]:
+    """Give each metric its fingerprint: name, version, code, options, extractor (model, weights, resize rule, prefix), N, reference set;
+    that of a metric over several seeds has also their number."""
     n, reference = inputs.n, reference_digest(inputs.items.digest, inputs.n)
     planned = []
     for choice in choices.metrics:
         metric = choice.metric
         options = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(choice.options).items()))
-        parts = [f"{metric.name}({options})", f"{choice.distribution} {choice.version}"]
+        parts = [f"{metric.name}({options})", f"{choice.distribution} {choice.version}", f"code {metric_code(plugins, metric)}"]
         parts += inputs.sources[choices.roles[metric.features]].papers if metric.features else []
         parts += [f"n={n}", f"ref={n}:{reference[:8]}"]
         parts += [f"seeds={len(choices.seeds)}"] if metric.scope == "seeds" else []
@@ -108,20 +123,7 @@ def reference_digest(items_digest: str, n: int) -> str:
     return hashlib.sha256(f"{items_digest}/{n}".encode()).hexdigest()
 
 
-def code_digest(function: Callable[..., Any]) -> str | None:
-    """Return the head of the sha256 of the source file that defines a function of a plug-in; None where there is no source.
-
-    A version that somebody forgot to raise must not let the images of two codes stand in one run.
-    """
-    while True:
-        if hasattr(function, "resolve"):
-            function = function.resolve()
-        elif isinstance(function, functools.partial):
-            function = function.func
-        else:
-            break
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(function))
-        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except (TypeError, OSError):
-        return None
+def metric_code(plugins: Plugins, metric: Metric) -> str:
+    """Return the head of the digest, 8 digits of hex, of all code that makes a metric's value from images or features."""
+    found = code.part_code("values", plugins, [plugins.find("metric", metric.name)])
+    return code.short_digest(found | (code.host_code("features") if metric.features else {}))[:8]

@@ -62,6 +62,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
         })  # fmt: skip
         (name, model), items = found["model"], found["items"]
         methods = with_weights(choices, found["students"], model.digest)
+        admit_students(methods, model)
     n = count(items, choices.request.limit, preset.dataset)
     return Inputs(name, model, items, n, methods, {role: found[f"extractor {role}"] for role in sources}, found["card"])
 
@@ -154,6 +155,30 @@ def with_weights(choices: Choices, folders: dict[str, Path], teacher: str) -> li
             check_guidance(label, choice.guidance, found)
         planned.append(PlannedMethod(label, choice.method, choice.options, choice.guidance, folder, found, digest, choice.steps))
     return planned
+
+
+def admit_students(methods: Sequence[PlannedMethod], model: DiffusionModel) -> None:
+    """Check that the U-Net of each student fits its teacher, before anything is computed. Raises DamagedAsset or Unfit, one for all."""
+    from scottbench.models.admission import admit_student
+
+    folders = dict.fromkeys(method.student for method in methods if method.student is not None)
+    gather({str(folder): functools.partial(admit_student, folder, model) for folder in folders})
+
+
+def doubts(methods: Sequence[PlannedMethod], model: DiffusionModel) -> list[str]:
+    """Warn, a line each, of a model or of guidance scales that can be used, but seldom are meant."""
+    lines = list(model.warnings)
+    for method in methods:
+        if method.student is None and not model.takes_guidance and 0 <= method.guidance < 1:
+            lines.append(
+                f"guidance scale {method.guidance:g} of method '{method.label}': s = 1 is unguided, s = 0 leaves the prompt out. "
+                f"Usual scales are above 1.")
+    for folder in dict.fromkeys(method.student for method in methods if method.student is not None):
+        users = [method for method in methods if method.student == folder]
+        if len({method.noun.name for method in users}) > 1 and len({method.guidance for method in users}) > 1:
+            scales = ", ".join(f"'{method.label}' with {method.guidance:g}" for method in users)
+            lines.append(f"one student is sampled with several guidance scales ({scales}): metrics compare the scales too.")
+    return lines
 
 
 def model_card(preset: Preset) -> dict | None:

@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unusual_steps
+from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unsealed, unusual_steps
 from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
-from scottbench.plan.inputs import open_inputs
+from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.request import RunRequest, recorded
+from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     """
     started = time.perf_counter()
     choices = choose(plugins, request)
+    tried = try_out(choices)
     inputs = open_inputs(plugins, choices)
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, inputs.model.schedule)
-    named = identity(choices, inputs, cells)
+    named = identity(plugins, choices, inputs, cells)
     return Plan(
         record=named.record,
         hash=named.hash,
@@ -79,5 +81,5 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model_card=inputs.model_card,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=unusual_steps(cells),
+        warnings=[*doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from scottbench.errors import UsageError
+from scottbench.errors import IntegrityError, UsageError
+from scottbench.registry.toml import NoToml, read_table
 from scottbench.text import closest, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def read_config(path: Path, names: Sequence[str] | None = None) -> dict[str, Any
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = read_table(path)
+    except NoToml as error:
         raise UsageError(f"config file {path} cannot be read: {one_line(error)}") from None
     section = table.pop(SECTION, {})
     found = _known(path, table, NAMES, "" if names is None else f". Those of a training stand under [{SECTION}].")
@@ -150,10 +150,22 @@ def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command
     if not given.keys() <= known or "preset" not in given:
         raise UsageError("the run folder does not say what was asked for: another version wrote it. Make a new run.")
     origins = {name: entry["origin"] for name, entry in given.items() if entry["origin"] != "call"}
-    values = {name: entry["value"] for name, entry in given.items()}
+    values = {name: entry.get("value") for name, entry in given.items()}
+    if unfit := [name for name, value in values.items() if not _fits(name, value)]:
+        found = one_line(repr(values[unfit[0]]))[:80]
+        raise IntegrityError(f"the run folder's plan.lock.json is damaged: nobody can ask for '{unfit[0]}' {found}. Put it back as it was.")
     if "students" in changes:  # those that have not moved stay where they were
-        changes = {**changes, "students": {**values.get("students", {}), **changes["students"]}}
+        changes = {**changes, "students": {**(values.get("students") or {}), **changes["students"]}}
     return RunRequest(**{**values, **changes}, origins=origins, command=command)
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a value has the kind that a request's field of that name has."""
+    from jsonschema import Draft202012Validator
+
+    from scottbench.store.schemas.of_types import schema_of
+
+    return bool(Draft202012Validator(schema_of(get_type_hints(RunRequest)[name])).is_valid(value))
 
 
 def _filled_in(origin: str) -> bool:

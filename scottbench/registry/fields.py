@@ -73,7 +73,7 @@ def make(cls: type[Made], values: Any, where: str, form: Form = TOML, **given: A
         raise UsageError(form.missing.format(where=where, key=missing[0], missing=", ".join(missing)))
     try:
         return cls(**given, **found)
-    except ValueError as error:
+    except Exception as error:  # __post_init__ of a plug-in's options may raise anything
         raise UsageError(f"{where}: {one_line(error)}") from None
 
 
@@ -141,6 +141,8 @@ def fits(value: object, kind: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(fits(item, arguments[1]) for item in value.values())
     if isinstance(value, bool) and kind is not bool:
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
         return False
     return isinstance(value, (int, float) if kind is float else kind)
 

@@ -12,9 +12,10 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +26,10 @@ import pluggy
 from scottbench.errors import ScottbenchError, UsageError
 from scottbench.registry import hookspecs
 from scottbench.registry.claims import read_claim
+from scottbench.registry.fits import misfit
+from scottbench.registry.guard import Owner, guarded, is_ours, useful_line
+from scottbench.registry.label import Label
 from scottbench.registry.lazy import lazy
-from scottbench.registry.moved import moved
 from scottbench.registry.nouns import KINDS
 from scottbench.registry.presets import read_preset
 from scottbench.text import closest, did_you_mean, is_name, one_line
@@ -42,6 +45,11 @@ HOW_TO_USE = {
     "dataset": "see: scottbench show dataset {}",
     "claim": "see: scottbench show claim {}",
 }
+CHOICE = "SCOTTBENCH_PLUGINS"
+"""The variable that names the plug-ins to load, with commas between; all where it is not set."""
+LEFT_OUT: ContextVar[tuple[str, ...]] = ContextVar("left_out", default=())
+"""Names of plug-ins that this command line leaves out (--no-plugin)."""
+OMITTED = "left out"
 
 
 class PluginError(ScottbenchError):
@@ -71,14 +79,14 @@ class Plugin:
     distribution: str
     version: str
     status: str = "ok"
-    """"ok", or "BROKEN: " and the first useful line."""
+    """"ok", "left out" (it was not imported), or "BROKEN: " and the first useful line."""
     names: tuple[tuple[str, str], ...] = ()
     """(kind, name) of what it registers; of a BROKEN plug-in, of what it got as far as registering."""
 
     @property
     def broken(self) -> bool:
         """Say that it could not be loaded or broke a rule."""
-        return self.status != "ok"
+        return self.status not in ("ok", OMITTED)
 
 
 @dataclass
@@ -88,6 +96,8 @@ class Plugins:
     nouns: dict[str, dict[str, Registered]] = field(default_factory=lambda: {kind: {} for kind in HOOKS.values()})
     """Kind ("method", "preset", "claim", ...) -> name -> Registered."""
     plugins: list[Plugin] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """A line for each name in a claim that nobody registers: the claim cannot be judged."""
 
     @property
     def broken(self) -> list[Plugin]:
@@ -117,6 +127,9 @@ class Plugins:
             hint += f" ('{elsewhere}' is a {others[elsewhere]}: {HOW_TO_USE[others[elsewhere]].format(elsewhere)})"
         if not hint and self.broken:
             hint = f" It may belong to a BROKEN plug-in ({', '.join(plugin.name for plugin in self.broken)}): scottbench list plugins."
+        omitted = [plugin.name for plugin in self.plugins if plugin.status == OMITTED]
+        if not hint and omitted:
+            hint = f" It may belong to a plug-in that is left out ({', '.join(omitted)})."
         return hint
 
 
@@ -124,14 +137,50 @@ def load_plugins(entry_points: Iterable[Any] | None = None) -> Plugins:
     """Load every plug-in; `entry_points` (default: the installed ones) are importlib.metadata.EntryPoint-like objects.
 
     On a clash the first keeps the name and the second is BROKEN, in an order that does not depend on the installation:
-    this distribution's own plug-ins first, then by distribution and entry-point name.
+    this distribution's own plug-ins first, then by distribution and entry-point name. Plug-ins that the command line leaves out, or that
+    SCOTTBENCH_PLUGINS does not name, are not imported. Raises UsageError for a name there that is no plug-in's.
     """
     if entry_points is None:
         entry_points = importlib.metadata.entry_points(group=GROUP)
-    plugins = Plugins()
-    for entry_point in sorted(entry_points, key=_order):
-        plugins.plugins.append(_load(entry_point, plugins))
+    plugins, found = Plugins(), sorted(entry_points, key=_order)
+    wanted = _wanted([one_line(entry_point.name) for entry_point in found])
+    for entry_point in found:
+        if one_line(entry_point.name) in wanted:
+            plugins.plugins.append(_load(entry_point, plugins))
+        else:
+            plugins.plugins.append(_plugin(entry_point, OMITTED))
+    plugins.remarks = _strangers(plugins)
     return plugins
+
+
+def _wanted(names: list[str]) -> set[str]:
+    """Which plug-ins to load of all that are installed. Raises UsageError for a name that none has."""
+    chosen = [name.strip() for name in os.environ.get(CHOICE, "").split(",") if name.strip()]
+    for source, given in ((CHOICE, chosen), ("--no-plugin", LEFT_OUT.get())):
+        for name in given:
+            if name not in names:
+                raise UsageError(f"{source}: no plug-in is called '{one_line(name)}'.{did_you_mean(name, names)} "
+                                 f"Plug-ins: {', '.join(names)}")
+    return (set(chosen) if chosen else set(names)) - set(LEFT_OUT.get())
+
+
+def _strangers(plugins: Plugins) -> list[str]:
+    """A line for each method, metric or preset that a claim names and nobody registers: a typing error would make the claim one that is
+    never judged."""
+    lines = []
+    all_here = all(plugin.status == "ok" for plugin in plugins.plugins)
+    for registered in plugins.nouns["claim"].values():
+        claim = registered.noun
+        named = [("metric", Label.parse(one.metric).name) for one in claim.compare]
+        named += [("method", Label.parse(arm.method).name) for one in claim.compare for arm in (one.better, one.worse)]
+        named += [("preset", name) for name in (*claim.testable, *claim.magnitude)]
+        for kind, name in dict.fromkeys(named):
+            hint = did_you_mean(name, plugins.nouns[kind])
+            # where a plug-in is absent, a name that is like no other may be its
+            if name not in plugins.nouns[kind] and (hint or all_here):
+                lines.append(f"claim '{claim.name}' of plug-in '{registered.plugin}' ({registered.file}) names {kind} '{one_line(name)}', "
+                             f"which nobody registers.{hint}")
+    return lines
 
 
 def _order(entry_point: Any) -> tuple[bool, str, str]:
@@ -145,10 +194,14 @@ def _origin(entry_point: Any) -> tuple[str, str]:
     return ("(no distribution)", "?") if distribution is None else (distribution.name, distribution.version)
 
 
+def _plugin(entry_point: Any, status: str) -> Plugin:
+    distribution, version = _origin(entry_point)
+    return Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version, status)
+
+
 def _load(entry_point: Any, plugins: Plugins) -> Plugin:
     """Import one plug-in, check it, and add its nouns to `plugins`: all of them or, if anything is wrong, none."""
-    distribution, version = _origin(entry_point)
-    plugin = Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version)
+    plugin = _plugin(entry_point, "ok")
     collected: list[Registered] = []
     try:
         _check_plugin_name(plugin, plugins)
@@ -159,8 +212,10 @@ def _load(entry_point: Any, plugins: Plugins) -> Plugin:
         _check_clashes(collected, plugins)
     except ScottbenchError as error:
         plugin = dataclasses.replace(plugin, status=f"BROKEN: {one_line(error)}")
-    except (Exception, SystemExit) as error:  # a plug-in may raise anything; the others must go on working
-        plugin = dataclasses.replace(plugin, status=f"BROKEN: {_first_useful_line(error)}")
+    except BaseException as error:  # a plug-in may raise anything; the others must go on working
+        if is_ours(error):
+            raise
+        plugin = dataclasses.replace(plugin, status=f"BROKEN: {useful_line(error)}")
     else:
         for registered in collected:
             plugins.nouns[registered.kind][registered.noun.name] = registered
@@ -200,13 +255,24 @@ def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) ->
         raise PluginError(f"'{unmarked[0]}' lacks the @hookimpl mark (from scottbench import hookimpl)")
     if not callers:
         raise PluginError(f"it implements no hook. Hooks: {', '.join(HOOKS)}")
+    folder = str(Path(str(getattr(module, "__file__", None) or "?")).parent)
     for caller in callers:
         kind = HOOKS[caller.name]
         for implementation in caller.get_hookimpls():  # not caller(): pluggy would drop a forgotten return
             for given in _checked_list(caller.name, implementation.function()):
                 noun = FILES[kind](given) if kind in FILES else _checked(kind, given)
                 where = str(given) if kind in FILES else _file_of(noun, module)
+                noun = noun if kind in FILES else guarded(kind, noun, _owner(kind, noun.name, plugin, folder))
                 collected.append(Registered(noun, kind, plugin.name, plugin.distribution, plugin.version, where))
+
+
+def _owner(kind: str, name: str, plugin: Plugin, folder: str) -> Owner:
+    """Who is named, and what is advised, where a function of a noun fails."""
+    ours = plugin.distribution.lower() == GROUP
+    cure = "Please report it" if ours else f"Its author can mend it; without it: --no-plugin {plugin.name}"
+    package = "" if ours or plugin.version == "?" else f" ({plugin.distribution} {plugin.version})"
+    whose = f"plug-in '{plugin.name}'{package}"
+    return Owner(f"{kind} '{name}' of {whose}", cure, "" if folder == "." else folder)
 
 
 def _checked_list(hook: str, result: object) -> list[Any]:
@@ -222,6 +288,11 @@ def _checked(kind: str, noun: Any) -> Any:
         raise PluginError(f"'register_{kind}s' must return {KINDS[kind].__name__} instances, got {type(noun).__name__}")
     if not is_name(noun.name):
         raise PluginError(f"{kind} name {one_line(repr(noun.name))} may have letters, digits, '_', '.' and '-' only")
+    wrong = misfit(noun)
+    if wrong is None and getattr(noun, "scope", "cell") not in ("cell", "seeds"):
+        wrong = f"field 'scope' must be \"cell\" or \"seeds\", found {one_line(repr(noun.scope))[:80]}"
+    if wrong is not None:
+        raise PluginError(f"{kind} '{noun.name}': {wrong}")
     options = getattr(noun, "options", None)
     if options is not None and not (isinstance(options, type) and dataclasses.is_dataclass(options)):
         raise PluginError(f"options of {kind} '{noun.name}' must be a dataclass")
@@ -240,16 +311,3 @@ def _file_of(noun: Any, module: ModuleType) -> str:
         if inspect.isfunction(value):
             return value.__code__.co_filename
     return str(getattr(module, "__file__", "?"))
-
-
-def _first_useful_line(error: BaseException) -> str:
-    """ "ImportError: no module x (package/file.py:3)": type, first line of the message, and the plug-in's own line.
-
-    Where the plug-in asks for something of ours that has moved, its new place stands before that line instead.
-    """
-    elsewhere = moved(error)
-    message = f"{type(error).__name__}: {one_line(error)}".rstrip(": ") if elsewhere is None else elsewhere
-    ours = {"importlib", "pluggy"}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    frames = [frame for frame in frames if frame.filename != __file__ and not ours & set(Path(frame.filename).parts)]
-    return f"{message} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else message

@@ -11,7 +11,7 @@ eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
@@ -107,8 +107,8 @@ class Method:
     sample: Callable[[Sampling], Tensor]
     """Sampling -> clean latents (N,C,h,w)."""
     timesteps: Callable[..., list[float]]
-    """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data; [] (or a time step
-    twice) for a number of steps that it cannot do."""
+    """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data: falling, one a step,
+    and those that `sample` asks at; [] (or a time step twice) for a number of steps that it cannot do."""
     version: str = "1"
     """Changes whenever the images change; part of the identity of a cell."""
     trainer: str | None = None
@@ -208,6 +208,21 @@ class CellFeatures:
     images: Callable[[Sequence[int]], np.ndarray] | None = None
     """Generated images by item index, (len(indices), H, W, 3) uint8 0..255, as `Items.images` gives the reference's; None where
     only features are at hand."""
+
+
+def read_only(given: Any) -> Any:
+    """Return a CellFeatures, or a list of them, as one metric gets it: the same arrays and memories, in which nothing can be written.
+
+    A metric that writes into its arrays, or puts others in their place, would change the value of the next one.
+    """
+    if isinstance(given, list):
+        return [read_only(cell) for cell in given]
+    tables: dict[str, Any] = {}
+    for name in ("generated", "reference", "text"):
+        tables[name] = {role: rows.view() for role, rows in getattr(given, name).items()}
+        for rows in tables[name].values():
+            rows.flags.writeable = False
+    return replace(given, **tables)
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from scottbench.errors import UsageError
-from scottbench.registry.fields import check_keys, make
-from scottbench.text import is_name
+from scottbench.registry.fields import TOML, check_keys, describe, fits, make
+from scottbench.registry.toml import NoToml, read_table
+from scottbench.text import is_name, one_line
 
 EXTRACTOR_KEYS = (
     "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "label", "bytes", "sha256", "same_as",
 )  # fmt: skip
+EXTRACTOR_KINDS = {"bytes": int}
+"""Kinds of the keys of [extractors.ROLE] that are no text."""
 TRAIN_KEYS = (
     "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "fsdp",
     "evaluate_every", "evaluate_steps", "patience", "export", "weights", "average", "lr_schedule",
 )
+TRAIN_KINDS = {"minutes": float, "metrics": list[str], "options": dict[str, dict]}
+"""Kinds of the keys of [train] that are no settings of a training."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ KEYS = {item.name: item for item in fields(Preset) if item.name != "folder"}
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Read a plug-in's TOML file. Raises UsageError, which names `what` it is to be ("preset") and the file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_table(path)
+    except NoToml as error:
         raise UsageError(f"{what} {path}: cannot be read ({error})") from None
 
 
@@ -90,8 +94,10 @@ def _check(preset: Preset, where: str) -> None:
     if not preset.steps or min(preset.steps) < 1:
         raise UsageError(f"{where}: steps must be numbers of at least 1, found {preset.steps}")
     check_keys(preset.train, TRAIN_KEYS, where, "train")
+    _check_kinds(preset.train, TRAIN_KINDS, where, "train")
     for role, extractor in preset.extractors.items():
         check_keys(extractor, EXTRACTOR_KEYS, where, f"extractors.{role}")
+        _check_kinds(extractor, {key: EXTRACTOR_KINDS.get(key, str) for key in EXTRACTOR_KEYS}, where, f"extractors.{role}")
     for role, extractor in preset.extractors.items():
         same_as = extractor.get("same_as")
         if same_as is not None and same_as not in preset.extractors:
@@ -99,3 +105,10 @@ def _check(preset: Preset, where: str) -> None:
         if same_as is not None and len(extractor) > 1:
             other = next(key for key in extractor if key != "same_as")
             raise UsageError(f"{where}: [extractors.{role}] is the same as '{same_as}' and cannot have '{other}' of its own")
+
+
+def _check_kinds(table: dict[str, Any], kinds: dict[str, Any], where: str, title: str) -> None:
+    """Raise UsageError for a value of the TOML table [title] that is of another kind than its key's."""
+    for key, kind in kinds.items():
+        if key in table and not fits(table[key], kind):
+            raise UsageError(f"{where}: '{key}' in [{title}] must be {describe(kind, TOML)}, found {one_line(repr(table[key]))[:80]}")

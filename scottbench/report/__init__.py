@@ -23,15 +23,22 @@ TEMPLATES = Path(__file__).parent / "templates"
 def build(run_folder: Path) -> Path:
     """Write `run_folder`/report/index.html and return its path.
 
-    Raises UsageError (one line) where the folder is no run, of another schema, damaged, unfinished or not writable; Incomplete where
-    the disk is full.
+    Its digest goes beside it, to SHA256SUMS. Raises UsageError (one line) where the folder is no run, of another schema, unfinished or not
+    writable; IntegrityError where a record or a picture is not the one that the run wrote; Incomplete where the disk is full.
     """
-    from scottbench.store.files import write_file
+    from scottbench.store.files import make_folders, write_file, writing
     from scottbench.store.record import read_record
+    from scottbench.store.sums import SUMS, sums_of
 
-    html = render(read_record(Path(run_folder)))
+    root = Path(run_folder)
+    html = render(read_record(root)).encode("utf-8", "replace")  # a folder's name may be no text
     hint = f"Free some space or make the folder writable, then: scottbench report {run_folder}"
-    return write_file(Path(run_folder) / "report" / "index.html", html.encode(), hint)
+    with writing(root / "report", hint):
+        make_folders(root / "report", root)
+        (root / "report" / SUMS).unlink(missing_ok=True)  # the old one must never describe the new page
+    page = write_file(root / "report" / "index.html", html, hint, root)
+    write_file(root / "report" / SUMS, sums_of({page.name: html}), hint, root)
+    return page
 
 
 def render(record: RunRecord) -> str:

@@ -15,34 +15,51 @@ from scottbench.report.forms import latex, markdown
 from scottbench.report.pairs import claims_table, pairs_table
 from scottbench.report.results import results_tables
 from scottbench.report.tables import Table, timing_table
-from scottbench.store.files import write_file
-from scottbench.store.record import RunRecord, read_record, read_rows
+from scottbench.store.files import LARGEST_JSON, read_plain, write_file
+from scottbench.store.folder import MANIFEST
+from scottbench.store.reader import LARGEST_TABLE, Records, damaged
+from scottbench.store.record import RunRecord, record_of
+from scottbench.store.sums import SUMS, check_sums, sums_of
 from scottbench.text import in_one_line
 
 AGAIN = "Free some space or make the folder writable, then: the same line again"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula."""
-RECORDS = ("manifest.json", "plan.lock.json", "env.json", "results.parquet", "pairs.parquet", "items.parquet", "timings.parquet",
-           "claims.json", "report/index.html")  # fmt: skip
-"""What a run leaves, without images, features and the event log."""
+RECORDS = ("plan.lock.json", "env.json", "results.parquet", "pairs.parquet", "items.parquet", "timings.parquet", "claims.json")
+"""What a run leaves beside its manifest, without images, features and the event log."""
 
 
 def export(run: Path, kinds: list[str], out: Path, records: bool) -> list[Path]:
     """Write the tables of a run to the folder `out`, and its records beside them where `records`; returns the files.
 
-    kinds: of KINDS; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own. Raises UsageError (one line) as
-    `build` does, and where `out` cannot be written.
+    kinds: of KINDS; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own. With the records goes a SHA256SUMS,
+    by which `scottbench verify` checks the folder. Raises UsageError and IntegrityError (one line) as `build` does, and UsageError where
+    `out` cannot be written.
     """
-    tables, files = named_tables(read_record(run)), []
+    own = Records(run)
+    tables, files = named_tables(record_of(own)), []
     for kind in kinds:
         if kind == "csv":
-            there = [name for name in ("results", "pairs", "timings") if (run / f"{name}.parquet").is_file()]
-            files += [(f"{name}.csv", comma_separated(read_rows(run / f"{name}.parquet", set())).encode()) for name in there]
+            there = [name for name in ("results", "pairs", "timings") if own.has(f"{name}.parquet")]
+            files += [(f"{name}.csv", comma_separated(own.rows(f"{name}.parquet")).encode()) for name in there]
         else:
             files += [(name + SUFFIX[kind], FORMS[kind](table).encode()) for name, table in tables.items()]
     if records:
-        files += [(name, (run / name).read_bytes()) for name in RECORDS if (run / name).is_file()]
+        files += [(name, own.data(name, LARGEST_TABLE)) for name in RECORDS if own.has(name)]
+        files += [(MANIFEST, read_plain(run / MANIFEST, LARGEST_JSON, run)), *_page(run)]
+        files.append((SUMS, sums_of({name: data for name, data in files if not name.startswith("report/")})))
     return [write_file(out / name, data, AGAIN) for name, data in files]
+
+
+def _page(run: Path) -> list[tuple[str, bytes]]:
+    """The HTML report and its digest, which stay beside each other: `scottbench report` makes both again. Raises IntegrityError where the
+    page was changed."""
+    check_sums(run / "report")
+    there = [name for name in ("report/index.html", f"report/{SUMS}") if (run / name).is_file()]
+    try:
+        return [(name, read_plain(run / name, LARGEST_JSON, run)) for name in there]
+    except (OSError, ValueError) as error:
+        raise damaged(run / "report", error) from None
 
 
 def named_tables(record: RunRecord) -> dict[str, Table]:

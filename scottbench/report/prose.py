@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from scottbench.report.results import metric_column
 from scottbench.report.tables import number
+from scottbench.store.manifest import flawed
+from scottbench.store.plan_record import older_identity
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section, text
 from scottbench.text import duration
 
@@ -162,6 +164,8 @@ def limits(record: RunRecord) -> list[str]:
     status = record.manifest["status"]
     if status != "complete":
         own.insert(0, f"This run is {status}, not complete: rows may be missing.")
+    if older := older_identity(record.plan):
+        own.append(f"This run has the {older}.")
     labels = list(dict.fromkeys(metric.extractor for metric in record.metrics if metric.extractor))
     if labels:
         own.append(
@@ -175,6 +179,10 @@ def limits(record: RunRecord) -> list[str]:
             f"Intervals and tests are about other prompts and other sampling noise ({drawn} here), at this N. They do not cover training: "
             "a student distilled again, with another seed, may differ by more."
         )
+    if all(isinstance(cell.facts.get("sentinels"), dict) for cell in record.cells):
+        broken = [f"{flaw} of {cell.name}" for cell in record.cells if (flaw := flawed(cell.facts))]
+        found = "; ".join(broken) + ". They are measured like all others." if broken else "none."
+        own.append(f"Images that no method means to make (black, of one colour, duplicates, with pixels that are not finite): {found}")
     return [
         *own,
         "Only numbers of equal fingerprint and equal N share a column and a ranking; several of the metrics depend on N itself.",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scottbench.report.tables import Column, Entry, Table, number
+from scottbench.store.manifest import flawed
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups, section
 from scottbench.text import bracket, decimals
 
@@ -56,7 +57,9 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
     reasons: dict[str, str] = {}
     for y, cell in enumerate(cells):
         nfe = cell.facts.get("nfe")
-        row = [Entry(cell.method), Entry(str(cell.steps)), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
+        flaw = flawed(cell.facts)
+        mark = _letter(reasons, f"Images: {flaw}.") if flaw else ""
+        row = [Entry(cell.method, mark=mark), Entry(str(cell.steps)), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
         row.append(Entry(number(nfe), short="-" if nfe is None else str(nfe)))
         for x, column in enumerate(shown):
             metric, value = metrics[x] if x < len(metrics) else None, column[y]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
+from scottbench.store.contents import Unfit, decoded, unpack_pictures
+from scottbench.store.files import SAFE
+from scottbench.store.folder import RunFolder
+from scottbench.store.reader import chunks_of
 from scottbench.store.record import CellRecord, RunRecord, section
 
 LARGEST = 192
@@ -48,8 +50,9 @@ def sample_grid(record: RunRecord) -> Grid | None:
     seeds = len(shown) < len(record.cells)
     places = [("reference", "", "reference")] + [(cell.method, _detail(cell, seeds), str(cell.facts["id"])) for cell in shown]
     pictures = []
+    chunks = chunks_of(record.folder, record.manifest)
     for method, detail, place in places:
-        found = _find(record.folder / "images" / place if _plain(place) else None, ids)
+        found = _find(chunks, place, ids)
         what = f"{method}, {detail}" if detail else f"{method} image"
         pictures.append([_picture(found.get(item_id), f"{prompt}: {what}") for item_id, prompt in zip(ids, prompts)])
     rows = [(prompt, [column[y] for column in pictures]) for y, prompt in enumerate(prompts)]
@@ -67,25 +70,21 @@ def _detail(cell: CellRecord, seeds: bool) -> str:
     return f"{steps}, seed {cell.facts['seed']}" if seeds else steps
 
 
-def _plain(name: str) -> bool:
-    """Whether a cell id is one folder name: a manifest must not lead out of the run folder."""
-    return name not in ("", ".", "..") and Path(name).name == name and "\\" not in name
+def _find(chunks: RunFolder, owner: str, ids: list[str]) -> dict[str, bytes]:
+    """Item id -> PNG bytes, out of the chunks of one cell that are whole and in their place.
 
-
-def _find(folder: Path | None, ids: list[str]) -> dict[str, bytes]:
-    """Item id -> PNG bytes, out of the chunks of one cell; damaged chunks are passed over."""
+    Raises IntegrityError where one is there and is damaged. A manifest must not lead out of the run folder, so an owner that is no name
+    has none.
+    """
     found: dict[str, bytes] = {}
-    for path in sorted(folder.glob("*.zip")) if folder is not None else []:
-        wanted = {f"{item_id}.png": item_id for item_id in ids if item_id not in found}
-        if not wanted:
+    place = ("images", owner)
+    for span, held in chunks.stored(place).items() if SAFE.fullmatch(owner) else []:
+        wanted = set(ids).intersection(held) - found.keys()
+        if wanted and (data := chunks.whole(place, span, held)) is not None:
+            pictures = dict(zip(held, unpack_pictures(data, held), strict=True))
+            found |= {item_id: pictures[item_id] for item_id in wanted}
+        if len(found) == len(ids):
             break
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if name in wanted:
-                        found[wanted[name]] = archive.read(name)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
-            continue
     return found
 
 
@@ -95,10 +94,8 @@ def _picture(data: bytes | None, alt: str) -> Picture:
     if data is None:
         return Picture("", f"{alt} (not kept)")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.load()
-            small = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = Image.fromarray(decoded(data))
+    except Unfit:
         return Picture("", f"{alt} (damaged)")
     pixelated = max(small.size) <= 96
     if max(small.size) > LARGEST:

@@ -31,9 +31,15 @@ class Inventory:
         return f"{self.whole} of {self.chunks} chunks present{torn}, {self.chunks - self.whole} to do"
 
 
+def bind(folder: RunFolder, plan: Plan) -> None:
+    """Bind the features of a run folder to the networks of a plan, by the roles that they are stored under."""
+    folder.bind({role: source.digest for role, source in plan.sources.items()})
+
+
 def inventory(folder: RunFolder, plan: Plan) -> Inventory:
     """Read and check every chunk that the plan asks for. A folder that is not there yet holds none."""
     found = Inventory()
+    bind(folder, plan)
     for owner in ("reference", *(cell.id for cell in plan.cells)):
         places: list[tuple[str, ...]] = [("features", owner, role) for role in plan.sources]
         if owner != "reference":

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import Incomplete, ScottbenchError, UsageError
+from scottbench.errors import Incomplete, IntegrityError, ScottbenchError, UsageError
 from scottbench.plan.device import auto_batch
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest
@@ -21,11 +20,13 @@ from scottbench.run.session import Work
 from scottbench.run.worker import run_cells
 from scottbench.store.assets import offline
 from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, environment
-from scottbench.store.events import Events, attempts, read_events
-from scottbench.store.files import read_json
-from scottbench.store.folder import MANIFEST, RunFolder
+from scottbench.store.events import NAME as LOG
+from scottbench.store.events import Events, attempts, log_digest, read_events
+from scottbench.store.files import left_by_a_kill
+from scottbench.store.folder import LOCK, MANIFEST, RunFolder
 from scottbench.store.lock import locked
-from scottbench.store.manifest import Manifest, Status
+from scottbench.store.manifest import SCHEMA, Manifest, Status
+from scottbench.store.reader import CLAIMS, Records, read_environments
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -50,12 +51,18 @@ def execute(
     with contextlib.ExitStack() as stack:
         root = Path(workers.agree(lambda: str(_claim(stack, plan, default_folder(plan) if out is None else Path(out)))))
         folder = RunFolder(root)
+        folder.hold()
         earlier = {"attempts": attempts(read_events(root)), **_created(folder)}
         stored: dict[str, float] = {}
         reading = lambda: {"wall": round(clock.wall, 3), "forward": dict(clock.forward), **stored}  # noqa: E731
         events = Events(root, earlier["attempts"] + 1, workers.rank, reading)
+
+        def log_event(event: str, **facts: object) -> None:
+            with folder.in_place():
+                events.log_event(event, **facts)
+
         own = part.divided(workers.rank, workers.count)
-        work = Work(plan, folder, clock, {}, size, progress, events.log_event, own, earlier, stored=stored)
+        work = Work(plan, folder, clock, {}, size, progress, log_event, own, earlier, stored=stored)
         found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
         if workers.main:
             _main(work, plugins, workers, found, None if part.count == 1 else str(part))
@@ -71,7 +78,33 @@ def _claim(stack: contextlib.ExitStack, plan: Plan, root: Path) -> Path:
     found = folder.locked_plan()
     if found is None or found["plan_hash"] != plan.hash:
         raise UsageError(f"{root} was taken by a run of another plan just now. Name another folder with --out, or none.")
+    check_history(root)
+    reopen(folder)
+    for path in left_by_a_kill(root):
+        path.unlink(missing_ok=True)
     return root
+
+
+def check_history(root: Path) -> None:
+    """Raise IntegrityError where what a run that has ended goes on from is not as its manifest says: the plan as it was asked for, the
+    environments, the log."""
+    if not (root / MANIFEST).is_file():
+        return
+    records = Records(root)
+    for name in (LOCK, ENVIRONMENTS):
+        if name in records.files:
+            records.data(name)
+    log = records.manifest.get("log")
+    if log is not None and log_digest(root, log["bytes"]) != log:
+        raise IntegrityError(f"{root / LOG} is not the log that {MANIFEST} tells of: it was changed after the run. Put it back as it was.")
+
+
+def reopen(folder: RunFolder) -> None:
+    """Mark a run that has ended as running before anything in its folder changes: a kill must not leave digests of what was before."""
+    manifest = folder.manifest()
+    if manifest is not None and manifest.get("schema") == SCHEMA:
+        files = {name: digest for name, digest in manifest["files"].items() if name == LOCK}
+        folder.put_json(MANIFEST, {**manifest, "status": "running", "finished": None, "files": files, "chunks": {}, "log": None})
 
 
 def _created(folder: RunFolder) -> dict:
@@ -155,14 +188,18 @@ def _finish_shard(work: Work, state: Manifest, reasons: dict[str, str], missing:
 def _finish(work: Work, state: Manifest, plugins: Plugins) -> None:
     """The last manifest and the report; raises ScottbenchError where parts failed."""
     failures, root = state.failures(), work.folder.root
-    state.files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.glob("*.parquet"))}
+    (root / CLAIMS).unlink(missing_ok=True)  # of an earlier attempt
+    state.files = manifest.digests(root, manifest.RECORDS)
+    save(work, state, "running")  # claims are judged from the records as everybody reads them, digests and all
+    write_claims(work.folder, plugins)
     work.log_event("stop", failures=len(failures))
+    manifest.seal(state, work)
     save(work, state, "failed" if failures else "complete")
     work.on_progress({"stage": "report", "cell": None, "done": 0, "total": 1})
-    write_claims(work.folder, plugins)
     from scottbench.report import build
 
-    build(root)
+    with work.folder.in_place():
+        build(root)
     work.on_progress({"stage": "report", "cell": None, "done": 1, "total": 1})
     if failures:
         lines = "\n".join(f"  {line}" for line in failures)
@@ -183,7 +220,7 @@ def _status(error: BaseException) -> Status:
 
 def _note_environments(work: Work, found: list[dict]) -> list[dict]:
     """Add this attempt's environments to env.json, the main process's last; returns all of them."""
-    known = (read_json(work.folder.root / ENVIRONMENTS) or {}).get("attempts", [])
+    known = read_environments(work.folder.root)
     attempt = work.earlier["attempts"] + 1
     new = [{"attempt": attempt, "worker": rank, "environment": entry} for rank, entry in enumerate(found)]
     environments = [*known, *reversed(new)]
@@ -197,7 +234,7 @@ def write_claims(folder: RunFolder, plugins: Plugins) -> None:
     from scottbench.stats.verdicts import judge
 
     claims = [registered.noun for registered in plugins.nouns["claim"].values()]
-    folder.put_json("claims.json", {"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(folder.root))})
+    folder.put_json(CLAIMS, {"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(folder.root))})
 
 
 def default_folder(plan: Plan) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
@@ -9,13 +12,20 @@ from scottbench.plan.identity import reference_digest
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.label import Label
 from scottbench.run.clock import peak_memory
-from scottbench.store.environment import arithmetic
-from scottbench.store.events import read_events, spent
-from scottbench.store.files import timestamp
+from scottbench.run.sentinels import count_cell
+from scottbench.store.environment import ENVIRONMENTS, arithmetic
+from scottbench.store.events import log_digest, read_events, spent
+from scottbench.store.files import read_plain, timestamp
+from scottbench.store.folder import LOCK
 from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, SeedsEntry, Status
+from scottbench.store.reader import CLAIMS, LARGEST_TABLE, damaged
+from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
 
 if TYPE_CHECKING:
     from scottbench.run.session import Work
+
+RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
+"""What a run writes beside its manifest and its log."""
 
 
 def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifest:
@@ -32,20 +42,22 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         finished=None,
         attempts=work.earlier.get("attempts", 0) + 1,
         level=level(plan, environments),
-        files={},
+        files=digests(work.folder.root, [LOCK]),
         wall_seconds=0.0,
         forward_seconds=0.0,
         forward_seconds_by_part={},
         forward_share=None,
         store_seconds=0.0,
         peak_memory_bytes=None,
+        chunks={},
+        log=None,
         environment=environments[-1]["environment"],
         cells=[cell_entry(cell, plan.n) for cell in plan.cells],
         over_seeds=[seeds_entry(cells, plan.n) for cells in by_seeds(plan.cells) if len(cells) > 1],
         metrics=[metric_entry(metric, plan) for metric in plan.metrics],
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
-        limits=[*plan.preset.limits, *unsafe_sentence(plan)],
+        limits=[*plan.preset.limits, *unsafe_sentence(plan), *(f"{line[:1].upper()}{line[1:]}" for line in plan.warnings)],
         reference={"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
     )
 
@@ -53,7 +65,8 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
 def level(plan: Plan, environments: list[dict[str, Any]]) -> Level:
     """Return how far runs of this plan agree.
 
-    "exact": made on CPUs of one type with one number of threads and one torch, so that the same plan gives the same bytes there.
+    "exact": made on CPUs of one type with one number of threads, one setting of what changes rounding and one torch, so that the same plan
+    gives the same bytes there.
     "tolerance": images and numbers agree within what `scottbench verify --resample` allows.
     """
     kinds = {arithmetic(entry["environment"]) for entry in environments}
@@ -99,12 +112,44 @@ def update(manifest: Manifest, work: Work, status: Status) -> None:
     manifest.finished = None if status == "running" else timestamp()
 
 
+def seal(manifest: Manifest, work: Work) -> None:
+    """Note the digests of all that a run has written: records, chunks by folder, the log so far."""
+    root = work.folder.root
+    manifest.files = digests(root, RECORDS)
+    manifest.chunks = chunk_digests(work)
+    manifest.log = log_digest(root)
+
+
+def chunk_digests(work: Work) -> dict[str, str]:
+    """Return "images/CELL" and the like -> the digest of its chunks (`RunFolder.digest`), for all folders of a plan that are whole."""
+    plan = work.plan
+    places: list[tuple[str, ...]] = [("images", cell.id) for cell in plan.cells]
+    places += [("features", owner, role) for owner in ("reference", "text", *(cell.id for cell in plan.cells)) for role in plan.sources]
+    found: dict[tuple[str, ...], str | None] = {("images", "reference"): work.folder.digest(("images", "reference"), work.chunks[:1])}
+    found |= {place: work.folder.digest(place, work.chunks) for place in places}
+    return {"/".join(place): digest for place, digest in found.items() if digest is not None}
+
+
+def digests(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of those of the records that are there. Raises IntegrityError where one is no plain file."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = hashlib.sha256(read_plain(root / name, LARGEST_TABLE, root)).hexdigest()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise damaged(root / name, error) from None
+    return found
+
+
 def finish_cell(manifest: Manifest, work: Work, cell: PlannedCell, reason: str | None) -> None:
-    """Note the counted NFE of a cell, or why it has none. reason: why its images could not be made; None: they were."""
+    """Note a cell's counted NFE and flawed images, or why it has none. reason: why it has no images; None: it has."""
     if reason is None:
         counted = {(work.folder.facts(("images", cell.id), span) or {}).get("nfe") for span in work.chunks}
         if len(counted) == 1:
             manifest.cell(cell.id).nfe = counted.pop()
+            manifest.cell(cell.id).sentinels = count_cell(work, cell)
         else:
             reason = f"method '{cell.method.label}' evaluated its network unequally often: {sorted(map(str, counted))} per image."
     manifest.failed(cell.id, reason)

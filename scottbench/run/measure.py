@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scottbench.errors import ScottbenchError
+from scottbench.errors import Incomplete, IntegrityError, ScottbenchError
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.plan import Plan, PlannedCell
-from scottbench.registry.nouns import CellFeatures
+from scottbench.registry.guard import PluginFailed
+from scottbench.registry.nouns import CellFeatures, read_only
 from scottbench.run.timings import write_timings
 from scottbench.stats.intervals import interval
 from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
@@ -43,6 +44,8 @@ class Subject:
     """One cell, or one for each seed."""
     nfe: int | None
     """Counted network evaluations per image; None where nothing was counted, or seeds differ."""
+    flawed: int | None = None
+    """Images that no method means to make (`scottbench.run.sentinels`); None where nothing was counted."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def measure(work: Work, manifest: Manifest) -> list[Result]:
         together: list[CellFeatures] = []
         for cell in cells:
             entry = manifest.cell(cell.id)
-            subject = Subject(cell.id, (cell,), entry.nfe)
+            subject = Subject(cell.id, (cell,), entry.nfe, sum(entry.sentinels.values()) if entry.sentinels is not None else None)
             if entry.error is None:
                 given = cell_features(work, cell, shared)
                 own += compute(work, subject, given, single)
@@ -98,7 +101,9 @@ def _over_seeds(
     """The results of several seeds. own: the results of each cell; together: the features of each."""
     failed = [manifest.cell(cell.id) for cell in cells if manifest.cell(cell.id).error is not None]
     counted = {manifest.cell(cell.id).nfe for cell in cells if manifest.cell(cell.id).error is None}
-    subject = Subject(over_seeds_id(list(cells)), tuple(cells), counted.pop() if len(counted) == 1 else None)
+    flaws = [sum(kinds.values()) for cell in cells if (kinds := manifest.cell(cell.id).sentinels) is not None]
+    subject = Subject(
+        over_seeds_id(list(cells)), tuple(cells), counted.pop() if len(counted) == 1 else None, sum(flaws) if flaws else None)
     single = [metric for metric in work.plan.metrics if metric.noun.scope != "seeds"]
     several = [metric for metric in work.plan.metrics if metric.noun.scope == "seeds"]
     if failed:  # a mean over the others would be of other seeds
@@ -130,26 +135,36 @@ def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
-    """Read (n, d) float32 features in item order from the run folder. Raises AssertionError where a chunk is not there."""
-    chunks = []
+    """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more."""
+    chunks: list[np.ndarray] = []
     for span in work.chunks:
         chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))
         if chunk is None:
-            raise AssertionError(f"features of {owner} are incomplete")
+            raise lost(work, f"features of {owner}")
+        if chunks and chunk.shape[1] != chunks[0].shape[1]:
+            raise IntegrityError(f"{work.folder.root}: the chunks of features/{owner}/{role} have rows of several lengths. Delete that "
+                                 f"folder, then: scottbench resume {work.folder.root}")
         chunks.append(chunk)
     return np.concatenate(chunks)
 
 
+def lost(work: Work, what: str) -> Incomplete:
+    """Make the error for chunks that were there and have gone. Raises Incomplete itself where the whole folder has."""
+    with work.folder.in_place():
+        return Incomplete(f"{work.folder.root}: {what} were taken away while the run went on. They are made again: scottbench resume "
+                          f"{work.folder.root}")
+
+
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
     """Return `CellFeatures.images` of the run folder: indices to (n, H, W, 3) uint8. It reads the chunks that hold them, and keeps the
-    last one. Raises AssertionError where a chunk is not there."""
+    last one. Raises Incomplete where a chunk is not there any more."""
 
     @functools.lru_cache(maxsize=1)
     def chunk(number: int) -> np.ndarray:
         span = work.chunks[number]
         found = work.folder.get_images(("images", owner), span, work.ids(span))
         if found is None:
-            raise AssertionError(f"images of {owner} are incomplete")
+            raise lost(work, f"images of {owner}")
         return found
 
     def images(indices: Sequence[int]) -> np.ndarray:
@@ -173,12 +188,19 @@ def compute(work: Work, subject: Subject, given: CellFeatures | list[CellFeature
 
 def _value(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures], metric: PlannedMetric) -> Result:
     try:
-        value = float(metric.noun.compute(given, metric.options))
-    except ScottbenchError as error:
-        return Result(subject, metric, None, in_one_line(error))  # what is missing stands on lines of its own
-    except Exception as error:
+        found = metric.noun.compute(read_only(given), metric.options)
+    except (Incomplete, IntegrityError):  # of the run folder: images that a metric asked for
+        raise
+    except Exception as error:  # a plug-in may raise anything
+        if isinstance(error, ScottbenchError) and not isinstance(error, PluginFailed):
+            return Result(subject, metric, None, in_one_line(error))  # what is missing stands on lines of its own
         work.folder.put(f"errors/{subject.id}-{metric.noun.name}.txt", printable(traceback.format_exc()).encode())
-        return Result(subject, metric, None, f"{type(error).__name__}: {one_line(error)} (traceback in errors/)")
+        why = in_one_line(error) if isinstance(error, PluginFailed) else f"{type(error).__name__}: {one_line(error)}"
+        return Result(subject, metric, None, f"{why} (traceback in errors/)")
+    try:
+        value = float(found)
+    except (TypeError, ValueError):
+        return Result(subject, metric, None, f"compute returned {one_line(repr(found))[:80]}, which is no number")
     if not math.isfinite(value):
         return Result(subject, metric, None, f"the value is {value}")
     return Result(subject, metric, value)
@@ -187,7 +209,7 @@ def _value(work: Work, subject: Subject, given: CellFeatures | list[CellFeatures
 def _with_interval(result: Result, given: CellFeatures | list[CellFeatures]) -> Result:
     if result.value is None:
         return result
-    found = interval_or_reason(result.metric.noun, given, result.metric.options, result.value)
+    found = interval_or_reason(result.metric.noun, read_only(given), result.metric.options, result.value)
     if isinstance(found, str):
         return dataclasses.replace(result, no_interval=found)
     return dataclasses.replace(result, uncertainty=found)
@@ -245,6 +267,7 @@ def row(plan: Plan, result: Result) -> dict[str, Any]:
         "n": plan.n, "metric": metric.label, "value": result.value, "unit": metric.noun.unit,
         "higher_is_better": metric.noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": ends[0], "ci_high": ends[1],
         "ci_method": ends[2], "seeds": ",".join(str(cell.seed) for cell in cells),
+        "flawed": result.subject.flawed,
     }  # fmt: skip
 
 

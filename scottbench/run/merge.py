@@ -8,13 +8,16 @@ from pathlib import Path
 
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.plan.plan import Plan
+from scottbench.run.chunks import bind
+from scottbench.run.execute import check_history, reopen
 from scottbench.store.differences import check_same
 from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, arithmetic
 from scottbench.store.events import NAME as EVENTS
 from scottbench.store.events import attempts, read_events
-from scottbench.store.files import canonical, read_json
+from scottbench.store.files import canonical
 from scottbench.store.folder import RunFolder, spans
 from scottbench.store.lock import locked
+from scottbench.store.reader import read_environments
 
 
 def merge(plan: Plan, sources: list[Path], out: Path, on_progress: Callable[[dict], None]) -> RunFolder:
@@ -28,6 +31,10 @@ def merge(plan: Plan, sources: list[Path], out: Path, on_progress: Callable[[dic
     shards = [_open(path, plan) for path in sources]
     folder = RunFolder.open(out, plan.hash, plan.record, plan.settings)
     with locked(folder.root):
+        folder.hold()
+        for one in (folder, *shards):
+            bind(one, plan)
+        reopen(folder)
         new = _histories(folder, shards)
         owners = ["reference", "text", *(cell.id for cell in plan.cells)]
         for done, owner in enumerate(owners, start=1):
@@ -45,6 +52,7 @@ def _open(path: Path, plan: Plan) -> RunFolder:
     if found is None:
         raise UsageError(f"{path} is no run folder: it has no plan.lock.json.")
     check_same(path, found["plan"], plan.record)
+    check_history(path)
     return folder
 
 
@@ -75,7 +83,7 @@ def _alike(shards: list[RunFolder]) -> bool:
 
 
 def _environments(folder: RunFolder) -> list[dict]:
-    return list((read_json(folder.root / ENVIRONMENTS) or {}).get("attempts", []))
+    return read_environments(folder.root)
 
 
 def _histories(folder: RunFolder, shards: list[RunFolder]) -> list[tuple[list[dict], list[dict]]]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import io
 import operator
 import os
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from scottbench import DEFAULT_PRESET
 from scottbench.errors import IntegrityError, ScottbenchWarning, UsageError
-from scottbench.store.files import check_name, read_json
-from scottbench.store.folder import RunFolder
+from scottbench.store.contents import decoded, unpack_pictures
+from scottbench.store.files import check_name
+from scottbench.store.reader import Records, chunks_of
 from scottbench.store.record import CellRecord, read_record
 from scottbench.store.runs import find_run
 from scottbench.text import counts_in_words, did_you_mean, one_line
@@ -145,9 +144,11 @@ class Run:
 
         Raises UsageError, which says what there is, and IntegrityError where the stored image is damaged.
         """
+        import PIL.Image
+
         cell = self._cell(method, steps, seed)
-        folder, place = RunFolder(self.folder), ("images", check_name(str(cell.facts["id"]), "cell id"))
-        chunks = _chunks(self.folder.joinpath(*place))
+        folder, place = chunks_of(self.folder, self._record.manifest), ("images", check_name(str(cell.facts["id"]), "cell id"))
+        chunks = folder.stored(place)
         ids = [item_id for span in chunks for item_id in chunks[span]]
         if not ids:
             command = one_line(self._record.manifest["command"])
@@ -162,7 +163,7 @@ class Run:
         if found is None:
             raise IntegrityError(f"the stored images {span.start} to {span.stop - 1} of {cell.name} are damaged. "
                                  f"Make them again: scottbench resume {self.folder}")
-        return _png(found[0], f"{id}.png")
+        return PIL.Image.fromarray(decoded(unpack_pictures(found[0], chunks[span])[chunks[span].index(id)]))
 
     def samples(self, n: int | None = None) -> Image:
         """Draw the first n sample items, one a row: the prompt, the reference image, then each method at each number of steps.
@@ -187,15 +188,11 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
     def _frame(self, name: str) -> pl.DataFrame:
-        import polars as pl
-
-        path = self.folder / name
-        if not path.is_file():
+        records = Records(self.folder)
+        if not records.has(name):
+            path = self.folder / name
             raise UsageError(f"{path} is missing: an earlier version made the run. Measure it again: scottbench resume {self.folder}")
-        try:
-            return pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UsageError(f"{path} cannot be read ({one_line(error)}). Measure the run again: scottbench resume {self.folder}") from None
+        return records.table(name)
 
     def _cell(self, method: str, steps: int, seed: int | None) -> CellRecord:
         """The cell of that method, steps and seed; the message of the UsageError says which there are."""
@@ -212,24 +209,6 @@ class Run:
         if seed is not None and seed not in seeds:
             raise UsageError(f"no images of seed {one_line(seed)} in this run. Seeds: {', '.join(map(str, seeds))}")
         return of_steps[0 if seed is None else seeds.index(seed)]
-
-
-def _chunks(folder: Path) -> dict[range, list[str]]:
-    """Chunk -> ids of its items, in the run's order, as the side-cars tell."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        ids = (read_json(path) or {}).get("ids")
-        first = path.stem.partition("-")[0]
-        if isinstance(ids, list) and first.isdecimal():
-            found[range(int(first), int(first) + len(ids))] = [str(item_id) for item_id in ids]
-    return found
-
-
-def _png(archive: bytes, name: str) -> Image:
-    from PIL import Image
-
-    with zipfile.ZipFile(io.BytesIO(archive)) as chunk, Image.open(io.BytesIO(chunk.read(name)), formats=["PNG"]) as image:
-        return image.convert("RGB")
 
 
 def _plugins() -> Plugins:

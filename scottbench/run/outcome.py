@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Busy, Incomplete, ScottbenchError
 from scottbench.run.execute import execute
@@ -26,9 +26,20 @@ class Outcome:
     """The reasons of the cells and metrics that failed, where some did; the others have their numbers."""
 
 
-def resume_line(folder: Path) -> str:
+def resume_line(folder: Path, plan: Plan, plugins: Plugins) -> str:
     """Return the command that goes on with a run."""
-    return f"scottbench resume {shlex.quote(str(folder))}"
+    return f"scottbench resume {shlex.quote(str(folder))}{model_flags(plan.settings, plugins)}"
+
+
+def model_flags(settings: Mapping[str, Any], plugins: Plugins) -> str:
+    """Return the flags that a run's command lines must have, with a blank before: --model where it was made with a model folder, and
+    --allow-unsafe-checkpoint where that was given; "" for a model that is registered, or the preset's own. settings: of a plan."""
+    entry = settings.get("model", {})
+    asked, origin = entry.get("value"), str(entry.get("origin"))
+    if asked is None or origin == "default" or origin.startswith("preset ") or asked in list(plugins.nouns["model"]):
+        return ""
+    unsafe = settings.get("allow_unsafe_checkpoint", {}).get("value") is True
+    return f" --model {shlex.quote(str(asked))}{' --allow-unsafe-checkpoint' * unsafe}"
 
 
 def attempt(
@@ -42,7 +53,9 @@ def attempt(
     try:
         return Outcome(execute(plan, plugins, folder, batch_size, progress, shard), None)
     except Incomplete as error:
-        raise error if isinstance(error, Busy) else Incomplete(f"{error} Go on with: {resume_line(folder)}") from None
+        if isinstance(error, Busy) or not folder.is_dir():
+            raise
+        raise Incomplete(f"{error} Go on with: {resume_line(folder, plan, plugins)}") from None
     except ScottbenchError as error:
         # exit code 1: some cells failed, and the others have numbers
         if error.exit_code != 1 or not (folder / "results.parquet").is_file():

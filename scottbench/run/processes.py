@@ -11,10 +11,23 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from scottbench.errors import ScottbenchError
+from scottbench.errors import ScottbenchError, UsageError
+from scottbench.text import one_line
 
 PATIENCE = timedelta(days=30)
 """How long a worker waits for the others; the libraries' half an hour is less than one may have to do more than another."""
+
+
+def world_size() -> int:
+    """Count the processes that a launcher started; 1 where WORLD_SIZE is not set, or empty. Raises UsageError where it is no number."""
+    text = os.environ.get("WORLD_SIZE", "").strip()
+    if not text:
+        os.environ.pop("WORLD_SIZE", None)  # the libraries would read it too
+        return 1
+    if not text.isdecimal() or not 1 <= len(text) < 10 or int(text) < 1:
+        raise UsageError(f"WORLD_SIZE must be a whole number of at least 1, found '{one_line(text)}'. A launcher (torchrun, accelerate "
+                         "launch) sets it: start with one, or unset it.")
+    return int(text)
 
 
 class Workers:
@@ -22,10 +35,14 @@ class Workers:
 
     def __init__(self, device: str):
         self.rank, self.count = 0, 1
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if (size := world_size()) > 1:
             from accelerate import PartialState
 
-            state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+            try:
+                state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+            except (ValueError, RuntimeError, KeyError) as error:  # variables of the launcher that are absent or wrong
+                raise UsageError(f"WORLD_SIZE={size} asks for that many processes, and they cannot be joined: {one_line(error)} "
+                                 "Start with torchrun or accelerate launch, or unset WORLD_SIZE.") from None
             self.rank, self.count = state.process_index, state.num_processes
 
     @property

@@ -14,6 +14,7 @@ from scottbench.errors import Incomplete, ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.sampling import Sampler, micro_batches
 from scottbench.plan.plan import PlannedCell
+from scottbench.run.sentinels import LOOKS, looks
 from scottbench.run.session import Work
 from scottbench.store.timings import COLD
 
@@ -95,7 +96,7 @@ def extract_features(work: Work, planned: PlannedCell) -> None:
 
 
 def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: range) -> tuple[np.ndarray, dict[str, Any]]:
-    """Sample a chunk: (n, H, W, 3) uint8, and its facts: counted NFE, seconds by stage.
+    """Sample a chunk: (n, H, W, 3) uint8, and its facts: counted NFE, seconds by stage, kinds.
 
     Raises ScottbenchError where images of one chunk need unequal NFE.
     """
@@ -103,6 +104,7 @@ def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: r
     sampler, ids = sampler_of(work, planned, model), work.ids(span)
     seconds: dict[str, float] = {"text": text_seconds}
     parts: list[np.ndarray] = []
+    kinds: list[str] = []
     rows = model.evaluations = 0
     fixed = work.plan.micro_batch
     # -b: how many images are denoised before the first of them is decoded, in whole micro-batches
@@ -115,13 +117,16 @@ def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: r
                 latents.append((sampler.latents(text[places], [ids[i] for i in places]), count))
                 rows += len(group)
         with work.clock.stage(seconds, "decode"):
-            parts += [model.decode(batch)[:count] for batch, count in latents]
+            for batch, count in latents:
+                images, finite = model.decode_checked(batch)
+                parts.append(images[:count])
+                kinds += looks(images[:count], finite[:count])
     nfe, rest = divmod(model.evaluations, rows)
     if rest or not nfe:
         raise ScottbenchError(
             f"method '{planned.method.label}' evaluated its network {model.evaluations} times for {rows} images: NFE must be the same "
             "whole number for every image.")
-    return np.concatenate(parts), {"nfe": nfe, "seconds": seconds}
+    return np.concatenate(parts), {"nfe": nfe, "seconds": seconds, LOOKS: kinds}
 
 
 def resample_item(work: Work, planned: PlannedCell, model: DiffusionModel, span: range, position: int) -> np.ndarray:

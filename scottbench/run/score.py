@@ -6,15 +6,18 @@ They go to scores/<name>/ in the run folder: its own results.parquet stays what 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from scottbench.errors import Incomplete, UsageError
+from scottbench.plan.identity import on_stored_images
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
-from scottbench.run.chunks import all_spans
+from scottbench.run.chunks import all_spans, bind
 from scottbench.run.clock import Clock
+from scottbench.run.execute import check_history
 from scottbench.run.measure import measure, write
 from scottbench.run.session import Work
 from scottbench.run.worker import open_extractors
@@ -25,6 +28,8 @@ from scottbench.store.events import attempts, read_events
 from scottbench.store.files import canonical
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
+from scottbench.store.plan_record import plan_digest
+from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
 
 
 class ScoreFolder(RunFolder):
@@ -35,7 +40,7 @@ class ScoreFolder(RunFolder):
         self.name = name
 
     def put(self, name: str, data: bytes) -> Path:
-        """Replace a file in one step: features go to the run, records to the folder of their own."""
+        """Replace a file in one step: features go to the run, records to the folder of their own. Raises as `RunFolder.put`."""
         return super().put(name if name.startswith("features/") else f"scores/{self.name}/{name}", data)
 
 
@@ -49,18 +54,25 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
     found = own.locked_plan()
     if found is None:
         raise UsageError(f"{root} holds no plan.lock.json: it is no run folder.")
+    check_history(root)
     locked_plan = found["plan"]
     check_same(root, locked_plan, plan.record, GENERATION)
     shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
     for role in shared:
         check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
+    if shared:
+        kept, here = ({"code": {"features": record["code"]["features"]}} for record in (locked_plan, plan.record))
+        check_same(root, kept, here)
+    record = on_stored_images(plan.record, locked_plan)
+    plan = dataclasses.replace(plan, record=record, hash=plan_digest(record))
     name = hashlib.sha256(canonical({"metrics": plan.record["metrics"]})).hexdigest()[:12]
     folder = ScoreFolder(root, name)
     with locked(root), contextlib.ExitStack() as watched, offline():
-        _refuse_unfinished(own, plan)
+        _refuse_unfinished(own, plan, shared & plan.sources.keys())
         flush_denormals()
         work = Work(plan, folder, clock, {}, plan.chunk, on_progress, lambda event, **facts: None,
-                    earlier={"attempts": attempts(read_events(root)) - 1})  # fmt: skip
+                    earlier={"attempts": max(0, attempts(read_events(root)) - 1)})  # fmt: skip
+        folder.hold()
         state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
         open_extractors(work, watched)
         sample.reference_features(work)
@@ -70,14 +82,21 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
             manifest.finish_cell(state, work, cell, None)
         write(work, state, measure(work, state))
         manifest.update(state, work, "failed" if state.failures() else "complete")
+        state.files, state.chunks = manifest.digests(root / "scores" / name, [RESULTS, ITEMS, PAIRS, TIMINGS]), manifest.chunk_digests(work)
         state.scored = found["plan_hash"]
         folder.put_json(MANIFEST, state.as_json())
     return root / "scores" / name
 
 
-def _refuse_unfinished(folder: RunFolder, plan: Plan) -> None:
-    chunks = [(cell.id, span) for cell in plan.cells for span in all_spans(plan)]
-    missing = [
-        owner for owner, span in chunks if folder.state(("images", owner), span, list(plan.items.ids[span.start : span.stop])) != "whole"]
+def _refuse_unfinished(folder: RunFolder, plan: Plan, roles: Iterable[str]) -> None:
+    """Raise Incomplete unless all images are there, and no features of `roles`, which the run itself has made, are damaged; those that are
+    missing are made again."""
+    places: dict[tuple[str, ...], tuple[str, ...]] = {("images", cell.id): ("absent", "damaged") for cell in plan.cells}
+    places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells)) for role in roles}
+    bind(folder, plan)
+    chunks = [(place, span, plan.items.ids[span.start : span.stop]) for place in places for span in all_spans(plan)]
+    missing = ["/".join(place) for place, span, ids in chunks if folder.state(place, span, ids) in places[place]]
     if missing:
-        raise Incomplete(f"{folder.root} lacks {len(missing)} chunks of images. Finish it first: scottbench resume {folder.root}")
+        named = ", ".join(list(dict.fromkeys(missing))[:3])
+        raise Incomplete(
+            f"{folder.root} lacks {len(missing)} chunks of images or features ({named}). Finish it first: scottbench resume {folder.root}")

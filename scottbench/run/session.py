@@ -11,7 +11,7 @@ from torch import Tensor
 from scottbench.models.extractors import Extractor
 from scottbench.models.sampling import embed_prompts
 from scottbench.plan.plan import Plan
-from scottbench.run.chunks import Shard, all_spans
+from scottbench.run.chunks import Shard, all_spans, bind
 from scottbench.run.clock import Clock
 from scottbench.store.folder import RunFolder
 
@@ -41,6 +41,9 @@ class Work:
     uncond: Tensor | None = None
     stored: dict[str, float] = field(default_factory=dict)
     """"store": seconds spent on encoding, hashing, writing and syncing chunks."""
+
+    def __post_init__(self) -> None:
+        bind(self.folder, self.plan)
 
     @property
     def chunks(self) -> list[range]:

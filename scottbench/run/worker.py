@@ -12,6 +12,7 @@ from scottbench.errors import Incomplete, IntegrityError, MissingAsset, Scottben
 from scottbench.models.extractors import open_extractor
 from scottbench.models.pipeline import open_student
 from scottbench.plan.plan import PlannedCell
+from scottbench.registry.guard import PluginFailed
 from scottbench.run import sample
 from scottbench.run.session import Work
 from scottbench.store.environment import flush_denormals
@@ -72,6 +73,9 @@ def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel])
             sample.sample_cell(work, cell, model)
     except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
         raise
+    except PluginFailed as error:
+        work.folder.put(f"errors/{cell.id}.txt", printable(traceback.format_exc()).encode())
+        return f"{error} (traceback in errors/{cell.id}.txt)"
     except ScottbenchError as error:
         return str(error)
     except Exception as error:  # a plug-in may raise anything; the other cells must go on

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import Mismatch, UsageError
+from scottbench.errors import IntegrityError, Mismatch, UsageError
 from scottbench.stats.intervals import HALVES
 from scottbench.store.tables import ITEM_COLUMNS, ITEMS, ITEMS_SCHEMA, polars_schema
 from scottbench.text import closest, one_line
@@ -66,23 +66,18 @@ def degrees_of_freedom(ci_method: str, n: int) -> int:
 def read_measured(folder: Path) -> list[Measured]:
     """Read every metric that has an interval, of every cell of a run folder, in the folder's order.
 
-    Raises UsageError for a folder that is no run, is damaged or unfinished, or was made before intervals were recorded.
+    Raises UsageError for a folder that is no run, is unfinished, or was made before intervals were recorded; IntegrityError where a record
+    is not the one that the run wrote.
     """
-    import polars as pl
+    from scottbench.store.reader import Records
+    from scottbench.store.record import record_of
 
-    from scottbench.store.record import read_record
-
-    record = read_record(folder)
-    path = Path(folder) / ITEMS
-    if not path.is_file():
+    records = Records(folder)
+    record, path = record_of(records), Path(folder) / ITEMS
+    if not records.has(ITEMS):
         raise UsageError(f"{folder} has no {ITEMS}: it was made before intervals were recorded, or did not finish. Go on with it: "
                          f"scottbench resume {folder}")
-    try:
-        items = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
-    if ITEM_COLUMNS - set(items.columns):
-        raise UsageError(f"{path} lacks column '{min(ITEM_COLUMNS - set(items.columns))}': another version wrote it. Make the run again.")
+    items = records.table(ITEMS, ITEM_COLUMNS)
     cells = {(cell.method, cell.steps, cell.facts["seed"]): cell for cell in (*record.cells, *record.over_seeds)}
     metrics = {metric.name: metric for metric in record.metrics}
     found = []
@@ -92,7 +87,8 @@ def read_measured(folder: Path) -> list[Measured]:
             continue
         n, fingerprint = cell.fingerprints[name]
         if rows.height != n:
-            raise UsageError(f"{path} has {rows.height} items of {name} of {cell.facts['id']}, not {n}: it is damaged. Make the run again.")
+            raise IntegrityError(
+                f"{path} has {rows.height} items of {name} of {cell.facts['id']}, not {n}: it is damaged. Make the run again.")
         found.append(Measured(
             method, steps, cell.seeds, name, metrics[name].higher_is_better, n, fingerprint, cell.values[name],
             rows["influence"].to_numpy(), degrees_of_freedom(cell.intervals[name].method, n), tuple(rows["id"]), metrics[name].digits,

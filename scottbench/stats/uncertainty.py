@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import ScottbenchError, ScottbenchWarning
+from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import CellFeatures, Metric
 from scottbench.stats.intervals import Interval, NoInterval, by_prompt, half_sampling, interval
 from scottbench.stats.measured import degrees_of_freedom
@@ -43,10 +43,16 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
     if n < 2:
         raise NoInterval("one image has no spread; an interval needs at least two")
     items = None if metric.items is None else np.asarray(metric.items(given, options), dtype=np.float64)
+    if items is not None and (items.shape != (n,) or not np.isfinite(items).all()):
+        raise NoInterval(f"metric '{metric.name}' gives items of shape {items.shape}, or some that are not finite, for {n} prompts")
     influence = None
     if metric.influence is not None:
-        with contextlib.suppress(ScottbenchError):  # the metric has none here: a rank-limited Frechet distance, say
+        try:
             method, influence = "influence", by_prompt(metric.influence(given, options))
+        except PluginFailed:
+            raise
+        except ScottbenchError:
+            pass  # the metric has none here: a rank-limited Frechet distance, say
 
     def on_half(number: int, kept: np.ndarray) -> float:
         part = [half(one, number, kept) for one in given] if isinstance(given, list) else half(given, number, kept)

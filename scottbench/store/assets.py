@@ -89,13 +89,40 @@ def verify_folder(folder: Path, what: str, known: dict[Path, str] | None = None)
     require(what, files, known)
 
 
+def walked(folder: Path) -> list[Path]:
+    """List the files below a folder, sorted, as a library that opens them by name finds them: through links to files and folders.
+
+    Names that begin with a dot are left out: they are of file systems and editors (`._x`, `.ipynb_checkpoints`). So are `__pycache__`,
+    links to nowhere, and a folder that is reached a second time from within itself.
+    """
+    found: list[Path] = []
+
+    def enter(place: Path, above: frozenset[Path]) -> None:
+        real = place.resolve()
+        try:
+            inside = [] if real in above else list(place.iterdir())
+        except OSError:
+            return  # who opens a file of it meets the error
+        for path in inside:
+            if path.name.startswith(".") or path.name == "__pycache__":
+                continue
+            if path.is_dir():
+                enter(path, above | {real})
+            elif path.is_file():
+                found.append(path)
+
+    if folder.is_dir():
+        enter(folder, frozenset())
+    return sorted(found)
+
+
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS over weights, configs and vocabularies of the folder, for builders of shipped assets.
 
     READMEs and the file of measured quality are left out: they may change afterwards.
     """
-    known = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
-    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known if path.is_file()]
+    known = [path for path in walked(folder) if path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json"]
+    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in known]
     replace_file(folder / SUMS, "".join(lines).encode())
 
 

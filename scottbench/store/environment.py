@@ -15,9 +15,18 @@ from scottbench.store.manifest import Environment, Git
 ENVIRONMENTS = "env.json"
 ENVIRONMENT_SCHEMA = "scottbench.env/1"
 
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
+VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
+    "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "MKL_DYNAMIC", "OMP_DYNAMIC", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES",
+    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)  # fmt: skip
 """The environment variables that are recorded: all of them change arithmetic, none of them holds a secret."""
+COUNTED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that do nothing but set a number of threads, which is recorded as it came out."""
 PACKAGES = ("scottbench", "torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy", "polars", "pillow")
+COMPUTING = ("torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy", "pillow")
+"""Packages whose other version may round otherwise."""
 
 
 def environment(device: str, distributions: Iterable[str] = ()) -> Environment:
@@ -37,13 +46,34 @@ def environment(device: str, distributions: Iterable[str] = ()) -> Environment:
             "cuda": torch.version.cuda,
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "tf32": torch.backends.cuda.matmul.allow_tf32,
+            **rounding(),
         },
     }
 
 
+def rounding() -> dict[str, Any]:
+    """Return how torch rounds on this CPU, in this process: instruction set, oneDNN, precision of products, subnormal numbers."""
+    import torch
+
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        # the mode can be set, not asked for: half of the least normal number shows it
+        "flush_denormal": float(torch.full((1,), 2.0**-126) * 0.5) == 0.0,
+    }
+
+
 def arithmetic(environment: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return the facts that must be equal for two environments to give equal bytes at level exact."""
-    return (*(environment.get(key) for key in ("cpu", "threads", "device")), (environment.get("packages") or {}).get("torch"))
+    """Return the facts that must be equal for two environments to give equal bytes at level exact: processor, threads, device, switches
+    of its arithmetic, versions of what computes."""
+    packages, variables, flags = (environment.get(key) or {} for key in ("packages", "variables", "flags"))
+    return (
+        *(environment.get(key) for key in ("cpu", "threads", "device")),
+        *(packages.get(name) for name in COMPUTING),
+        *(str(variables.get(name)).lower() for name in VARIABLES if name not in COUNTED),
+        *(f"{name} {flags[name]}" for name in sorted(flags)),
+    )
 
 
 def flush_denormals() -> None:

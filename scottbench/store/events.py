@@ -7,14 +7,25 @@ that process began. A killed process leaves its last line as its account. A torn
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import math
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.store.files import timestamp, whole_lines, writing
+from scottbench.store.files import plainly, read_plain, timestamp, whole_lines, writing
+from scottbench.store.manifest import Log
 
 NAME = "events.ndjson"
+LARGEST = 2**28
+"""Bytes of a log that are read at most."""
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A link is never followed, and a FIFO must not make us wait."""
+MOST = 10**6
+"""Attempts and workers that a log may count."""
 
 
 class Events:
@@ -27,10 +38,13 @@ class Events:
         """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending."""
         line = {"time": timestamp(), "attempt": self.attempt, "worker": self.worker, "event": event, **facts, **self.reading()}
         data = (json.dumps(line) + "\n").encode()
-        with writing(self.path):
-            stream = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        with plainly(self.path), writing(self.path):
+            stream = os.open(self.path, FLAGS, 0o644)
             try:
-                size = os.fstat(stream).st_size
+                found = os.fstat(stream)
+                if not stat.S_ISREG(found.st_mode):
+                    raise OSError(errno.ENXIO, "no plain file")
+                size = found.st_size
                 if size and os.pread(stream, 1, size - 1) != b"\n":
                     data = b"\n" + data  # a killed writer's torn line must not swallow this one
                 os.write(stream, data)
@@ -39,8 +53,27 @@ class Events:
 
 
 def read_events(folder: Path) -> list[dict]:
-    """Return all lines that are whole; [] where there is no log."""
-    return [event for event in whole_lines(Path(folder) / NAME) if isinstance(event.get("attempt"), int)]
+    """Return all lines that are whole and of the kinds that `Events` writes; [] where there is no log."""
+    return [event for event in whole_lines(Path(folder) / NAME, Path(folder), LARGEST) if _is_ours(event)]
+
+
+def _is_ours(event: dict) -> bool:
+    """Whether the fields that are added up have the kinds that they must have."""
+    forward = event.get("forward", {})
+    numbers = [event.get("wall", 0.0), event.get("store", 0.0), *(forward.values() if isinstance(forward, dict) else [None])]
+    counts = [event.get("attempt"), event.get("worker", 0) + 1 if type(event.get("worker", 0)) is int else None]
+    return all(type(one) is int and 1 <= one <= MOST for one in counts) and all(
+        type(one) in (int, float) and 0 <= one < math.inf for one in numbers)
+
+
+def log_digest(folder: Path, size: int | None = None) -> Log | None:
+    """Return the length and the sha256 of the log as it is, or of its first `size` bytes; None where there is no log as long as that."""
+    try:
+        data = read_plain(Path(folder) / NAME, LARGEST, Path(folder))
+    except (OSError, ValueError):
+        return None
+    size = len(data) if size is None else size
+    return None if size > len(data) else {"bytes": size, "sha256": hashlib.sha256(data[:size]).hexdigest()}
 
 
 def attempts(events: list[dict]) -> int:

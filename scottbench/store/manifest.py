@@ -1,16 +1,17 @@
-"""manifest.json, typed: what a run is of, how it stands and what failed. The JSON Schema of version 2 is made from these types.
+"""manifest.json, typed: what a run is of, how it stands and what failed. The JSON Schema of version 3 is made from these types.
 
 Readers of finished runs take the manifest as `scottbench.store.record` reads it, since runs of earlier versions lack some of the fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from scottbench.store.types import Amount, Digest, Natural, Optional, Positive, Reasons, rule
 
-SCHEMA: Literal["scottbench.run/2"] = "scottbench.run/2"
+SCHEMA: Literal["scottbench.run/3"] = "scottbench.run/3"
 Status = Literal["running", "complete", "failed", "incomplete", "interrupted"]
 Level = Literal["exact", "tolerance"]
 
@@ -50,6 +51,29 @@ class Reference(TypedDict):
     digest: Digest
 
 
+TOLERATED = 0.01
+"""Share of images that no method means to make, above which a run has failed."""
+
+
+def sentinels(cell: Mapping[str, Any]) -> dict[str, int]:
+    """Return kind -> number of a cell's images that no method means to make. cell: its entry in a manifest of any version."""
+    counts = cell.get("sentinels")
+    return {str(kind): n for kind, n in counts.items() if type(n) is int and n > 0} if isinstance(counts, dict) else {}
+
+
+def is_flawed(cell: Mapping[str, Any]) -> bool:
+    """True of a cell (its entry in the manifest) of which too many images are black, constant, duplicates or not finite."""
+    return sum(sentinels(cell).values()) > TOLERATED * cell["n"]
+
+
+def flawed(cell: Mapping[str, Any]) -> str:
+    """Say which images of a cell (its entry in the manifest) no method means to make: "3 of 64 images are flawed (2 black, 1 duplicate)";
+    "" where there are none."""
+    counts = sentinels(cell)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return f"{sum(counts.values()):,} of {cell['n']:,} images are flawed ({kinds})" if counts else ""
+
+
 @dataclass
 class CellEntry:
     """One method at one number of steps and one seed."""
@@ -71,6 +95,8 @@ class CellEntry:
     error: str | None = None
     failures: Reasons = field(default_factory=dict)
     no_interval: Annotated[Reasons, Optional, rule(description="Metric -> why it has no interval.")] = field(default_factory=dict)
+    sentinels: Annotated[dict[str, int] | None, Optional, rule(
+        description="kind of image that no method means to make -> how many of the cell's; null where nothing was counted")] = None
 
 
 @dataclass
@@ -105,13 +131,20 @@ class MetricEntry:
     extractor_label: str
 
 
+class Log(TypedDict):
+    """The event log as it was when the run ended; later lines may follow."""
+
+    bytes: Natural
+    sha256: Digest
+
+
 @dataclass
 class Manifest:
     """manifest.json of a run that begins, goes on or has ended."""
 
-    title: ClassVar[str] = "manifest of a run, version 2: level, digests of tables, time of the store"
+    title: ClassVar[str] = "manifest of a run, version 3: digests of all records and chunks"
 
-    schema: Literal["scottbench.run/2"]
+    schema: Literal["scottbench.run/3"]
     status: Status
     plan_hash: Digest
     plan: dict[str, Any]
@@ -121,7 +154,7 @@ class Manifest:
     finished: str | None
     attempts: Positive
     level: Level
-    files: Annotated[dict[str, Digest], rule(description="sha256 of the tables")]
+    files: Annotated[dict[str, Digest], rule(description="sha256 of the records beside it; before the run has ended, of the plan alone")]
     wall_seconds: Amount
     forward_seconds: Amount
     forward_seconds_by_part: dict[str, float]
@@ -138,6 +171,9 @@ class Manifest:
     model_card: dict[str, Any] | None
     limits: list[str]
     reference: Reference
+    chunks: Annotated[dict[str, Digest], rule(description=(
+        "Folder of chunks -> sha256 over the digests of its side-cars, which have those of the chunks; empty before the run has ended."))]
+    log: Annotated[Log | None, rule(description="the event log up to the end of the run; null before")]
     shard: Annotated[str | None, Optional, rule(description="I/K: the part of the chunks that was made here; null: all of them")] = None
     scored: Annotated[Digest | None, Optional, rule(description="hash of the plan whose images were measured again")] = None
 
@@ -169,6 +205,7 @@ class Manifest:
     def failures(self) -> list[str]:
         """Return one line for each cell that failed, then one for each metric of a cell, or of several seeds, that did."""
         lines = [f"{cell.id}: {cell.error}" for cell in self.cells if cell.error is not None]
+        lines += [f"{cell.id}: {flawed(vars(cell))}" for cell in self.cells if is_flawed(vars(cell))]
         for entry in self.entries:
             lines += [f"{entry.id} {metric}: {reason}" for metric, reason in entry.failures.items()]
         return lines

@@ -1,15 +1,36 @@
 """plan.lock.json, typed: what a run is made of, to the last digest. The plan's hash is taken of a `PlanRecord`.
 
-The JSON Schema of version 2 is made from these types.
+The JSON Schema of version 3 is made from these types.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from scottbench.store.files import canonical
 from scottbench.store.types import Amount, Digest, Natural, Positive, rule
+from scottbench.text import one_line
 
-PLAN_SCHEMA: Literal["scottbench.plan/2"] = "scottbench.plan/2"
+PLAN_SCHEMA: Literal["scottbench.plan/3"] = "scottbench.plan/3"
+OLDER = ("scottbench.plan/1", "scottbench.plan/2")
+"""Plans that earlier versions wrote: their runs are read, not gone on with."""
+
+
+def plan_digest(plan: dict[str, Any]) -> str:
+    """Return the sha256 hex of a plan's record, its identity. Raises ValueError for numbers that no plan has: infinite ones, NaN."""
+    return hashlib.sha256(canonical(plan)).hexdigest()
+
+
+def older_identity(plan: Mapping[str, Any]) -> str:
+    """Say that a plan's identity is of an older version, which covers less, or of an unknown one; "" for one of this version."""
+    schema = plan.get("schema")
+    if schema == PLAN_SCHEMA:
+        return ""
+    if schema in OLDER:
+        return f"identity of an older version ({schema}): it covers the code of the samplers at most, and no student.json"
+    return f"identity of another version (schema {one_line(repr(schema))[:60]})"
 
 
 class ModelIdentity(TypedDict):
@@ -35,13 +56,13 @@ class CellIdentity(TypedDict):
     id: str
     method: str
     version: str
-    code: Annotated[str | None, rule(description="head of the sha256 of the file that defines its sampler")]
     steps: Positive
     seed: Natural
     guidance_scale: float
     options: dict[str, Any]
     timesteps: Annotated[list[Amount], rule(minItems=1)]
     weights_digest: Digest
+    student_digest: Annotated[Digest | None, rule(description="of student.json, which names the weights; null: it samples the teacher")]
 
 
 class ExtractorIdentity(TypedDict):
@@ -65,9 +86,9 @@ class MetricIdentity(TypedDict):
 
 
 class PlanRecord(TypedDict):
-    """plan of a run, version 2: several seeds, micro-batch, code of methods"""
+    """plan of a run, version 3: code of images, features, values and intervals; student.json"""
 
-    schema: Literal["scottbench.plan/2"]
+    schema: Literal["scottbench.plan/3"]
     preset: str
     model: ModelIdentity
     dataset: DatasetIdentity
@@ -76,6 +97,8 @@ class PlanRecord(TypedDict):
     dtype: Literal["float32", "float16", "bfloat16"]
     chunk: Positive
     micro_batch: Positive | None
+    code: Annotated[dict[str, dict[str, str]], rule(description=(
+        "part of the run -> file -> head of the digest of its code; comments, docstrings and layout do not count"))]  # fmt: skip
     cells: Annotated[list[CellIdentity], rule(minItems=1)]
     extractors: dict[str, ExtractorIdentity]
     metrics: list[MetricIdentity]
@@ -89,9 +112,9 @@ class Setting(TypedDict):
 
 
 class LockRecord(TypedDict):
-    """plan.lock.json, version 2"""
+    """plan.lock.json, version 3"""
 
-    schema: Literal["scottbench.plan/2"]
+    schema: Literal["scottbench.plan/3"]
     plan_hash: Digest
     plan: PlanRecord
     settings: dict[str, Setting]

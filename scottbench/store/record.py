@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scottbench.errors import UsageError
-from scottbench.store.files import NoObject, read_object
-from scottbench.store.tables import PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS, read_rows
+from scottbench.errors import IntegrityError
+from scottbench.store.reader import CLAIMS, Records, damaged
+from scottbench.store.tables import PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS
 from scottbench.store.timings import per_image
 from scottbench.text import count, one_line
-
-SCHEMAS = ("scottbench.run/1", "scottbench.run/2")
-REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 
 
 @dataclass(frozen=True)
@@ -172,41 +170,55 @@ def _comparable(a: CellRecord, b: CellRecord) -> bool:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """Read a run folder. Raises UsageError, one line, where it is no run folder, of another schema, damaged or unfinished."""
-    folder = Path(folder)
-    manifest = read_manifest(folder)
+    """Read a run folder. Raises as `record_of`, and as `scottbench.store.reader.read_manifest`."""
+    return record_of(Records(folder))
+
+
+def record_of(records: Records) -> RunRecord:
+    """Join a run's records. Raises IntegrityError, one line, where one is damaged or not of this run; UsageError where the run did not
+    finish."""
+    folder, manifest = records.folder, records.manifest
     cells: dict[tuple, CellRecord] = {}
     together: dict[tuple, CellRecord] = {}
-    try:
-        for facts in manifest["cells"]:
-            cells[facts["method"], facts["steps"], facts["seed"]] = CellRecord({"id": facts["id"], "n": int(facts["n"]), **facts})
-        for facts in manifest.get("over_seeds", []):
-            together[facts["method"], facts["steps"]] = _together(facts, manifest["cells"])
-        metrics = [_metric(entry) for entry in manifest["metrics"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{folder / 'manifest.json'} is damaged ({one_line(repr(error))}). Make the run again: scottbench run") from None
-    for row in read_rows(folder / RESULTS, RESULT_COLUMNS):
+    for facts in manifest["cells"]:
+        cells[facts["method"], facts["steps"], facts["seed"]] = CellRecord({"id": facts["id"], "n": int(facts["n"]), **facts})
+    for facts in manifest.get("over_seeds", []):
+        together[facts["method"], facts["steps"]] = _together(facts, manifest["cells"])
+    metrics = [_metric(entry) for entry in manifest["metrics"]]
+    for row in records.rows(RESULTS, RESULT_COLUMNS):
         place = (row["method"], row["steps"])
         cell = together.get(place) if row["seed"] is None else cells.get((*place, row["seed"]))
         if cell is None:
-            raise UsageError(
+            raise IntegrityError(
                 f"{folder}: results.parquet has a cell that manifest.json lacks ({one_line(row['method'])}, {row['steps']} steps). "
                 "Its files are of two runs; make the run again: scottbench run"
             )
-        cell.fingerprints[row["metric"]] = (row["n"], row["fingerprint"])
-        if row["value"] is not None and row["value"] == row["value"]:
-            cell.values[row["metric"]] = row["value"]
-            if row.get("ci_low") is not None and row.get("ci_high") is not None:
-                cell.intervals[row["metric"]] = Interval(row["ci_low"], row["ci_high"], text(row, "ci_method"))
-    timings = read_rows(folder / TIMINGS, TIMING_COLUMNS)
+        _take_row(folder, cell, row)
+    timings = records.rows(TIMINGS, TIMING_COLUMNS)
     sampling = per_image(timings)
     for row in timings:
         timed = (row["method"], row["steps"], row["seed"])
         if timed in cells and row["seconds_per_image"] is not None:
             cells[timed].seconds[row["stage"]] = row["seconds_per_image"]
             cells[timed].sampling = sampling.get(timed)
-    pairs = read_rows(folder / PAIRS, PAIR_COLUMNS) if (folder / PAIRS).is_file() else []
-    return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(folder / "claims.json"))
+    pairs = records.rows(PAIRS, PAIR_COLUMNS) if records.has(PAIRS) else []
+    return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(records))
+
+
+def _take_row(folder: Path, cell: CellRecord, row: dict[str, Any]) -> None:
+    """Note a row of results.parquet at its cell. Raises IntegrityError where its interval is none."""
+    value, low, high = row["value"], row.get("ci_low"), row.get("ci_high")
+    cell.fingerprints[row["metric"]] = (row["n"], row["fingerprint"])
+    if value is None or value != value:
+        return
+    cell.values[row["metric"]] = value
+    if low is not None and high is not None:
+        room = 1e-9 * max(1.0, abs(value))
+        if not low - room <= value <= high + room:
+            raise IntegrityError(
+                f"{folder / RESULTS} is damaged ({one_line(row['metric'])} of {one_line(row['method'])} lies outside its own interval). "
+                f"Put it back as it was, or measure again: scottbench resume {folder}")
+        cell.intervals[row["metric"]] = Interval(low, high, text(row, "ci_method"))
 
 
 def _together(facts: dict, cells: list[dict]) -> CellRecord:
@@ -243,40 +255,26 @@ def section(entry: dict, key: str) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read manifest.json of a run that was begun by any version that this one reads. Raises UsageError, one line, for anything else."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} is no run folder: it has no manifest.json. Give a folder that `scottbench run` wrote, such as runs/...")
-
-    def broken(error: Exception) -> UsageError:
-        if isinstance(error, NoObject):
-            return _unknown_schema(path, None)
-        return UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run")
-
-    manifest = read_object(path, broken)
-    if manifest.get("schema") not in SCHEMAS:
-        raise _unknown_schema(path, manifest.get("schema"))
-    missing = [key for key in REQUIRED if key not in manifest]
-    if missing:
-        raise UsageError(f"{path} lacks '{missing[0]}': the run did not finish. Finish it: scottbench run with --out {folder}")
-    return manifest
-
-
-def _unknown_schema(path: Path, schema: object) -> UsageError:
-    return UsageError(
-        f"{path} has schema {one_line(repr(schema))}; this version reads {' and '.join(SCHEMAS)}. Use the scottbench that made the run.")
-
-
-def read_claims(path: Path) -> list[dict[str, Any]]:
-    """Read the judged claims of claims.json; none where there is no such file. Raises UsageError where it is damaged."""
-    if not path.is_file():
+def read_claims(records: Records) -> list[dict[str, Any]]:
+    """Read the judged claims of claims.json; none where there is no such file. Raises IntegrityError where it is damaged."""
+    if not records.has(CLAIMS):
         return []
+    claims = records.json(CLAIMS, ["claims"])["claims"]
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) and _is_claim(claim) for claim in claims):
+        raise damaged(records.folder / CLAIMS, ValueError("its claims are none"))
+    return claims
 
-    def broken(error: Exception) -> UsageError:
-        return UsageError(f"{path} cannot be read ({one_line(error)}). Delete it: scottbench claims judges anew")
 
-    claims = read_object(path, broken, ["claims"])["claims"]
-    if not isinstance(claims, list):
-        raise broken(ValueError("its claims are no list"))
-    return [claim for claim in claims if isinstance(claim, dict)]
+def _is_claim(claim: dict[str, Any]) -> bool:
+    """Whether a judged claim has what tables show of it, each of its kind."""
+    evidence, quoted = claim.get("evidence", []), claim.get("quoted", [])
+    if not isinstance(evidence, list) or not isinstance(quoted, list) or not isinstance(claim.get("verdict"), str):
+        return False
+    numbers, names = ("better", "worse", "n"), ("metric", "better_cell", "worse_cell", "dataset", "source", "confidence")
+    return all(isinstance(one, dict) and {"text", "verdict"} <= one.keys() for one in evidence) and all(
+        isinstance(one, dict) and _has_text(one, names) and all(type(one.get(key)) in (int, float) for key in numbers) for one in quoted)
+
+
+def _has_text(entry: dict[str, Any], keys: Iterable[str]) -> bool:
+    """Whether an entry has text under each of the keys."""
+    return all(isinstance(entry.get(key), str) for key in keys)

@@ -5,11 +5,10 @@ Writers build their frames from the schemas; readers ask for the columns that ev
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import UsageError
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ RESULTS, ITEMS, PAIRS, TIMINGS = "results.parquet", "items.parquet", "pairs.parq
 RESULTS_SCHEMA = {
     "method": "String", "steps": "Int32", "nfe": "Int32", "seed": "Int64", "guidance_scale": "Float64", "dataset": "String", "n": "Int32",
     "metric": "String", "value": "Float64", "unit": "String", "higher_is_better": "Boolean", "fingerprint": "String", "ci_low": "Float64",
-    "ci_high": "Float64", "ci_method": "String", "seeds": "String",
+    "ci_high": "Float64", "ci_method": "String", "seeds": "String", "flawed": "Int32",
 }  # fmt: skip
 """One row per cell and metric, and per metric of all seeds of a method at a number of steps (together, or their mean). Column -> type of
 polars, by name: to know the columns needs no polars."""
@@ -47,6 +46,9 @@ ITEM_COLUMNS = frozenset({"method", "steps", "seed", "metric", "id", "influence"
 PAIR_COLUMNS = frozenset(
     {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"})
 TIMING_COLUMNS = frozenset({"method", "steps", "seed", "stage", "seconds_per_image"})
+SCHEMAS = {RESULTS: RESULTS_SCHEMA, ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, TIMINGS: TIMINGS_SCHEMA}
+FILLED = {"method", "steps", "n", "metric", "fingerprint", "id", "method_a", "steps_a", "method_b", "steps_b", "verdict", "stage"}
+"""Columns without gaps."""
 
 
 def polars_schema(columns: Mapping[str, str]) -> dict[str, Any]:
@@ -63,22 +65,40 @@ def frame(rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], columns: Mappin
     return polars.DataFrame(rows, schema=polars_schema(columns))
 
 
-def read_frame(path: Path, needed: frozenset[str] | set[str]) -> pl.DataFrame:
-    """Read a table of a run. Raises UsageError, one line, where it is missing, damaged or lacks a column that is needed."""
+def parse_frame(data: bytes, name: str, needed: frozenset[str] | set[str], most: int) -> pl.DataFrame:
+    """Read a table of a run from its bytes, of which nothing is believed. name: the file's, which says which columns it may have.
+
+    needed: columns that it must have. most: rows that it may have; more are refused before any is read. Raises ValueError, in the words of
+    a sentence about the table, where it is no table, is too long, lacks a column, or has a value of a wrong kind or not finite.
+    """
     import polars
 
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: the run did not finish. Finish it: scottbench run with --out {path.parent}")
     try:
-        table = polars.read_parquet(path)
-    except (OSError, polars.exceptions.PolarsError) as error:
-        raise UsageError(f"{path} cannot be read ({one_line(error)}). Make the run again: scottbench run") from None
+        rows = int(polars.scan_parquet(io.BytesIO(data)).select(polars.len()).collect().item())
+        if rows > most:
+            raise ValueError(f"it has {rows:,} rows, more than the {most:,} that its run can have")
+        table = polars.read_parquet(io.BytesIO(data))
+    except (OSError, polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+        raise ValueError(one_line(error)) from None
     absent = needed - set(table.columns)
     if absent:
-        raise UsageError(f"{path} lacks column '{min(absent)}': another version wrote it. Make the run again: scottbench run")
+        raise ValueError(f"it lacks column '{min(absent)}'")
+    for column, kind in SCHEMAS.get(name, {}).items():
+        if column in table.columns:
+            _check_column(table[column], kind, column in needed and column in FILLED)
     return table
 
 
-def read_rows(path: Path, needed: frozenset[str] | set[str]) -> list[dict[str, Any]]:
-    """Read a table of a run as rows. Raises UsageError as `read_frame`."""
-    return read_frame(path, needed).to_dicts()
+def _check_column(values: pl.Series, kind: str, filled: bool) -> None:
+    """Raise ValueError unless a column is of a kind, has numbers that are finite, and is `filled` where it must be."""
+    import polars
+
+    found = values.dtype
+    fits = {"String": found == polars.String, "Boolean": found == polars.Boolean, "Float64": found.is_numeric()}
+    if found != polars.Null and not fits.get(kind, found.is_integer()):
+        raise ValueError(f"column '{values.name}' holds {found}, not {kind}")
+    if filled and values.null_count():
+        raise ValueError(f"column '{values.name}' has gaps")
+    # NaN stands for "no value" in runs of the first version; an infinite number never stood for anything
+    if found.is_float() and values.is_infinite().any():
+        raise ValueError(f"column '{values.name}' holds a number that is not finite")

@@ -1,15 +1,32 @@
-"""Is a run folder what it says: schemas, hash of the plan, digest of every chunk and table; and are its images made again the same?"""
+"""Is a run folder what it says: schemas, hash of the plan, every chunk in its place, digests of all records and of the page?"""
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from scottbench.errors import UsageError
-from scottbench.store.files import canonical, read_json
-from scottbench.store.folder import LOCK, MANIFEST, RunFolder, spans
+from scottbench.errors import IntegrityError, ScottbenchError, UsageError
+from scottbench.store import folder as folders
+from scottbench.store.environment import ENVIRONMENTS
+from scottbench.store.events import NAME as LOG
+from scottbench.store.events import log_digest
+from scottbench.store.files import LARGEST_JSON, OURS, SAFE, Refused, parse_object, read_json, read_plain
+from scottbench.store.folder import LOCK, MANIFEST, RunFolder, binding_of, spans
+from scottbench.store.plan_record import older_identity
+from scottbench.store.reader import CLAIMS, FINISHED, LARGEST_TABLE, OLDER, Records, read_environments, unsound
+from scottbench.store.record import record_of
+from scottbench.store.sums import SUMS, check_sums
+from scottbench.store.tables import ITEM_COLUMNS, ITEMS, PAIRS, RESULTS, TIMINGS
 from scottbench.text import one_line
+
+RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
+"""Files of which a run that has ended has digests in its manifest, where they are there."""
+CHUNK_FILE = re.compile(r"(\d{5,8})-(\d{5,8})\.(json|zip|npy)")
 
 
 @dataclass
@@ -21,65 +38,229 @@ class Findings:
 
 
 def verify(root: Path) -> Findings:
-    """Check a run folder from its records alone: no plug-in, weights or torch needed. Raises UsageError where it is no run folder."""
-    lock, manifest = read_json(root / LOCK), read_json(root / MANIFEST)
-    if not (root / LOCK).is_file() and manifest is None:
+    """Check a run folder, or one that was exported, from its files alone: no plug-in, weights or torch needed. Raises UsageError where it
+    is no run folder."""
+    if not (root / LOCK).is_file() and not (root / MANIFEST).is_file():
         raise UsageError(f"{root} is no run folder: it has neither {LOCK} nor {MANIFEST}.")
     found = Findings()
-    for name, document in ((LOCK, lock), (MANIFEST, manifest)):
-        _check_document(found, name, document)
-    if lock is None or not isinstance(lock.get("plan"), dict):
-        return found
-    if hashlib.sha256(canonical(lock["plan"])).hexdigest() != lock.get("plan_hash"):
-        found.wrong.append(f"{LOCK}: the plan has another hash than it says")
-    if manifest is not None and (manifest.get("plan_hash"), manifest.get("plan")) != (lock.get("plan_hash"), lock["plan"]):
+    lock, manifest = (_document(found, root, name) for name in (LOCK, MANIFEST))
+    if lock is not None and (fault := folders.unsound(lock)) is not None:
+        found.wrong.append(f"{LOCK}: {fault}")
+        lock = None
+    if manifest is not None and (fault := unsound(manifest)) is not None:
+        found.wrong.append(f"{MANIFEST}: {fault}")
+        manifest = None
+    if lock is not None and manifest is not None and (manifest["plan_hash"], manifest["plan"]) != (lock["plan_hash"], lock["plan"]):
         found.wrong.append(f"{MANIFEST}: is of another plan than {LOCK}")
-    _check_chunks(found, root, lock["plan"])
+    if lock is not None and (older := older_identity(lock["plan"])):
+        found.checked.append(f"{LOCK}: {older}")
+    exported = is_export(root, manifest)
+    if lock is not None and not exported:
+        _check_chunks(found, root, lock, manifest)
+    elif lock is not None:
+        found.checked.append("no images or features: tables and page alone")
     if manifest is not None:
-        _check_tables(found, root, manifest)
+        _check_records(found, root, manifest, exported)
+    for folder in (root, root / "report"):
+        found.wrong += _attempt(found, f"{folder.relative_to(root) / SUMS}", functools.partial(check_sums, folder))
     return found
 
 
-def _check_document(found: Findings, name: str, document: dict | None) -> None:
+def is_export(root: Path, manifest: dict[str, Any] | None) -> bool:
+    """True of a folder for publication, which `scottbench export -o` makes: records without images, features and log."""
+    if manifest is not None and manifest["schema"] not in OLDER:
+        return (root / SUMS).exists()
+    return not any((root / name).exists() for name in ("images", "features", LOG))
+
+
+def _document(found: Findings, root: Path, name: str) -> dict[str, Any] | None:
+    """A JSON record, its schema checked; None where it cannot be read."""
     from scottbench.store.schemas import violations
 
-    if document is None:
-        found.wrong.append(f"{name}: missing, or not JSON")
-        return
-    found.wrong += [f"{name}: {one_line(line)}" for line in violations(document)]
-    found.checked.append(f"{name}: schema {one_line(document.get('schema'))}")
+    try:
+        document = parse_object(read_plain(root / name, LARGEST_JSON, root), finite=True)
+    except (OSError, Refused, ValueError) as error:
+        found.wrong.append(f"{name}: missing, or not JSON ({one_line(error.strerror if isinstance(error, OSError) else error)})")
+        return None
+    wrong = [f"{name}: {one_line(line)[:200]}" for line in violations(document)]
+    found.wrong += wrong
+    if not wrong:
+        found.checked.append(f"{name}: schema {one_line(document.get('schema'))}")
+    return None if wrong else document
 
 
-def _check_chunks(found: Findings, root: Path, plan: dict) -> None:
-    folder, whole = RunFolder(root), 0
-    for owner in ("reference", *(str(cell["id"]) for cell in plan["cells"])):
-        chunks = [path for kind in ("images", "features") for path in sorted((root / kind / owner).rglob("*.json"))]
-        for side_car in chunks:
-            place = side_car.parent.relative_to(root).parts
-            first, _, last = side_car.stem.partition("-")
-            span = range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else range(0)
-            facts = read_json(side_car) or {}
-            ids = facts.get("ids")
-            if isinstance(ids, list) and len(ids) == len(span) and folder.state(place, span, ids) == "whole":
-                whole += 1
-            else:
-                found.wrong.append(f"{side_car.relative_to(root)}: damaged; scottbench resume makes the chunk again")
-        wanted = spans(int(plan["dataset"]["n"]), int(plan["chunk"]))
-        missing = len(wanted) - len(list((root / "images" / owner).glob("*.json")))
-        if owner != "reference" and missing > 0:
-            found.wrong.append(f"images/{owner}: {missing} of {len(wanted)} chunks are missing (scottbench resume makes them)")
-    found.checked.append(f"{whole} chunks: sha256")
+# --- chunks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_tables(found: Findings, root: Path, manifest: dict) -> None:
-    """Digests of the tables, which runs of schema 1 do not have."""
-    for name, digest in (manifest.get("files") or {}).items():
-        path = root / Path(name).name
-        if not path.is_file():
-            found.wrong.append(f"{name}: missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            found.wrong.append(f"{name}: has another sha256 than {MANIFEST} says")
+def _check_chunks(found: Findings, root: Path, lock: dict[str, Any], manifest: dict[str, Any] | None) -> None:
+    """Every chunk that the plan asks for is whole and in its place, and nothing else lies there. lock: sound."""
+    folder, plan = RunFolder(root), lock["plan"]
+    folder.binding = binding_of(lock)
+    folder.bind(_of_scores(root))
+    wanted = spans(plan["dataset"]["n"], plan["chunk"])
+    failed = {cell["id"] for cell in ([] if manifest is None else manifest["cells"]) if cell["error"] is not None}
+    seen: set[Path] = set()
+    ids: dict[range, list[str]] = {}
+    whole = 0
+    sealed = None
+    if manifest is not None and manifest["status"] in FINISHED and manifest["schema"] not in OLDER:
+        sealed = manifest["chunks"]
+    for place, chunks in _places(found, folder, plan, sealed).items():
+        missing = 0
+        for span in chunks:
+            state = _state(found, folder, place, span, ids)
+            files = [root.joinpath(*place, f"{span.start:05d}-{span.stop - 1:05d}{part}") for part in (".json", ".zip", ".npy")]
+            seen |= set(files)
+            whole += state == "whole"
+            missing += state == "absent"
+            if state == "damaged":
+                found.wrong.append(f"{files[0].relative_to(root)}: damaged, or of another place; scottbench resume makes the chunk again")
+        if missing and place[1] not in failed:
+            found.wrong.append(f"{'/'.join(place)}: {missing} of {len(chunks)} chunks are missing (scottbench resume makes them)")
+    found.checked.append(f"{whole} chunks: place and sha256")
+    _check_others(found, folder, seen)
+    if sealed is not None:
+        _check_side_cars(found, folder, sealed, wanted)
+
+
+def _places(
+    found: Findings, folder: RunFolder, plan: dict[str, Any], sealed: dict[str, str] | None
+) -> dict[tuple[str, ...], list[range]]:
+    """Place -> chunks that a run of a plan has there. sealed: "images/CELL" and the like, as the manifest of a run that has ended lists
+    them; None: as they lie there."""
+    cells, wanted = [str(cell["id"]) for cell in plan["cells"]], spans(plan["dataset"]["n"], plan["chunk"])
+    places: dict[tuple[str, ...], list[range]] = {("images", "reference"): wanted[:1]}
+    places |= {("images", cell): wanted for cell in cells}
+    if sealed is not None:
+        listed = [tuple(name.split("/")) for name in sealed]
+        return {**places, **{place: wanted for place in listed if len(place) == 3 and place[0] == "features"}}
+    roles = _roles(found, folder, plan, wanted[0])
+    places |= {("features", owner, role): wanted for owner in ("reference", *cells) for role in roles}
+    # a network without a text tower makes no features of prompts
+    return places | {("features", "text", role): wanted for role in roles if (folder.root / "features" / "text" / role).is_dir()}
+
+
+def _roles(found: Findings, folder: RunFolder, plan: dict[str, Any], first: range) -> list[str]:
+    """Roles under which the features of a plan's networks lie: two roles with one network share a folder."""
+    there = sorted(path.name for path in (folder.root / "features" / "reference").glob("*") if SAFE.fullmatch(path.name))
+    if folder.binding.older:
+        return [role for role in there if role in plan["extractors"]]
+    made = {role: (folder.facts(("features", "reference", role), first) or {}).get("extractor") for role in there}
+    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items()}
+    found.wrong += [f"features/reference: those of '{one_line(wanted[one])}' are missing" for one in wanted.keys() - made.values()]
+    return [role for role, digest in made.items() if digest in wanted]
+
+
+def _state(found: Findings, folder: RunFolder, place: tuple[str, ...], span: range, ids: dict[range, list[str]]) -> str:
+    """How a chunk stands: "whole", "damaged", "absent", or "wrong" where that is told already. ids: those of a chunk in other places, to
+    which this one is added."""
+    try:
+        facts = folder.facts(place, span)
+        own = [] if facts is None else facts["ids"]
+        state = folder.state(place, span, own)
+    except ScottbenchError as error:
+        found.wrong.append(one_line(error))
+        return "wrong"
+    if state == "whole" and (len(own) != len(span) or ids.setdefault(span, own) != own):
+        return "damaged"
+    return state
+
+
+def _of_scores(root: Path) -> dict[str, str]:
+    """Role -> digest of the extractors of metrics that were measured later; their features lie among the run's."""
+    found: dict[str, str] = {}
+    for path in sorted(root.glob(f"scores/*/{MANIFEST}")):
+        try:
+            plan = Records(path.parent).manifest["plan"]
+            found |= {role: entry["digest"] for role, entry in plan["extractors"].items()}
+        except (ScottbenchError, KeyError, TypeError, AttributeError):
+            continue  # told where the scores are checked
+    return found
+
+
+def _check_others(found: Findings, folder: RunFolder, seen: set[Path]) -> None:
+    """Files among the chunks that the run's own plan does not ask for: features for other metrics, or nothing of ours."""
+    for kind in ("images", "features"):
+        for parent, _, names in os.walk(folder.root / kind):
+            for path in sorted(Path(parent) / name for name in names):
+                place, match = path.parent.relative_to(folder.root).parts, CHUNK_FILE.fullmatch(path.name)
+                if path in seen or OURS.fullmatch(path.name):
+                    continue
+                if match is None or kind != "features" or len(place) != 3 or not _is_of_scores(folder, place, path):
+                    found.wrong.append(one_line(f"{path.relative_to(folder.root)}: is no chunk of this run"))
+                elif path.suffix == ".json" and _state(found, folder, place, range(int(match[1]), int(match[2]) + 1), {}) != "whole":
+                    found.wrong.append(f"{path.relative_to(folder.root)}: damaged, or of another place")
+
+
+def _is_of_scores(folder: RunFolder, place: tuple[str, ...], path: Path) -> bool:
+    """Whether a file lies among features that a metric measured later asked for."""
+    facts = read_json(path.with_suffix(".json"), folder.root) or {}
+    return folder.binding.extractors.get(place[2], facts.get("extractor")) in folder.binding.extractors.values()
+
+
+def _check_side_cars(found: Findings, folder: RunFolder, chunks: dict[str, str], wanted: list[range]) -> None:
+    """The digests over the side-cars, which the manifest of a run that has ended has."""
+    for name, digest in chunks.items():
+        place = tuple(name.split("/"))
+        try:
+            same = folder.digest(place, wanted[:1] if place == ("images", "reference") else wanted) == digest
+        except ScottbenchError:
+            same = False
+        if not same:
+            found.wrong.append(one_line(f"{name}: its side-cars are not those that {MANIFEST} tells of"))
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def _check_records(found: Findings, root: Path, manifest: dict[str, Any], exported: bool) -> None:
+    """Digests and contents of all records. Runs of schema 1 have no digests, those of schema 2 only of the tables."""
+    records, older = Records(root), manifest["schema"] in OLDER
+    there = [name for name in RECORDS if name in records.files or (not older and (root / name).exists())]
+    for name in there if manifest["status"] in FINISHED else records.files:
+        if name not in RECORDS:
+            found.wrong.append(one_line(f"{MANIFEST}: {name} is no record of a run"))
+            continue
+        found.wrong += _attempt(found, f"{name}: sha256", functools.partial(records.data, name, LARGEST_TABLE))
+    if not found.wrong and (root / RESULTS).exists() and manifest["status"] in FINISHED:
+        found.wrong += _attempt(found, "tables and claims: columns and numbers", functools.partial(_read_all, records))
+    if (root / ENVIRONMENTS).exists():
+        found.wrong += _attempt(found, f"{ENVIRONMENTS}: schema", functools.partial(read_environments, root))
+    log = manifest.get("log")
+    if log is not None and not exported:
+        if log_digest(root, log["bytes"]) != log:
+            found.wrong.append(f"{LOG}: is not the log that {MANIFEST} tells of")
         else:
-            found.checked.append(f"{name}: sha256")
+            found.checked.append(f"{LOG}: sha256")
+    if not older and manifest["status"] in FINISHED and (root / "report" / "index.html").exists() and not (root / "report" / SUMS).exists():
+        found.wrong.append("report/index.html: has no digest beside it; scottbench report makes the page again")
+    for folder in sorted((root / "scores").glob("*")):
+        found.wrong += _attempt(found, f"{one_line(folder.relative_to(root))}: schema, sha256, numbers",
+                                functools.partial(_check_score, root, folder))  # fmt: skip
 
 
+def _read_all(records: Records) -> None:
+    record_of(records)
+    if records.has(ITEMS):
+        records.table(ITEMS, ITEM_COLUMNS)
+
+
+def _check_score(root: Path, folder: Path) -> None:
+    """Read the records of metrics that were measured later. Raises IntegrityError, and as the readers do."""
+    records = Records(folder)
+    _read_all(records)
+    found, plan = Findings(), records.manifest["plan"]
+    _check_side_cars(found, RunFolder(root), records.manifest.get("chunks", {}), spans(plan["dataset"]["n"], plan["chunk"]))
+    if found.wrong:
+        raise IntegrityError(found.wrong[0])
+
+
+def _attempt(found: Findings, name: str, check: Callable[[], Any]) -> Iterable[str]:
+    """Run a check and note its name among those that hold; the line of what is wrong, where something is. A check that returns False had
+    nothing to check."""
+    try:
+        if check() is not False:
+            found.checked.append(name)
+    except ScottbenchError as error:
+        return [one_line(error)]
+    return []

@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scottbench.errors import DamagedAsset
-from scottbench.store.assets import file_digest
+from scottbench.store.assets import file_digest, walked
 
 PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "scheduler")
 """The parts of a pipeline folder that are opened."""
 WEIGHTS = ("text_encoder", "unet", "vae")
 """The parts of it that hold weights."""
+SUFFIXES = {".safetensors", ".json", ".txt"}
+"""Weights, configs, vocabularies."""
 
 
 def weights_digest(folder: Path, expected: dict[str, str] | None = None, known: dict[Path, str] | None = None) -> str:
@@ -54,7 +56,7 @@ def hashed_beside(folder: Path) -> Callable[[], dict[Path, str]]:
 
 
 def opened_files(folder: Path) -> list[Path]:
-    """List the weights, configs and vocabularies below `folder` that are opened, sorted.
+    """List the weights, configs and vocabularies below `folder` that are opened, sorted; links are followed, dot names left out.
 
     Left out are the gigabytes that published pipelines hold beside them: whole checkpoints in the first folder, a safety checker,
     variants of weights (a dot in the stem: `model.fp16.safetensors`). Pickled weights count where a part of a pipeline has no others.
@@ -64,10 +66,22 @@ def opened_files(folder: Path) -> list[Path]:
 
     def is_opened(path: Path) -> bool:
         variant = path.suffix == ".safetensors" and "." in path.stem
-        known = (path.suffix in {".safetensors", ".json", ".txt"} and path.name != "quality.json") or path in pickled
-        return known and not variant and path.is_file() and (not pipeline or path.relative_to(folder).parts[0] in PARTS)
+        known = (path.suffix in SUFFIXES and path.name != "quality.json") or path in pickled
+        return known and not variant and (not pipeline or _of_pipeline(path.relative_to(folder)))
 
-    return [path for path in sorted(folder.rglob("*")) if is_opened(path)]
+    return [path for path in walked(folder) if is_opened(path)]
+
+
+def _of_pipeline(name: Path) -> bool:
+    """A file that lies where a part of a pipeline is read from: the libraries look into no folder of a part."""
+    part = name.parts[0]
+    if len(name.parts) == 1:
+        return part == "model_index.json"
+    if len(name.parts) > 2 or part not in PARTS:
+        return False
+    if part == "scheduler":
+        return name.name == "scheduler_config.json"
+    return name.suffix == ".json" or (name.suffix != ".txt" if part in WEIGHTS else name.suffix == ".txt")
 
 
 def pickled_weights(folder: Path) -> list[str]:

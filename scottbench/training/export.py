@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from scottbench.errors import DamagedAsset, Incomplete
 from scottbench.models.diffusion_model import UNet
+from scottbench.models.student import sealed
 from scottbench.store.files import json_bytes, read_object, replace_file
 from scottbench.store.weights import weights_digest
 from scottbench.training.distillation import SLOPE_ITEMS, guidance_slope
@@ -37,7 +38,7 @@ def write_student(folder: Path, unet: UNet, facts: dict) -> dict:
     half = copy.deepcopy(unet).half().to(memory_format=torch.contiguous_format)
     half.save_pretrained(folder / "unet", safe_serialization=True)
     _forget_origin(folder / "unet" / "config.json")
-    facts = {"schema": "scottbench.student/1", **facts, "weights_digest": weights_digest(folder / "unet")}
+    facts = sealed({**facts, "weights_digest": weights_digest(folder / "unet")})
     replace_file(folder / "student.json", json_bytes(facts, sort_keys=True))
     return facts
 

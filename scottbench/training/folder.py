@@ -12,6 +12,8 @@ from scottbench.store.files import as_read, json_bytes, read_object, replace_fil
 CONFIGURATION = "training.json"
 SINCE = {"micro_batches": 1, "precision": "no"}
 """Keys that trainings of older versions did not note, and what they were."""
+UNKNOWN = ("made_by",)
+"""Keys that they did not note, and that nobody knows any more."""
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
@@ -39,7 +41,7 @@ def make_folder(out: Path) -> None:
 def check_same(out: Path, config: dict) -> None:
     """Raises UsageError where the folder's training has another configuration, DamagedAsset where that cannot be read."""
     path = out / CONFIGURATION
-    found = SINCE | read_object(
+    found = SINCE | {key: config[key] for key in UNKNOWN if key in config} | read_object(
         path, lambda error: DamagedAsset(f"cannot read {path}: {error}. Restore it, or train anew with another --out."))
     there, here = flat(found), flat(as_read(config))
     different = [key for key in sorted(here.keys() | there.keys()) if key.split(".")[0] in config and there.get(key) != here.get(key)]

@@ -12,6 +12,7 @@ import torch
 
 from scottbench.errors import MissingAsset, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.plan.code import host_code, part_code, short_digest
 from scottbench.plan.inputs import open_model
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Distillation, Items
@@ -48,7 +49,7 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     choices = on_device(choices, accelerator)
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model, items = open_teacher(plugins, choices), open_items(plugins, choices)
-    config = configuration(choices, model, items, accelerator)
+    config = configuration(choices, model, items, accelerator) | {"made_by": made_by(plugins, choices)}
     with accelerator.main_process_first():
         data = claim_folder_and_encode(choices, config, model, items, accelerator, report)
     if request.tracker is not None:
@@ -120,6 +121,17 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
         "lr_schedule": settings.lr_schedule,
         "seed": settings.seed,
     }
+
+
+def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
+    """Return the trainer's package and version, and heads of the digests of all code that makes the student: of plug-ins, of the host."""
+    trainer = plugins.find("trainer", choices.trainer.name)
+    used = [trainer, plugins.find("dataset", choices.preset.dataset)]
+    model = choices.preset.model if choices.request.model is None else choices.request.model
+    used += [plugins.find("model", model)] if model in plugins.nouns["model"] else []
+    host = host_code("students")
+    code = {name: digest for name, digest in part_code("students", plugins, used).items() if name not in host}
+    return {"package": trainer.distribution, "version": trainer.version, "code": short_digest(code), "host_code": short_digest(host)}
 
 
 def claim_folder_and_encode(

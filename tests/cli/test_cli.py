@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import transformers
 from fake_run import cell_entry, manifest_of, metric_entry, result_row
 
 from scottbench.cli import invoke
+from scottbench.errors import EXIT_CODES
 from scottbench.report.forms import terminal
 from scottbench.report.results import leading_tables
 from scottbench.store.record import read_record
@@ -502,10 +505,70 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert process.wait(timeout=30) == 0
 
 
-def test_a_bug_of_ours_keeps_its_traceback(cli, monkeypatch):
+def test_a_bug_of_ours_is_one_line_and_a_file_without_secrets(cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
+    monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: {}["hf_abcdefgh \x1b[31m"])
+    code, out, err = cli("list", "methods")
+    assert (code, out) == (70, "")
+    assert err.startswith("error: unexpected KeyError: ") and err.count("\n") == 1 and "scottbench-crash.txt" in err
+    text = (tmp_path / "scottbench-crash.txt").read_text()
+    assert "Traceback" in text and "torch: " in text and "command: scottbench list methods" in text
+    assert "hf_abcdefgh" not in text + err and "\x1b" not in text + err
+
+
+def test_where_the_current_folder_cannot_be_written_the_file_goes_to_a_temporary_one(cli, monkeypatch, tmp_path):
     monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        cli("list", "methods")
+    (tmp_path / "scottbench-crash.txt").mkdir()
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str((tmp_path / "elsewhere").mkdir() or tmp_path / "elsewhere"))
+    code, _, err = cli("list", "methods")
+    assert code == 70 and str(tmp_path / "elsewhere" / "scottbench-crash.txt") in err
+
+
+@pytest.mark.parametrize(("error", "code", "words"), [
+    (FileNotFoundError(2, "No such file or directory", "gone/manifest.json"), 4, "gone/manifest.json is not there"),
+    (FileNotFoundError(2, "No such file or directory", "/usr/lib/ours.json"), 70, "unexpected FileNotFoundError"),
+    (OSError(36, "File name too long", "x" * 300), 2, "File name too long"),
+    (OSError(28, "No space left on device", "a"), 4, "no space left while writing a"),
+    (MemoryError(), 4, "not enough memory"),
+    (RecursionError("maximum recursion depth exceeded"), 70, "unexpected RecursionError"),
+    (GeneratorExit("?"), 70, "unexpected GeneratorExit"),
+])  # fmt: skip
+def test_whatever_is_raised_is_one_line_with_a_documented_code(cli, monkeypatch, error, code, words):
+    def load():
+        raise error
+
+    monkeypatch.setattr("scottbench.registry.loader.load_plugins", load)
+    found, _, err = cli("list", "methods")
+    assert (found, err.count("\n")) == (code, 1) and err.startswith("error: ") and words in err and code in EXIT_CODES
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"FID v ?"), ("cp1252", b"FID v \xe9"), ("utf-8", "FID ↓ é".encode())])
+def test_a_sign_that_stdout_lacks_is_replaced(encoding, shown, monkeypatch):
+    from scottbench.cli import streams
+
+    under = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(under, encoding=encoding, errors="strict"))
+        patch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict"))
+        streams.prepare()
+        sys.stdout.write("FID ↓ é")
+        sys.stdout.flush()
+        sys.stderr.write("nu\udcff\n")  # a file name that is no UTF-8
+        assert under.getvalue() == shown
+
+
+def test_streams_that_are_closed_or_full_cost_no_traceback(tmp_path):
+    """One process each: the shell's own redirections are the input."""
+    program = shlex.join([sys.executable, "-P", "-c", MAIN])
+    cases = {  # line -> exit code, lines on stderr
+        f"{program} --version >&-": (0, 0),
+        f"{program} --version > /dev/full": (4, 1),
+        f"{program} list nope 2> /dev/full": (2, 0),
+        f"{program} list nope 2>&-": (2, 0),
+    }
+    for line, (code, lines) in cases.items():
+        found = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (found.returncode, len(found.stderr.splitlines())) == (code, lines), (line, found)
 
 
 def test_a_warning_of_ours_is_one_line_and_others_keep_their_place(monkeypatch):

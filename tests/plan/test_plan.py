@@ -9,6 +9,7 @@ import tiny
 from tiny_plugin import METHODS, PRESET, Dots, tiny_plugins
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.models.student import sealed
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Method, Metric
@@ -122,7 +123,7 @@ def test_a_step_count_that_a_method_or_its_student_was_not_made_for_is_a_warning
     assert found.warnings == [f"method 'narrow' was made for 1, 2, 4 steps, not for {n}." for n in (3, 8)]
     shutil.copytree(files / "student", tmp_path / "student")
     facts = json.loads((tmp_path / "student" / "student.json").read_text()) | {"made_for": [1, 2, 3]}
-    (tmp_path / "student" / "student.json").write_text(json.dumps(facts))
+    (tmp_path / "student" / "student.json").write_text(json.dumps(sealed(facts)))
     found = plan(plugins, methods=["taught"], steps=[3, 4], students={"hop": str(tmp_path / "student")})
     assert found.warnings == ["the student of method 'taught' was made for 1 to 3 steps, not for 4."]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -73,7 +74,7 @@ def cell_entry(method: str, steps: int, n: int) -> dict:
     return {
         "id": f"{method}__s{steps}__seed0", "method": method, "summary": "a few-step sampler", "paper": f"The paper of {method}",
         "version": "1", "steps": steps, "seed": 0, "guidance_scale": 2.5, "options": {"eta": 0.0},
-        "timesteps": [999 - 250 * i for i in range(steps)], "nfe": steps, "weights_digest": method[0] * 64,
+        "timesteps": [999 - 250 * i for i in range(steps)], "nfe": steps, "weights_digest": method.encode().hex()[0] * 64,
         "student": student, "n": n, "error": None, "failures": {},
     }  # fmt: skip
 
@@ -87,7 +88,8 @@ def manifest_of(entries: list[dict], metrics: list[dict], ids: list[str], prompt
     return {
         "schema": "scottbench.run/1", "status": "complete", "plan_hash": "7c1e9a2f" * 8,
         "command": "scottbench run --methods scott,cd --steps 2",
-        "created": "2026-02-11T09:30:04Z", "finished": "2026-02-11T09:35:10Z", "wall_seconds": 306.2, "forward_seconds": 231.0,
+        "created": "2026-02-11T09:30:04Z", "finished": "2026-02-11T09:35:10Z", "attempts": 1,
+        "wall_seconds": 306.2, "forward_seconds": 231.0,
         "forward_seconds_by_part": {"U-Net": 150.0, "decoder": 60.0, "extractor": 21.0}, "forward_share": 0.7544,
         "peak_memory_bytes": 2_100_000_000,
         "plan": {
@@ -121,7 +123,8 @@ def timing_rows(entry: dict) -> list[dict]:
 def write_chunk(folder: Path, ids: list[str], hue: int, size: int) -> None:
     """One stored zip of PNGs: a disc on white, its colour by column, its place by item."""
     folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "00000-00063.zip", "w", zipfile.ZIP_STORED) as archive:
+    name = f"00000-{len(ids) - 1:05d}.zip"
+    with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_STORED) as archive:
         for i, item_id in enumerate(ids):
             image = Image.new("RGB", (size, size), "white")
             box = [size // 8 + i, size // 8, size * 3 // 4 + i, size * 3 // 4]
@@ -129,4 +132,5 @@ def write_chunk(folder: Path, ids: list[str], hue: int, size: int) -> None:
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             archive.writestr(zipfile.ZipInfo(f"{item_id}.png", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
-    (folder / "00000-00063.json").write_text(json.dumps({"sha256": "", "ids": ids}))
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / name).with_suffix(".json").write_text(json.dumps({"sha256": digest, "ids": ids}))

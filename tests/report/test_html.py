@@ -18,7 +18,7 @@ from fake_run import PROMPTS, edit_manifest, edit_results, fake_run
 from page import Page
 from PIL import Image
 
-from scottbench.errors import UsageError
+from scottbench.errors import IntegrityError, UsageError
 from scottbench.report import build
 
 SIX = [(method, steps) for method in ("scott", "cd") for steps in (1, 2, 4)]
@@ -169,7 +169,7 @@ def test_the_grid_shows_the_first_samples_of_the_plan_beside_their_reference(tmp
     assert [image["alt"] for image in pictures[:3]] == [f"{PROMPTS[0]}: {column}" for column in columns]
     assert all(image["class"] == "pixelated" for image in pictures)
     for column, place in enumerate(["reference", "scott__s2__seed0", "cd__s2__seed0"]):
-        with zipfile.ZipFile(tmp_path / "run" / "images" / place / "00000-00063.zip") as archive:
+        with zipfile.ZipFile(tmp_path / "run" / "images" / place / "00000-00005.zip") as archive:
             for row in range(len(PROMPTS)):
                 expected = np.asarray(Image.open(archive.open(f"item-{row}.png")))
                 assert (pixels(pictures[3 * row + column]) == expected).all()
@@ -185,17 +185,14 @@ def test_large_samples_are_embedded_small(tmp_path):
     assert not any("class" in image for image in pictures)
 
 
-@pytest.mark.parametrize("damage", ["absent", "truncated", "no image", "outside"])
-def test_a_sample_that_cannot_be_shown_leaves_a_gap_and_no_error(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["absent", "no side-car", "outside"])
+def test_a_sample_that_is_not_there_leaves_a_gap_and_no_error(tmp_path, damage):
     run = fake_run(tmp_path / "run")
-    archive = run / "images" / "cd__s2__seed0" / "00000-00063.zip"
+    archive = run / "images" / "cd__s2__seed0" / "00000-00005.zip"
     if damage == "absent":
         archive.unlink()
-    elif damage == "truncated":
-        archive.write_bytes(archive.read_bytes()[:300])
-    elif damage == "no image":
-        with zipfile.ZipFile(archive, "w") as rewritten:
-            rewritten.writestr("item-0.png", b"<script>alert(1)</script>")
+    elif damage == "no side-car":
+        archive.with_suffix(".json").unlink()
     else:
         cells = manifest_of_run(run)["cells"]
         cells[1]["id"] = "../images/scott__s2__seed0"
@@ -203,6 +200,15 @@ def test_a_sample_that_cannot_be_shown_leaves_a_gap_and_no_error(tmp_path, damag
     (grid,) = [table for table in Page(build(run)).tables if table.header[0] == "prompt"]
     assert [row[3] for row in grid.body] == ["n/a"] * len(PROMPTS)
     assert [row[2] for row in grid.body] == [""] * len(PROMPTS)
+
+
+def test_a_picture_that_is_not_the_one_of_its_side_car_is_never_shown(tmp_path):
+    run = fake_run(tmp_path / "run")
+    archive = run / "images" / "cd__s2__seed0" / "00000-00005.zip"
+    archive.write_bytes((run / "images" / "scott__s2__seed0" / "00000-00005.zip").read_bytes())
+    with pytest.raises(IntegrityError, match=r"00000-00005.zip is not what its side-car vouches for") as caught:
+        build(run)
+    assert "\n" not in str(caught.value) and not (run / "report" / "index.html").exists()
 
 
 # --- how it was made -------------------------------------------------------------------------------------------------
@@ -228,8 +234,8 @@ def test_the_wall_time_of_processes_side_by_side_is_not_what_the_forward_passes_
 def test_weights_recipe_students_versions_and_digests_are_there(tmp_path):
     page = page_of(tmp_path)
     assert page.table("Table 3").body[1] == ["FID, times the floor", "1.58", "1", "floor: training images"]
-    assert page.table("Table 4").body[0] == ["scott", "2", "1", "2.5", "eta = 0", "999, 749", "s" * 12]
-    assert page.table("Table 5").body[0] == ["scott", "5,210", "166,720", "98.4", "1,200,345", "s" * 12]
+    assert page.table("Table 4").body[0] == ["scott", "2", "1", "2.5", "eta = 0", "999, 749", "7" * 12]
+    assert page.table("Table 5").body[0] == ["scott", "5,210", "166,720", "98.4", "1,200,345", "7" * 12]
     assert page.table("Table 6").body[0] == ["FID (pocket features)", "what fid is", "fid(); scottbench 0.1; n=256"]
     for text in ("scottbench run --methods scott,cd --steps 2", "torch 2.14.1", "A processor, 2 threads", "d" * 40 + " with local changes",
                  "7c1e9a2f" * 8, "a1" * 32, "b2" * 32, "c3" * 32, "e5" * 32, "2026-02-11T09:30:04Z", "The paper of scott"):  # fmt: skip
@@ -256,7 +262,7 @@ def test_limits_are_the_preset_s_and_those_of_every_report(tmp_path):
 
 
 def test_what_a_run_may_lack_is_left_out(tmp_path):
-    run = fake_run(tmp_path / "run", model_card=None, samples={"ids": [], "prompts": []}, label=None)
+    run = fake_run(tmp_path / "run", model_card=None, samples={"ids": [], "prompts": []}, label="")
     cells = manifest_of_run(run)["cells"]
     edit_manifest(run, cells=[{**cell, "student": None} for cell in cells])
     page = Page(build(run))
@@ -315,7 +321,7 @@ def test_hostile_strings_are_inert(tmp_path):
     cells[0]["student"]["trainer"] = HOSTILE
     metrics[0] |= {"label": HOSTILE, "extractor_label": HOSTILE, "fingerprint": HOSTILE}
     plan["preset"] = plan["dataset"]["name"] = plan["model"]["name"] = HOSTILE
-    environment = {HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE}}
+    environment = {**manifest["environment"], HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE}}
     edit_manifest(run, cells=cells, metrics=metrics, plan=plan, environment=environment, created=HOSTILE)
     renamed = pl.when(pl.col("method") == "scott").then(pl.lit(HOSTILE)).otherwise(pl.col("method"))
     for name in ("results.parquet", "timings.parquet"):
@@ -344,7 +350,7 @@ def break_run(run, how: str) -> None:
     elif how == "not an object":
         manifest.write_text("[]")
     elif how == "other schema":
-        edit_manifest(run, schema="scottbench.run/3")
+        edit_manifest(run, schema="scottbench.run/9")
     elif how == "a key missing":
         edit_manifest(run, **{"cells": [{"method": "scott"}]})
     elif how == "no results":
@@ -363,12 +369,12 @@ def break_run(run, how: str) -> None:
     ("how", "message"),
     [
         ("no manifest", "is no run folder: it has no manifest.json"),
-        ("no JSON", "manifest.json cannot be read"),
+        ("no JSON", "manifest.json is damaged"),
         ("not an object", "has schema None; this version reads scottbench.run/1"),
-        ("other schema", "has schema 'scottbench.run/3'; this version reads scottbench.run/1 and scottbench.run/2"),
+        ("other schema", "has schema 'scottbench.run/9'; this version reads scottbench.run/1, scottbench.run/2"),
         ("a key missing", "manifest.json is damaged"),
         ("no results", "results.parquet is missing: the run did not finish"),
-        ("results damaged", "results.parquet cannot be read"),
+        ("results damaged", "results.parquet is damaged"),
         ("results of another run", "results.parquet has a cell that manifest.json lacks"),
         ("a column missing", "lacks column 'fingerprint'"),
         ("not writable", "cannot write"),
@@ -377,7 +383,8 @@ def break_run(run, how: str) -> None:
 def test_a_folder_that_is_no_finished_run_is_refused_in_one_line(tmp_path, how, message):
     run = fake_run(tmp_path / "run")
     break_run(run, how)
-    with pytest.raises(UsageError, match=message) as caught:
+    with pytest.raises((UsageError, IntegrityError), match=message) as caught:
         build(run)
+    assert ("damaged" in message or "lacks" in message) == isinstance(caught.value, IntegrityError)
     assert "\n" not in str(caught.value)
     assert not (run / "report" / "index.html").exists()

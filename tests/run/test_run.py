@@ -259,8 +259,8 @@ def test_no_socket_is_opened(files, tmp_path, monkeypatch):
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def broken(sample, name="broken"):
-    return Method(name, "", sample, timesteps)
+def broken(sample, name="broken", times=timesteps):
+    return Method(name, "", sample, times)
 
 
 @pytest.mark.parametrize(("sample", "message"), [
@@ -297,8 +297,8 @@ def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, m
         seen.append(run)
         return [run.denoise(run.noise(0), 999)[0] for _ in seen][-1]
 
-    plugins = tiny_plugins(files, methods=[broken(sample)])
-    plan = make_plan(plugins, RunRequest("tiny", methods=["broken"], device="cpu", guidance=1.0))
+    plugins = tiny_plugins(files, methods=[broken(sample, times=lambda schedule, steps, options: [999])])
+    plan = make_plan(plugins, RunRequest("tiny", methods=["broken"], steps=[1], device="cpu", guidance=1.0))
     with pytest.raises(ScottbenchError, match=message):
         execute(plan, plugins, tmp_path / "run", 7, quiet)
     assert pl.read_parquet(tmp_path / "run" / "results.parquet")["value"].is_null().all()
@@ -333,7 +333,8 @@ def test_a_metric_that_fails_costs_no_other_metric_its_number(files, tmp_path):
     ]
     plugins = tiny_plugins(files, metrics=metrics)
     plan = make_plan(plugins, RunRequest("tiny", methods=["hop"], metrics=["small", "gap", "hole", "crash"], device="cpu"))
-    with pytest.raises(ScottbenchError, match="(?s)3 part.*small: needs more than 12 images.*hole: the value is nan.*crash: KeyError"):
+    with pytest.raises(ScottbenchError, match="(?s)3 part.*small: needs more than 12 images.*hole: the value is nan.*crash: metric "
+                       "'crash' of plug-in 'tiny' failed in compute: KeyError: 'depth' .test_run.py:"):
         execute(plan, plugins, tmp_path / "run", None, quiet)
     rows = pl.read_parquet(tmp_path / "run" / "results.parquet")
     assert rows["value"].is_null().to_list() == [True, False, True, True]

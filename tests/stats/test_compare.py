@@ -125,8 +125,7 @@ def edit_items(run, change):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda run: (run / "items.parquet").write_bytes(b"PAR1"), "items.parquet cannot be read"),
-        (lambda run: (run / "manifest.json").unlink(), "is no run folder"),
+        (lambda run: (run / "items.parquet").write_bytes(b"PAR1"), "items.parquet is damaged"),
         (lambda run: edit_items(run, lambda items: items.drop("influence")), "lacks column 'influence'"),
         (lambda run: edit_items(run, lambda items: items.head(50)), "50 items of fid"),
     ],
@@ -134,7 +133,10 @@ def edit_items(run, change):
 def test_a_damaged_run_is_refused_in_one_line(cli, run, damage, words):
     damage(run)
     code, out, err = cli("compare", run, "scott", "cd")
-    assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+    assert (code, out) == (5, "") and words in err and err.count("\n") == 1
+    (run / "manifest.json").unlink()
+    code, out, err = cli("compare", run, "scott", "cd")
+    assert (code, out) == (2, "") and "is no run folder" in err and err.count("\n") == 1
 
 
 def test_a_metric_that_is_nan_or_without_an_interval_is_left_out(run):

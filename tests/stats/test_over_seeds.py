@@ -16,7 +16,7 @@ from scottbench_metrics import register_metrics
 
 from scottbench.cli import invoke
 from scottbench.cli.results import print_results
-from scottbench.errors import Mismatch, ScottbenchError, UsageError
+from scottbench.errors import IntegrityError, Mismatch, ScottbenchError
 from scottbench.metrics import ms_ssim_diversity, pairwise_distance
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
@@ -263,12 +263,11 @@ def scored(run, plugins, tmp_path, monkeypatch):
     """A run of the first metric alone, which others are to be scored on."""
     monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: plugins)
     plan = make_plan(plugins, RunRequest("tiny", metrics=["gap"], seeds=SEEDS, device="cpu"))
-    shutil.copytree(run[1] / "images", tmp_path / "run" / "images")
-    root = tmp_path / "run"
-    shutil.rmtree(root / "images" / "reference")
-    RunFolder.open(tmp_path / "plan", plan.hash, plan.record, plan.settings)
-    shutil.copy(tmp_path / "plan" / "plan.lock.json", root)
-    return root
+    made, own = RunFolder(run[1]), RunFolder.open(tmp_path / "run", plan.hash, plan.record, plan.settings)
+    for place in (("images", cell.id) for cell in plan.cells):
+        for span, ids in made.stored(place).items():
+            own.put_chunk(place, span, *made.chunk(place, span, ids))
+    return own.root
 
 
 def test_score_measures_them_on_a_finished_run(run, scored, capsys):
@@ -345,6 +344,6 @@ def test_damaged_records_of_them_are_refused_in_one_line(run, tmp_path, damage):
     shutil.copytree(run[1], tmp_path / "run", ignore=shutil.ignore_patterns("images", "features"))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "over_seeds": damage}))
-    with pytest.raises(UsageError, match="manifest.json is damaged") as caught:
+    with pytest.raises(IntegrityError, match="manifest.json is damaged") as caught:
         read_measured(tmp_path / "run")
     assert "\n" not in str(caught.value)

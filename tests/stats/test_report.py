@@ -13,7 +13,7 @@ from page import Page
 
 from scottbench.cli import invoke
 from scottbench.cli.results import print_results
-from scottbench.errors import UsageError
+from scottbench.errors import IntegrityError
 from scottbench.registry.claims import read_claim
 from scottbench.registry.loader import load_plugins
 from scottbench.report import build
@@ -140,7 +140,7 @@ def test_hostile_names_in_claims_and_pairs_are_inert(tmp_path):
 def test_damaged_records_are_named_in_one_line(tmp_path, name, data):
     run = judged(two_methods(tmp_path / "run"))
     (run / name).write_bytes(data)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(IntegrityError) as caught:
         build(run)
     assert name in str(caught.value) and "\n" not in str(caught.value)
 

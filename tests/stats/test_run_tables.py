@@ -58,7 +58,9 @@ def test_every_value_has_an_interval_or_the_manifest_says_why(run):
     assert (kept["ci_low"] < kept["value"]).all() and (kept["value"] < kept["ci_high"]).all()
     manifest = json.loads((run[1] / "manifest.json").read_text())
     assert manifest["status"] == "complete"
-    assert all(cell["no_interval"] == {"no_bars": "ZeroDivisionError: of a plug-in"} for cell in manifest["cells"])
+    for cell in manifest["cells"]:
+        (why,) = cell["no_interval"].values()
+        assert why.startswith("metric 'no_bars' of plug-in 'tiny' failed in influence: ZeroDivisionError: of a plug-in (")
 
 
 def test_items_are_one_row_per_cell_metric_and_prompt_with_the_values_that_the_mean_is_of(run):

@@ -65,10 +65,9 @@ def test_three_shards_merge_to_the_same_bytes_and_a_missing_one_is_exit_code_4(s
 
 
 OVER_SEEDS = """
-import types
 from scottbench_metrics import register_metrics
 for metric in register_metrics():
-    found.nouns["metric"][metric.name] = types.SimpleNamespace(noun=metric, distribution="scottbench", version="0")
+    found.nouns["metric"][metric.name] = tiny_plugin.registered("metric", metric)
 """
 
 

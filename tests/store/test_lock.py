@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from scottbench.errors import Busy
+from scottbench.errors import Busy, UsageError
 from scottbench.store.events import Events, attempts, read_events, spent
 from scottbench.store.folder import RunFolder
-from scottbench.store.lock import NAME, STALE, is_held, locked
+from scottbench.store.lock import NAME, STALE, is_held, locked, take
+from scottbench.store.plan_record import plan_digest
 
 
 def test_a_held_lock_names_its_holder_and_goes_when_released(tmp_path):
@@ -42,6 +45,58 @@ def test_a_holder_on_another_host_counts_as_alive_while_it_gives_signs_of_life(t
     os.utime(tmp_path / NAME, (old, old))
     with locked(tmp_path):
         assert json.loads((tmp_path / NAME).read_text())["host"] == socket.gethostname()
+
+
+OTHERS = '{"pid": 1, "host": "elsewhere", "started": "2026-01-01T00:00:00Z"}'
+
+
+def test_a_lock_with_a_later_clock_is_watched_and_taken_over_where_nobody_touches_it(tmp_path, monkeypatch):
+    """The age of a file says nothing between two clocks: a sign of life does."""
+    monkeypatch.setattr("scottbench.store.lock.WATCH", 0.2)
+    path = tmp_path / NAME
+    path.write_text(OTHERS)
+    later = time.time() + 3600
+    os.utime(path, (later, later))
+    assert is_held(tmp_path)
+    with locked(tmp_path):
+        assert json.loads(path.read_text())["host"] == socket.gethostname()
+    path.write_text(OTHERS)
+    os.utime(path, (later, later))
+    alive = threading.Timer(0.05, lambda: os.utime(path, (later + 5, later + 5)))
+    alive.start()
+    with pytest.raises(Busy, match="process 1 on elsewhere.*--take-lock"), locked(tmp_path):
+        pass
+    alive.join()
+
+
+def test_the_lock_of_another_host_is_taken_over_when_asked(tmp_path):
+    (tmp_path / NAME).write_text(OTHERS)
+    with pytest.raises(Busy, match="--take-lock"), locked(tmp_path):
+        pass
+    take(tmp_path)
+    with locked(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+    take(tmp_path)  # nothing there: nothing to do
+
+
+def test_the_lock_of_a_living_process_here_cannot_be_taken_over(tmp_path):
+    with locked(tmp_path), pytest.raises(Busy, match=f"process {os.getpid()} .*It is alive"):
+        take(tmp_path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.parent / "precious"),
+                                  lambda path: os.link(path.parent / "precious", path), lambda path: path.write_bytes(b" " * 2**17)],
+                         ids=["folder", "pipe", "link", "hard link", "large"])  # fmt: skip
+def test_what_is_no_lock_of_ours_is_one_line_and_can_be_put_away(tmp_path, make):
+    (tmp_path / "precious").write_text("data")
+    make(tmp_path / NAME)
+    with pytest.raises(UsageError, match="none of scottbench's.*--take-lock") as caught, locked(tmp_path):
+        pass
+    assert "\n" not in str(caught.value) and is_held(tmp_path)
+    take(tmp_path)
+    with locked(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "data"
 
 
 def test_a_message_cannot_steer_the_terminal(tmp_path):
@@ -75,4 +130,4 @@ def test_a_torn_line_costs_nothing_but_itself(tmp_path):
 
 def test_a_folder_with_nothing_but_a_dead_lock_is_as_good_as_empty(tmp_path):
     (tmp_path / NAME).write_text("{}")
-    assert RunFolder.open(tmp_path, "a" * 64, {"preset": "x"}).locked_plan()["plan_hash"] == "a" * 64
+    assert RunFolder.open(tmp_path, plan_digest({"preset": "x"}), {"preset": "x"}).locked_plan()["plan"] == {"preset": "x"}

@@ -20,14 +20,15 @@ from scottbench.store.types import Optional, rule
 OLD = Path(__file__).parent / "run-schema-1"
 
 
-@pytest.mark.parametrize("name", ["run-2.json", "plan-2.json"])
+@pytest.mark.parametrize("name", ["run-3.json", "plan-3.json"])
 def test_the_shipped_schema_is_the_one_of_the_types(name):
     """After a change of a type: python -m scottbench.store.schemas.of_types."""
     assert (HERE / name).read_text() == json.dumps(documents()[name], indent=1) + "\n"
 
 
 def test_the_schemas_of_earlier_versions_are_still_there():
-    assert {"scottbench.run/1", "scottbench.plan/1", "scottbench.run/2", "scottbench.plan/2", "scottbench.env/1"} == set(known())
+    plans = {f"scottbench.plan/{version}" for version in (1, 2, 3)}
+    assert {"scottbench.run/1", "scottbench.run/2", "scottbench.run/3", "scottbench.env/1", *plans} == set(known())
     assert [violations(read_json(OLD / name)) for name in ("manifest.json", "plan.lock.json")] == [[], []]
 
 

@@ -48,9 +48,6 @@ def test_what_names_no_run_or_two_is_exit_code_2(server, home):
 
 
 CHANGES = {
-    "code of a method": (
-        "import scottbench.plan.identity\nscottbench.plan.identity.code_digest = lambda function: 'f' * 16",
-        "cells.ode__s2__seed0.code"),
     "version of a method": (
         "import dataclasses\nnouns = found.nouns['method']\n"
         "nouns['ode'] = dataclasses.replace(nouns['ode'], noun=dataclasses.replace(nouns['ode'].noun, version='2'))",
@@ -125,10 +122,48 @@ def test_other_metrics_are_measured_without_generating(server, home, undisturbed
 
 def test_images_made_again_are_the_stored_ones(server, home):
     code, out, err = server.call("verify", head(home), "--resample", "5", folder=home)
-    assert code == 0 and out.endswith(": as recorded\n") and err.count("the same bytes") == 5
+    images = [line for line in err.splitlines() if "the same bytes" in line and "features/" not in line]
+    assert code == 0 and out.endswith(": as recorded\n") and len(images) == 5
+    assert all(f"features/{owner}/image/" in err for owner in ("reference", "text"))
     other = "import scottbench.models.sampling as s\nlatents = s.Sampler.latents\ns.Sampler.latents = lambda *a: 2 * latents(*a)"
     code, _, err = server.call("verify", head(home), "--resample", "2", "-q", folder=home, before=other)
     assert code == 5 and err.count("made again, it differs by") == 2
+    other = "import scottbench.models.extractors as e\nown = e.Extractor.features\ne.Extractor.features = lambda *a: own(*a) + 1"
+    code, _, err = server.call("verify", head(home), "--resample", "1", "-q", folder=home, before=other)
+    assert code == 5 and err.count("made again, its rows differ") == 2 and "features/reference/image" in err
+
+
+MOVED = """
+import os, scottbench.run.sample as sample
+own = sample.sample_cell
+def moved(*given):
+    if os.path.exists("run"):
+        {how}
+    return own(*given)
+sample.sample_cell = moved
+"""
+
+
+@pytest.mark.parametrize("how", ["os.rename('run', 'elsewhere')", "import shutil; shutil.rmtree('run')"])
+def test_a_run_folder_that_is_moved_or_deleted_meanwhile_is_one_line_and_not_made_again(server, tmp_path, how):
+    code, out, err = server.call(*RUN, "-n", "8", "-o", "run", folder=tmp_path, before=MOVED.format(how=how))
+    assert (code, out) == (4, "") and "run was moved or deleted while the run went on" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    if "rename" in how:
+        code, _, err = server.call("resume", "elsewhere", folder=tmp_path)
+        assert code == 0 and "0 of 6 chunks present" in err and len(list(tmp_path.glob("elsewhere/features/reference/*/*.npy"))) == 2
+
+
+def test_a_run_folder_does_not_choose_which_model_is_opened(server, tmp_path):
+    import tiny_plugin
+
+    shutil.copytree(tiny_plugin.SHARED[0] / "model", tmp_path / "own")
+    words = ("-m", "ode", "-n", "4", "--model", "own")
+    assert server.call(*RUN, *words, "-o", "run", folder=tmp_path)[0] == 0
+    for line in (["resume", "run"], ["score", "run", "-k", "gap"], ["merge", "run", "-o", "all"], ["verify", "run", "--resample", "1"]):
+        code, out, err = server.call(*line, "-q", folder=tmp_path)
+        assert (code, out) == (2, "") and "A run folder does not choose what is opened" in err and "--model own" in err, line
+        assert server.call(*line, "--model", "own", "-q", folder=tmp_path)[0] == 0
 
 
 def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
@@ -139,24 +174,52 @@ def test_a_table_or_a_plan_that_was_edited_is_found(server, home):
     lock["plan"]["cells"][0]["guidance_scale"] = 9.0
     (root / "plan.lock.json").write_text(json.dumps(lock))
     code, _, err = server.call("verify", str(root), "-q", folder=home)
-    assert code == 5 and "results.parquet: has another sha256" in err and "the plan has another hash than it says" in err
+    assert code == 5 and "results.parquet has another sha256" in err and "the plan has another hash than it says" in err
 
 
 def test_runs_are_listed_and_only_leftovers_is_removed(server, home):
     (root,) = (home / "runs").iterdir()
-    (root / "images" / "hop__s2__seed0" / "00000-00003.zip.tmp").write_bytes(b"half")
-    alone = root / "images" / "hop__s2__seed0" / "00004-00007.zip"
-    alone.with_suffix(".json").unlink()
-    empty = home / "runs" / "empty"
-    empty.mkdir()
-    shutil.copy(root / "plan.lock.json", empty)
+    killed, empty, theirs = (home / "runs" / name for name in ("killed", "empty", "theirs"))
+    shutil.copytree(root, killed)
+    for name in ("results", "items", "pairs", "timings"):
+        (killed / f"{name}.parquet").unlink()
+    (killed / "claims.json").unlink()
+    manifest = read_json(killed / "manifest.json")
+    (killed / "manifest.json").write_text(json.dumps({**manifest, "status": "running", "files": {}, "chunks": {}, "log": None}))
+    for folder in (root, killed):
+        images = folder / "images" / "hop__s2__seed0"
+        (images / ".scottbench-0123456789abcdef.tmp").write_bytes(b"half")
+        (images / "00000-00003.zip.tmp").write_bytes(b"of an earlier version")
+        (images / "mine.tmp").write_bytes(b"not theirs")
+        (images / "00004-00007.json").unlink()
+    for folder in (empty, theirs):
+        folder.mkdir()
+        shutil.copy(root / "plan.lock.json", folder)
+    (theirs / "notes.txt").write_text("mine")
+    everything = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     code, out, _ = server.call("runs", folder=home)
-    assert code == 0 and [line.split()[1] for line in out.splitlines()[1:]] == ["complete", "begun"]
-    removed = [f"runs/{root.name}/images/hop__s2__seed0/00000-00003.zip.tmp", f"runs/{root.name}/images/hop__s2__seed0/00004-00007.zip"]
+    assert code == 0 and [line.split()[1] for line in out.splitlines()[1:]] == ["complete", "begun", "killed", "begun"]
     code, out, _ = server.call("runs", "gc", folder=home)
-    assert out.splitlines() == [*removed, "runs/empty", "to remove them: scottbench runs gc --yes"] and empty.is_dir() and alone.is_file()
+    *found, last = out.splitlines()
+    here = "runs/killed/images/hop__s2__seed0"
+    removed = ["runs/empty", f"{here}/.scottbench-0123456789abcdef.tmp", f"{here}/00000-00003.zip.tmp", f"{here}/00004-00007.zip"]
+    assert [line.split("  ")[0] for line in found] == removed and all(line.endswith(("kB", "bytes")) for line in found)
+    assert last.startswith("not removed: 4 things, ")
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == everything
     assert server.call("runs", "gc", "--yes", folder=home)[0] == 0
-    assert not empty.exists() and not alone.exists() and len(list(root.glob("images/*__*/*.zip"))) == 5
+    gone = {str(path.relative_to(home)) for path in everything if not path.exists()}
+    assert gone == {*removed[1:], "runs/empty/plan.lock.json"} and not empty.exists()
+
+
+def test_a_folder_with_results_is_never_tidied(server, home, tmp_path):
+    """A finished run whose images were taken away to save room, and an exported folder."""
+    (root,) = (home / "runs").iterdir()
+    assert server.call("export", str(root), "-o", str(home / "runs" / "out"), folder=home)[0] == 0
+    shutil.rmtree(root / "images")
+    shutil.rmtree(root / "features")
+    before = sorted(home.rglob("*"))
+    code, out, _ = server.call("runs", "gc", "--yes", folder=home)
+    assert (code, out) == (0, "nothing to remove\n") and sorted(home.rglob("*")) == before
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -180,7 +243,8 @@ def test_a_run_of_session_1_is_still_read(tmp_path):
         assert violations(read_json(HERE / "run-schema-1" / name)) == []
     root = shutil.copytree(HERE / "run-schema-1", tmp_path / "run")
     assert "ode" in build(root).read_text()
-    assert {"scottbench.plan/1", "scottbench.plan/2", "scottbench.run/1", "scottbench.run/2", "scottbench.env/1"} <= known().keys()
+    plans = {f"scottbench.plan/{version}" for version in (1, 2, 3)}
+    assert {"scottbench.run/1", "scottbench.run/2", "scottbench.env/1", *plans} <= known().keys()
 
 
 def test_no_environment_variable_but_those_of_the_list_is_recorded(server, tmp_path):

@@ -7,18 +7,20 @@ import os
 import numpy as np
 import pytest
 
-from scottbench.errors import Incomplete, UsageError
+from scottbench.errors import Incomplete, IntegrityError, UsageError
 from scottbench.store.files import canonical, check_name
 from scottbench.store.folder import LOCK, RunFolder, spans
+from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
 
 IDS = ["a", "b", "c"]
 SPAN = range(64, 67)
 PLACE = ("images", "cell")
+X, Y = ({"schema": PLAN_SCHEMA, "preset": name} for name in "xy")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder.open(tmp_path / "run", "0" * 64, {"preset": "x"})
+    return RunFolder.open(tmp_path / "run", plan_digest(X), X)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_equal_images_give_equal_bytes_at_any_time_and_place(folder, images, tmp
     folder.put_images(PLACE, SPAN, IDS, images)
     monkeypatch.setattr("time.time", lambda: 2e9)
     monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
-    other = RunFolder.open(tmp_path / "other", "0" * 64, {})
+    other = RunFolder.open(tmp_path / "other", plan_digest({}), {})
     other.put_images(PLACE, SPAN, IDS, images)
     name = "images/cell/00064-00066.zip"
     assert (folder.root / name).read_bytes() == (other.root / name).read_bytes()
@@ -124,12 +126,12 @@ def test_no_name_leads_out_of_the_folder(folder, images, name):
 
 
 def test_the_folder_of_another_plan_is_refused_with_both_hashes(tmp_path):
-    RunFolder.open(tmp_path / "run", "a" * 64, {"preset": "x"})
+    RunFolder.open(tmp_path / "run", plan_digest(X), X)
     before = (tmp_path / "run" / LOCK).read_bytes()
-    with pytest.raises(UsageError, match="a" * 12 + ".*" + "b" * 12):
-        RunFolder.open(tmp_path / "run", "b" * 64, {"preset": "y"})
+    with pytest.raises(UsageError, match=plan_digest(X)[:12] + ".*" + plan_digest(Y)[:12]):
+        RunFolder.open(tmp_path / "run", plan_digest(Y), Y)
     assert (tmp_path / "run" / LOCK).read_bytes() == before
-    assert RunFolder.open(tmp_path / "run", "a" * 64, {}).root == tmp_path / "run"
+    assert RunFolder.open(tmp_path / "run", plan_digest(X), X).root == tmp_path / "run"
 
 
 def test_a_file_or_a_folder_of_something_else_is_no_run_folder(tmp_path):
@@ -144,10 +146,10 @@ def test_a_file_or_a_folder_of_something_else_is_no_run_folder(tmp_path):
 
 
 def test_a_torn_lock_is_refused(tmp_path):
-    RunFolder.open(tmp_path / "run", "a" * 64, {})
+    RunFolder.open(tmp_path / "run", plan_digest(X), X)
     (tmp_path / "run" / LOCK).write_text('{"plan_hash"')
-    with pytest.raises(UsageError, match="damaged"):
-        RunFolder.open(tmp_path / "run", "a" * 64, {})
+    with pytest.raises(IntegrityError, match="damaged"):
+        RunFolder.open(tmp_path / "run", plan_digest(X), X)
 
 
 def test_spans_cover_every_item_once():

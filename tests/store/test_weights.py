@@ -71,3 +71,61 @@ def test_a_file_that_cannot_be_read_is_the_matter_of_whoever_needs_it(folder, mo
     assert known == {}
     with pytest.raises(PermissionError):
         weights_digest(folder, known=known)
+
+
+# --- links and names of others ---------------------------------------------------------------------------------------
+
+
+PIPELINE = (
+    "model_index.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "text_encoder/config.json",
+    "text_encoder/model.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+)  # fmt: skip
+
+
+def make_pipeline(folder: Path) -> Path:
+    for name in PIPELINE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{{}} {name}")
+    return folder
+
+
+@pytest.mark.parametrize("linked", ["scheduler", "unet", "scheduler/scheduler_config.json", "unet/config.json"])
+def test_what_is_linked_counts_as_if_it_lay_there(tmp_path, linked):
+    folder, plain = make_pipeline(tmp_path / "model"), make_pipeline(tmp_path / "plain")
+    elsewhere = (folder / linked).rename(tmp_path / "elsewhere")
+    (folder / linked).symlink_to(elsewhere)
+    before = weights_digest(folder)
+    assert before == weights_digest(plain) and len(hashed_beside(folder)()) == len(PIPELINE)
+    first = next(path for path in [elsewhere, *elsewhere.glob("*.json")] if path.is_file())
+    first.write_text("x")
+    assert weights_digest(folder) != before
+
+
+@pytest.mark.parametrize("name", [
+    "unet/._config.json", "unet/._diffusion_pytorch_model.safetensors", "unet/.ipynb_checkpoints/config.json", ".cache/x.json",
+    "unet/.DS_Store.json", "unet/old/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/NOTES.txt", "scheduler/other.json", "safety_checker/config.json", "v1-5.safetensors",
+])  # fmt: skip
+def test_what_no_loader_opens_does_not_count(tmp_path, name):
+    folder = make_pipeline(tmp_path / "model")
+    before = weights_digest(folder)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("x")
+    assert weights_digest(folder) == before
+
+
+@pytest.mark.parametrize("name", ["unet/adapter_config.json", "tokenizer/added_tokens.json", "unet/model-00001-of-00002.safetensors"])
+def test_what_a_loader_may_open_counts(tmp_path, name):
+    folder = make_pipeline(tmp_path / "model")
+    before = weights_digest(folder)
+    (folder / name).write_text("x")
+    assert weights_digest(folder) != before
+
+
+def test_links_in_a_circle_end_and_links_to_nowhere_are_no_files(tmp_path):
+    folder = make_pipeline(tmp_path / "model")
+    before = weights_digest(folder)
+    (folder / "unet" / "again").symlink_to(folder)
+    (folder / "unet" / "lost.json").symlink_to(tmp_path / "nowhere")
+    assert weights_digest(folder) == before and weights_digest(folder / "unet")

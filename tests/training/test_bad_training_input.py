@@ -10,6 +10,7 @@ from tiny_cd import contents, refused, with_cd
 from tiny_training import train
 
 from scottbench.errors import ScottbenchWarning, TrainingDiverged, UsageError
+from scottbench.models.student import sealed
 from scottbench.plan.choices import check_guidance
 from scottbench.registry.nouns import Method
 
@@ -21,7 +22,7 @@ def student_with(files, folder, **facts):
     """The tiny plug-in's student with other facts in its student.json."""
     shutil.copytree(files / "student", folder)
     path = folder / "student.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | facts)))
     return folder
 
 
@@ -34,8 +35,8 @@ HOP = ("run", "-p", "tiny", "-m", "hop", "-n", "2", "-q", "--student", "hop=s")
 def test_a_student_of_another_model_is_exit_code_3(cli, files, tmp_path):
     tiny.tiny_student(tmp_path / "s", "hop", "f" * 64)
     before = contents(tmp_path)
-    refused(cli(*HOP), 3, "s was distilled from a teacher with digest ffffffffffff", "this preset's model has",
-            "Train again: scottbench train hop")  # fmt: skip
+    refused(cli(*HOP), 3, "s was distilled from a teacher with digest ffffffffffff", "this run's model has",
+            "Name its own teacher with --model", "to make one: scottbench train hop")  # fmt: skip
     assert contents(tmp_path) == before, "no run folder, and the student is as it was"
 
 

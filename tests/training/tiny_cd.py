@@ -1,7 +1,6 @@
 """The tiny plug-in with consistency distillation beside its own, and what tests of the command line look at."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import tiny_plugin
 import torch
@@ -31,7 +30,7 @@ def with_cd(files, methods=()):
     trainers = [*register_trainers(), Trainer("failing", "CD that diverges", build=Failing, options=CDOptions)]
     sampled = dataclasses.replace(register_methods()[0], name="failing", trainer="failing")
     for kind, nouns in (("method", [*register_methods(), sampled]), ("trainer", trainers)):
-        found.nouns[kind] |= {noun.name: SimpleNamespace(noun=noun, distribution="scottbench", version="0") for noun in nouns}
+        found.nouns[kind] |= {noun.name: tiny_plugin.registered(kind, noun) for noun in nouns}
     found.nouns["preset"]["tiny"].noun.guidance.update(cd=2.5, failing=2.5)
     return found
 

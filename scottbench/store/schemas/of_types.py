@@ -21,7 +21,7 @@ SIMPLE: dict[Any, dict[str, Any]] = {
 
 def documents() -> dict[str, dict[str, Any]]:
     """Return the schemas of the versions that are written now, by the name of their file."""
-    kinds = {"run-2.json": (Manifest, Manifest.title), "plan-2.json": (LockRecord, LockRecord.__doc__)}
+    kinds = {"run-3.json": (Manifest, Manifest.title), "plan-3.json": (LockRecord, LockRecord.__doc__)}
     return {name: {"$schema": DIALECT, "title": title, **schema_of(kind)} for name, (kind, title) in kinds.items()}
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from types import SimpleNamespace
 
 import pytest
 import tiny_plugin
@@ -15,6 +14,7 @@ from tiny_training import train
 from scottbench.diffusion import to_x0_eps
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
+from scottbench.models.student import sealed
 from scottbench.plan.choices import check_guidance
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
@@ -37,7 +37,7 @@ def plugins(files):
     text = tiny_plugin.PRESET + '\n[train]\nbatch_size = 4\nmetrics = ["agreement", "gap"]\n'
     found = tiny_plugin.tiny_plugins(files, preset=text)
     for kind, nouns in (("method", register_methods()), ("trainer", register_trainers())):
-        found.nouns[kind] |= {noun.name: SimpleNamespace(noun=noun, distribution="scottbench", version="0") for noun in nouns}
+        found.nouns[kind] |= {noun.name: tiny_plugin.registered(kind, noun) for noun in nouns}
     found.nouns["preset"]["tiny"].noun.guidance["cd"] = 2.5
     return found
 
@@ -147,7 +147,7 @@ def test_a_lora_student_is_trained_exported_and_sampled_with_guidance_1_only(plu
 
 def test_a_curve_by_a_metric_over_several_seeds_is_refused(plugins, tmp_path):
     spread = Metric("spread", "", lambda cells, options: 0.0, higher_is_better=True, scope="seeds")
-    plugins.nouns["metric"]["spread"] = SimpleNamespace(noun=spread, distribution="scottbench", version="0")
+    plugins.nouns["metric"]["spread"] = tiny_plugin.registered("metric", spread)
     plugins.nouns["preset"]["tiny"].noun.train["metrics"] = ["gap", "spread"]
     with pytest.raises(UsageError, match="metric 'spread' compares several seeds of a method; a training is watched at one"):
         train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST, evaluate_every=2)
@@ -198,8 +198,8 @@ def test_guidance_outside_a_student_s_range_is_refused():
 def test_a_student_of_another_model_is_refused(plugins, files, tmp_path):
     out = train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST)
     facts = json.loads((out / "student.json").read_text())
-    (out / "student.json").write_text(json.dumps(facts | {"teacher_digest": "f" * 64}))
-    with pytest.raises(DamagedAsset, match="was distilled from a teacher with digest ffffffffffff.*Train again"):
+    (out / "student.json").write_text(json.dumps(sealed(facts | {"teacher_digest": "f" * 64})))
+    with pytest.raises(DamagedAsset, match="was distilled from a teacher with digest ffffffffffff.*Name its own teacher with --model"):
         make_plan(plugins, RunRequest("tiny", methods=["cd"], students={"cd": str(out)}))
 
 
@@ -209,7 +209,7 @@ def test_a_student_without_its_weights_or_with_others_is_refused(plugins, files,
     weights = out / "unet" / "diffusion_pytorch_model.safetensors"
     data = weights.read_bytes()
     weights.unlink()
-    with pytest.raises(MissingAsset, match="unet/diffusion_pytorch_model.safetensors missing. Restore the folder or train again"):
+    with pytest.raises(MissingAsset, match="unet/diffusion_pytorch_model.safetensors missing. Restore the folder"):
         make_plan(plugins, request)
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(DamagedAsset, match="weights have digest .*, student.json says"):

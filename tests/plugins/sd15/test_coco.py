@@ -144,7 +144,9 @@ def test_a_truncated_file_of_captions_is_damaged(root):
 BROKEN = {
     "no annotations": lambda document: document.pop("annotations"),
     "annotations of another task": lambda document: document["annotations"][0].pop("caption"),
-    "an id that is text": lambda document: document["images"][0].update(id="776"),
+    "an id that is a list": lambda document: document["images"][0].update(id=[776]),
+    "an id that is blank": lambda document: document["images"][0].update(id=" "),
+    "an annotation without an id": lambda document: document["annotations"][0].pop("id"),
     "an image listed twice": lambda document: document["images"].append(document["images"][0]),
     "a file name that leads out": lambda document: document["images"][0].update(file_name="../../secret.jpg"),
     "an absolute file name": lambda document: document["images"][0].update(file_name="/etc/secret.jpg"),
@@ -156,8 +158,29 @@ BROKEN = {
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
 def test_a_file_of_captions_in_another_form_is_damaged(root, change):
     rewrite(root, change)
-    with pytest.raises(DamagedAsset, match="captions_val2017.json is not a whole file"):
+    with pytest.raises(DamagedAsset, match="captions_val2017.json is not a whole file") as caught:
         open_coco2017()
+    assert "elete" not in str(caught.value), "the user's own file cannot be fetched again"
+
+
+def test_data_of_others_may_have_ids_that_are_text_and_a_byte_order_mark(root):
+    """cocodataset/cocoapi#373, cvat-ai/cvat#298: exporters write ids as text; tools of Windows begin with a byte order mark."""
+    before = open_coco2017()
+
+    def as_text(document):
+        for image in document["images"]:
+            image["id"] = f"x{image['id']}" if image["id"] % 2 else str(image["id"])
+        for annotation in document["annotations"]:
+            image, annotation["id"] = annotation["image_id"], str(annotation["id"])
+            annotation["image_id"] = f"x{image}" if image % 2 else image  # a number where the other list has text
+
+    rewrite(root, as_text)
+    path = root / CAPTIONS
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = open_coco2017()
+    named = {f"x{row.image}" if row.image % 2 else str(row.image): row.caption for row in before.rows}
+    assert dict(zip(after.ids, after.prompts)) == named, "the caption with the lowest id, by number"
+    assert after.ids == [one for one in named if one[0] != "x"] + sorted(one for one in named if one[0] == "x")
 
 
 def test_a_truncated_picture_is_damaged_and_named(root):

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from sd15_files import TEXT, UNET, UNUSED, VAE, add_unused, make_old, new_pipeline, read, write
 
-from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.pipeline import open_pipeline, read_schedule
+from scottbench.errors import DamagedAsset, MissingAsset, Unfit, UsageError
+from scottbench.models.admission import read_schedule
+from scottbench.models.pipeline import open_pipeline
 from scottbench.store.weights import opened_files, weights_digest
 
 PROMPTS = ["a red apple", "a small dog on the moon and the star of the large cat on a pale house", ""]
@@ -99,7 +100,7 @@ def test_numbers_of_a_schedule_may_be_text_and_unsupported_ones_are_refused():
     text = config | {"beta_start": "0.00085", "beta_end": "0.012", "num_train_timesteps": "1000"}
     assert torch.equal(read_schedule(text).alphas_cumprod, read_schedule(config).alphas_cumprod)
     for change in ({"trained_betas": [0.1, 0.2]}, {"rescale_betas_zero_snr": True}, {"beta_schedule": "squaredcos_cap_v2"}):
-        with pytest.raises(ValueError, match="not supported"):
+        with pytest.raises(Unfit, match="supported: "):
             read_schedule(config | change)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,12 +85,35 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     if dry_run:
         _show_estimate(plugins, request)
         return
-    from scottbench.training.train import train as distil
+    from scottbench.training.choices import choose
 
-    with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
+    folder = choose(plugins, request).out
+    with stopping(folder, command), offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
+        from scottbench.training.train import train as distil
+
         out = distil(plugins, request, progress.train_event)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         _tell(out, request)
+
+
+@contextlib.contextmanager
+def stopping(out: Path, command: str) -> Iterator[None]:
+    """Say on the way out of a training that a signal stops which checkpoint is kept and how to go on. Raises Interrupted or Terminated."""
+    from scottbench.cli.printing import Interrupted, Terminated
+
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 128 + signal.SIGTERM:
+            raise
+        from scottbench.training.folder import kept_step
+
+        step, again = kept_step(out), command if "--resume" in command.split() else f"{command} --resume"
+        kept = f"the checkpoint of step {step} is kept in {out}"
+        if step is None:
+            kept = "no checkpoint had been made yet; what was encoded is kept"
+        kind = Interrupted if isinstance(error, KeyboardInterrupt) else Terminated
+        raise kind(command if step is None else again, kept) from None
 
 
 def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
@@ -112,7 +136,7 @@ def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
 
 
 def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
         from scottbench.errors import UsageError
 
         raise UsageError("a dry run needs one process: run it without a launcher.")

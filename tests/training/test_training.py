@@ -16,9 +16,9 @@ from accelerate.tracking import GeneralTracker
 from toy import Toy, toy_loop, weights
 
 from scottbench.errors import MissingAsset, TrainingDiverged, UsageError
-from scottbench.training import checkpoint
 from scottbench.training import data as latents
 from scottbench.training.data import open_data
+from scottbench.training.folder import kept_step
 from scottbench.training.settings import Budget, TrainSettings, make_settings
 from scottbench.training.train import open_accelerator
 
@@ -132,7 +132,7 @@ def test_a_half_written_checkpoint_does_not_cost_the_last_one(tmp_path):
     (tmp_path / "checkpoint.new").mkdir()
     (tmp_path / "checkpoint.new" / "state.json").write_text("{")
     (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
-    assert checkpoint.step_of(tmp_path / "checkpoint") is None
+    assert kept_step(tmp_path) is None
     again = toy_loop(tmp_path)
     again.resume()
     assert torch.equal(weights(again), good)

@@ -312,7 +312,7 @@ def test_the_coupling_is_kept_in_memory_and_on_disk(tmp_path):
         assert torch.equal(drawn["data"], 2 * drawn["noise"]) and torch.equal(drawn["w"], drawn["noise"][:, 0, 0, 0])
         assert set(drawn["items"].tolist()) == set(range(10))
     (tmp_path / "pairs" / "00001.safetensors").write_bytes(b"torn")
-    with pytest.raises(DamagedAsset, match="without --resume"):
+    with pytest.raises(DamagedAsset, match="train anew with another --out"):
         again.load(2)
     (tmp_path / "file").write_text("")
     with pytest.raises(Incomplete, match="--resume"):

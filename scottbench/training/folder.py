@@ -78,7 +78,7 @@ def shown(values: dict, key: str) -> str:
 def claimed(out: Path, config: dict, resume: bool) -> Iterator[None]:
     """Hold a training's folder within the block, alone; it is made where there is none. Raises as `check_folder`, and Busy where another
     process trains in it."""
-    if not out.is_dir():
+    if not os.path.isdir(out):
         check_folder(out, config, resume)  # what is refused makes no folder
     make_folder(out)
     with locked(out):

@@ -136,7 +136,7 @@ def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
 
 
 def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+    if (processes := os.environ.get("WORLD_SIZE", "1")).isdecimal() and int(processes) > 1:
         from scottbench.errors import UsageError
 
         raise UsageError("a dry run needs one process: run it without a launcher.")

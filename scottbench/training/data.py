@@ -123,6 +123,8 @@ def encode_what_is_missing(model: DiffusionModel, items: Items, folder: Path, pr
         cache = read_cache(folder, n)
         missing = list(range(0, n, CHUNK)) if cache is None else cache.damaged(progress)
         note_what_is_lost(folder, cache, missing)
+        if cache is not None and len(missing) == len(cache.chunks()):
+            cache = None  # nothing is left of it, or a file is no such array: begin anew
         if cache is not None:
             with keeping(folder, needed):
                 cache.keep()

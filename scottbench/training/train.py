@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from scottbench.plan.inputs import open_model
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Distillation, Items
 from scottbench.store.environment import flush_denormals
+from scottbench.text import one_line
 from scottbench.training.choices import TrainChoices, choose
 from scottbench.training.context import Context, preset_extractor
 from scottbench.training.data import Data, held_out_of, open_data
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
     from scottbench.registry.loader import Plugins
 
+LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""Variables of a launcher of several processes, which accelerate reads."""
 ENCODING_HOURS = 12
 """How long other processes wait for the one that encodes the training split."""
 
@@ -68,10 +72,14 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
 
 
 def open_accelerator(settings: TrainSettings, device: str, tracker: str | GeneralTracker | None, out: Path) -> Accelerator:
-    """Set up accelerate's processes, precision and tracker. Raises UsageError or MissingAsset for a tracker it cannot use."""
+    """Set up accelerate's processes, precision and tracker. Raises UsageError for a launcher's variable that is no number, and UsageError
+    or MissingAsset for a tracker it cannot use."""
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.tracking import filter_trackers
 
+    for name in LAUNCHERS:
+        if not os.environ.get(name, "0").lstrip("-").isdecimal():
+            raise UsageError(f"the variable {name} is '{one_line(os.environ[name])}', no whole number. Unset it, or start with a launcher.")
     if tracker is not None:
         try:
             usable = filter_trackers(tracker, str(out))

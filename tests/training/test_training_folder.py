@@ -77,6 +77,14 @@ def test_what_is_refused_makes_no_folder(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("value", ["", "abc", "2.5"])
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["train", "dry"])
+def test_a_launchers_variable_that_is_no_number_is_named(cli, tmp_path, monkeypatch, value, dry):
+    monkeypatch.setenv("WORLD_SIZE", value)
+    refused(cli(*TRAIN, *dry), 2, "WORLD_SIZE")
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 

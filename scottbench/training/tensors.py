@@ -44,11 +44,11 @@ def read_tensors(path: Path, names: tuple[str, ...], facts: Mapping[str, str]) -
 
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise ValueError("it is no regular file")
+            raise damaged(path, "it is no regular file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if set(file.keys()) != set(names):
-                raise ValueError(f"it does not hold {', '.join(names)}")
+                raise damaged(path, f"it does not hold {', '.join(names)}")
             tensors = {name: file.get_tensor(name) for name in names}
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(path, error) from None

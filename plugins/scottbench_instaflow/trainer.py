@@ -64,7 +64,7 @@ class RectifiedFlow:
         """Make one batch of pairs, or yield the student's losses, 0-d, on such pairs: the stage says which."""
         for name, pairs in self.pairs.items():
             if len(pairs.batches) != self.memory["batches"][name]:  # a resumed training
-                pairs.load(self.memory["batches"][name])
+                pairs.load(self.memory["batches"][name], len(needed(self.data, "data").text))
         memory = self.memory
         if batch["step"] != memory["step"]:  # else another part of the same step: all parts are of one stage
             self.advance(batch["step"], batch["fraction"])
@@ -77,6 +77,12 @@ class RectifiedFlow:
         rate = self.options.lr if stage == "reflow" else self.options.distil_lr
         self.learning_rates["student"] = rate * min(1.0, (batch["step"] - memory["since"] + 1) / WARMUP)
         yield "student", self.reflow(batch) if stage == "reflow" else self.distil(batch), {}
+
+    def check_memory(self, memory: dict[str, Any]) -> None:
+        """Look at a memory that comes from a checkpoint. Raises ValueError for a stage without a share or a number that is no count."""
+        counts = [*memory["batches"].values(), *memory["steps"].values(), *memory["evaluations"].values()]
+        if self.shares.get(memory["stage"], 0) <= 0 or any(not isinstance(count, int) or count < 0 for count in counts):
+            raise ValueError("its stage or counts cannot be")
 
     def advance(self, step: int, fraction: float) -> None:
         """Go on to the stage that is due when `fraction` of the budget is spent; every stage with a share has at least one step."""

@@ -41,8 +41,9 @@ def fail(message: str, code: int) -> int:
 
 
 def stopped(word: str, error: BaseException) -> str:
-    """ "interrupted; finished work is kept. Go on with: scottbench resume RUN"."""
-    return f"{word}; finished work is kept" + (f". Go on with: {error.args[0]}" if error.args else "")
+    """ "interrupted; finished work is kept. Go on with: scottbench resume RUN". A second argument of the error is what is kept instead."""
+    kept = error.args[1] if len(error.args) > 1 else "finished work is kept"
+    return f"{word}; {kept}" + (f". Go on with: {error.args[0]}" if error.args else "")
 
 
 def note(message: str) -> None:

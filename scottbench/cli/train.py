@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,6 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     Values: flag > variable > config file > preset > default. The variables are SCOTTBENCH_PRESET, _DEVICE and _MODEL, which `run` has
     too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
-    from scottbench.cli import running
     from scottbench.cli.printing import rank
     from scottbench.cli.running import all_plugins
     from scottbench.store.assets import offline
@@ -90,13 +90,36 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     if dry_run:
         _show_estimate(plugins, request)
         return
-    from scottbench.training.train import train as distil
+    from scottbench.training.choices import choose
 
-    running.take_lock((request.out or Path("students") / f"{request.preset}-{request.trainer}") if take else None)
-    with offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
+    folder = choose(plugins, request).out
+    running.take_lock(folder if take else None)
+    with stopping(folder, command), offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
+        from scottbench.training.train import train as distil
+
         out = distil(plugins, request, progress.train_event)
     if rank() == 0:  # one of several processes speaks
         _tell(out, request)
+
+
+@contextlib.contextmanager
+def stopping(out: Path, command: str) -> Iterator[None]:
+    """Say on the way out of a training that a signal stops which checkpoint is kept and how to go on. Raises Interrupted or Terminated."""
+    from scottbench.cli.printing import Interrupted, Terminated
+
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 128 + signal.SIGTERM:
+            raise
+        from scottbench.training.folder import kept_step
+
+        step, again = kept_step(out), command if "--resume" in command.split() else f"{command} --resume"
+        kept = f"the checkpoint of step {step} is kept in {out}"
+        if step is None:
+            kept = "no checkpoint had been made yet; what was encoded is kept"
+        kind = Interrupted if isinstance(error, KeyboardInterrupt) else Terminated
+        raise kind(command if step is None else again, kept) from None
 
 
 def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:

@@ -177,7 +177,8 @@ class Distillation(Protocol):
         The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that makes
         data). Several of these generators may run side by side, one per micro-batch. Optional beside `step`:
         `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
-        in checkpoints and put back by a resumed training before its first step."""
+        in checkpoints and put back by a resumed training before its first step; `check_memory(memory)`, which raises ValueError
+        where what comes back cannot be."""
 
     def student_config(self) -> dict[str, Any]:
         """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;

@@ -39,6 +39,8 @@ class TrainChoices:
 
 def choose(plugins: Plugins, request: TrainRequest) -> TrainChoices:
     """Look up the names of a request and fill in the preset's values and the defaults. Raises UsageError."""
+    if not 0 <= request.seed < 2**63:
+        raise UsageError(f"--seed must be a whole number from 0 to {2**63 - 1}, found '{request.seed}'")
     trainer = plugins.find("trainer", request.trainer).noun
     preset = plugins.find("preset", request.preset).noun
     device = choose_device(request.device, preset)

@@ -7,28 +7,25 @@ A second training on the same model and data reads them back. They are memory-ma
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from scottbench.errors import UsageError
+from scottbench.errors import DamagedAsset, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Items
 from scottbench.store.assets import cache_dir
-from scottbench.store.files import json_bytes, read_json, replace_file, replace_folder
-from scottbench.text import bytes_in_words
+from scottbench.text import one_line
+from scottbench.training.encoded import CHUNK, Progress, alone, begin_cache, finish, keeping, note_what_is_lost, read_cache, refuse
 
-CHUNK = 64
-"""Items encoded in one call; fixed, so that the stored numbers do not depend on the batch size of a training."""
+PIXELS = 2**18
+"""Pixels that the VAE encodes in one call: 64 images of 64x64, one of 512x512 (64 of those would take 40 GiB in float32)."""
 HELD_OUT = 256
 """Training items that are never trained on: for a trainer's `evaluate` and for the metric curve."""
-FACTS = "facts.json"
 
 
 class Encoded(TypedDict):
@@ -74,19 +71,26 @@ def held_out_of(n: int, batch_size: int) -> int:
     return held
 
 
-def open_data(model: DiffusionModel, items: Items, batch_size: int, seed: int, progress: Callable[..., None], main: bool = True) -> Data:
-    """Open the training split, encoded or read back. Raises UsageError when it is smaller than one batch, or the disk is full.
+def open_data(model: DiffusionModel, items: Items, batch_size: int, seed: int, progress: Progress, main: bool = True) -> Data:
+    """Open the training split, encoded or read back. Raises UsageError when it is smaller than one batch, or the cache cannot be
+    written; Incomplete when the disk is full; DamagedAsset for an image without latents.
 
     main: whether this process encodes; of several processes one does, and the others call this when it has finished.
     """
     n = len(items.ids)
     held = held_out_of(n, batch_size)
     folder = encoded_folder(model, items)
-    if main and not is_whole(folder):
-        encode(model, items, folder, progress)
-    latents, text = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "text"))
+    if main:
+        encode_what_is_missing(model, items, folder, progress)
+    cache = read_cache(folder, n)
+    try:
+        if cache is None:
+            raise refuse(folder)
+        arrays = cache.arrays()
+    except (OSError, ValueError):
+        raise refuse(folder) from None
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    return Data(latents, text, empty_prompt(model), order[held:], order[:held])
+    return Data(arrays["latents"], arrays["text"], empty_prompt(model), order[held:], order[:held])
 
 
 def encoded_folder(model: DiffusionModel, items: Items) -> Path:
@@ -99,47 +103,57 @@ def empty_prompt(model: DiffusionModel) -> torch.Tensor:
     return model.encode_prompts([""]).float().cpu().clone()  # an inference tensor cannot be saved for backward
 
 
-def is_whole(folder: Path) -> bool:
-    """Tell whether the folder holds all that `encode` wrote: the facts are written last, and name every file's size."""
-    sizes = read_json(folder / FACTS)
-    try:
-        return sizes is not None and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except OSError:
-        return False
+def is_whole(folder: Path, n: int) -> bool:
+    """Tell whether the folder holds n encoded items; their digests are compared when a training begins."""
+    cache = read_cache(folder, n)
+    return cache is not None and cache.is_whole()
 
 
-def encode(model: DiffusionModel, items: Items, folder: Path, progress: Callable[..., None]) -> None:
-    """Write latents.npy and text.npy in chunks, in a folder of another name until both are whole. Raises UsageError on a full disk."""
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+def encode_what_is_missing(model: DiffusionModel, items: Items, folder: Path, progress: Progress) -> None:
+    """Encode every chunk that is not there, or whose bytes are not what was written. A killed training has kept all but its last chunk.
+    Raises UsageError, Incomplete or DamagedAsset as `open_data`."""
     n = len(items.ids)
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with open(partial / "latents.npy", "wb") as latents, open(partial / "text.npy", "wb") as text:
-            for start in range(0, n, CHUNK):
-                index = range(start, min(start + CHUNK, n))
-                append(latents, model.encode_images(items.images(index)), n, start)
-                append(text, model.encode_prompts([items.prompts[i] for i in index]), n, start)
-                progress("encode", index.stop, n)
-        sizes = {path.name: path.stat().st_size for path in sorted(partial.glob("*.npy"))}
-        replace_file(partial / FACTS, json_bytes(sizes))
-        replace_folder(partial, folder)
-    except OSError as error:
-        raise UsageError(
-            f"cannot keep the encoded training split in {folder.parent}: {error.strerror}. "
-            f"Free some space ({bytes_in_words(size_needed(model, n))} are needed) or set SCOTTBENCH_CACHE to another folder."
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    cache = read_cache(folder, n)
+    if cache is not None and not cache.damaged(progress):
+        return  # nothing is written, so that a cache that is read only serves as well
+    needed = size_needed(model, n)
+    with keeping(folder, needed):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        cache = read_cache(folder, n)
+        missing = list(range(0, n, CHUNK)) if cache is None else cache.damaged(progress)
+        note_what_is_lost(folder, cache, missing)
+        if cache is not None and len(missing) == len(cache.chunks()):
+            cache = None  # nothing is left of it, or a file is no such array: begin anew
+        if cache is not None:
+            with keeping(folder, needed):
+                cache.keep()
+        while missing:
+            first = missing.pop(0)
+            rows = encode_rows(model, items, range(first, min(first + CHUNK, n)))
+            shapes = {name: array.shape[1:] for name, array in rows.items()}
+            with keeping(folder, needed):
+                if cache is None or cache.shapes != shapes:
+                    cache = begin_cache(folder, n, shapes)
+                    missing = [other for other in cache.chunks() if other != first]
+                cache.write(first, rows)
+                if not missing:
+                    finish(cache)
+            progress("encode", sum(map(cache.rows, cache.digests)) if missing else n, n)
 
 
-def append(stream: IO[bytes], rows: torch.Tensor, n: int, start: int) -> None:
-    """Add rows (k, ...) of any shape to an (n, ...) float32 .npy file. They are written, not mapped: a mapped write to a full disk
-    kills the process."""
-    array = rows.float().cpu().contiguous().numpy()
-    if start == 0:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n, *array.shape[1:])}
-        np.lib.format.write_array_header_1_0(stream, header)
-    stream.write(array.tobytes())
+def encode_rows(model: DiffusionModel, items: Items, index: Sequence[int]) -> dict[str, np.ndarray]:
+    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, float32. The VAE gets `PIXELS` at once, or one image. Raises DamagedAsset
+    where an item's latents are not finite."""
+    images = items.images(index)
+    size = max(1, min(CHUNK, PIXELS // (images.shape[1] * images.shape[2])))
+    parts = [model.encode_images(images[start : start + size]).float().cpu() for start in range(0, len(images), size)]
+    rows = {"latents": torch.cat(parts), "text": model.encode_prompts([items.prompts[i] for i in index]).float().cpu()}
+    for i, latents in zip(index, rows["latents"], strict=True):
+        if not torch.isfinite(latents).all():
+            raise DamagedAsset(
+                f"the model's VAE gives NaN or infinite latents for item '{one_line(items.ids[i])}' of the training split. Check the VAE.")
+    return {name: np.ascontiguousarray(array.numpy(), dtype="<f4") for name, array in rows.items()}
 
 
 def size_needed(model: DiffusionModel, n: int) -> int:
@@ -154,5 +168,5 @@ def epoch_batch(train: torch.Tensor, step: int, batch_size: int, seed: int) -> t
     a resumed training sees the same order."""
     per_epoch = len(train) // batch_size
     epoch, position = divmod(step, per_epoch)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
     return train[order[position * batch_size : (position + 1) * batch_size]]

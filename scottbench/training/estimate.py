@@ -14,7 +14,7 @@ import torch
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Items
 from scottbench.training.choices import TrainChoices
-from scottbench.training.data import Data, empty_prompt, encoded_folder, held_out_of, is_whole, open_data
+from scottbench.training.data import Data, empty_prompt, encode_rows, encoded_folder, held_out_of, is_whole, open_data
 from scottbench.training.folder import check_folder
 from scottbench.training.loop import Loop
 from scottbench.training.settings import Budget
@@ -70,14 +70,13 @@ def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
 def small_data(choices: TrainChoices, model: DiffusionModel, items: Items) -> tuple[Data, float | None]:
     """Open the encoded training split, or encode one batch of it in memory: then the seconds that all of it would take come second."""
     n, batch_size = len(items.ids), choices.settings.batch_size
-    if is_whole(encoded_folder(model, items)):
+    if is_whole(encoded_folder(model, items), n):
         return open_data(model, items, batch_size, choices.settings.seed, lambda *event: None, main=False), None
     index = range(batch_size)
     started = time.perf_counter()
-    latents = model.encode_images(items.images(index)).float().cpu().numpy()
-    text = model.encode_prompts([items.prompts[i] for i in index]).float().cpu().numpy()
+    rows = encode_rows(model, items, index)
     seconds = (time.perf_counter() - started) * n / batch_size
-    return Data(latents, text, empty_prompt(model), torch.arange(batch_size), torch.arange(0)), seconds
+    return Data(rows["latents"], rows["text"], empty_prompt(model), torch.arange(batch_size), torch.arange(0)), seconds
 
 
 def timed_steps(loop: Loop) -> list[float]:

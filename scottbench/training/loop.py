@@ -7,24 +7,24 @@ each waits at its yield until all have come there, and the role is updated once 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from scottbench.errors import TrainingDiverged
+from scottbench.errors import TrainingDiverged, UsageError
 from scottbench.registry.nouns import Batch, Distillation
+from scottbench.store.files import as_read
 from scottbench.training import checkpoint
 from scottbench.training.average import Average
 from scottbench.training.data import Data, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
-from scottbench.training.folder import forget_lines_after
+from scottbench.training.folder import Place, forget_lines_after, kept_step
 from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
 from scottbench.training.signals import Interruption
 
@@ -89,7 +89,7 @@ class Loop:
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
         self.out, self.settings, self.model, self.device = out, settings, model, model.device
         self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
-        self.state = State()
+        self.state, self.place = State(), Place(out)
         # adversaries first: the student's loss is made with them
         self.roles = sorted(distillation.networks, key=lambda role: (role == "student", role))
         self.parameters: dict[str, list[torch.nn.Parameter]] = {
@@ -190,7 +190,7 @@ class Loop:
 
     def diverged(self, step: int, what: str) -> TrainingDiverged:
         """Return the error for a training that went wrong in a step, numbered from 0: it says what is left and how to go on."""
-        kept, best = checkpoint.step_of(self.out / "checkpoint"), self.out / "best"
+        kept, best = kept_step(self.out), self.out / "best"
         rescue = "No checkpoint had been made yet." if kept is None else (
             f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}.")
         if (best / "student.json").is_file():
@@ -207,23 +207,25 @@ class Loop:
         keep_best: called where the curve has its best value so far, if that is to be exported. Points of the curve and the trainer's
         own look at held-out items cost nothing of the budget.
         """
-        saved = time.perf_counter()
-        with open(self.out / "log.jsonl", "a", encoding="utf-8") as log, Interruption() as interruption:
+        saved, self.place = time.perf_counter(), Place(self.out)
+        self.memory()  # what cannot be kept is told now, not at the first checkpoint
+        with Interruption() as interruption:
             while (fraction := self.spent(budget)) < 1 and not self.patience_is_spent():
                 logged = self.counted_step(fraction)
                 if self.state.step % HELD_OUT_EVERY == 0:
                     logged |= self.held_out()
                 if curve is not None and self.state.step % self.settings.evaluate_every == 0:
                     logged |= self.point(curve, keep_best)
-                self.log(log, logged, learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step - 1))
+                self.log(logged, learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step - 1))
                 progress("train", self.state.step, self.spent(budget), self.state.seconds, logged)
-                late = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES
+                late = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES or self.place.trouble()
                 self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, late])
                 if number or due:
                     self.save()
                     saved = time.perf_counter()
                 interruption.act(int(number))
-        self.save()
+            self.save()
+            interruption.act(int(agree(self.accelerator, [interruption.signal])[0]))
 
     def spent(self, budget: Budget) -> float:
         """Return the part of the budget that is spent, 0 to 1."""
@@ -240,15 +242,14 @@ class Loop:
         state.passes += (self.model.passes - passes) * processes
         return logged
 
-    def log(self, stream: IO[str], logged: dict[str, float], scale: float) -> None:
+    def log(self, logged: dict[str, float], scale: float) -> None:
         """Write a JSON line every few steps, and where there is something to say about held-out items."""
         rare = any(key.startswith(("evaluate/", "curve/")) for key in logged)
         if not self.accelerator.is_main_process or not (rare or self.state.step % LOG_EVERY == 0 or self.state.step == 1):
             return
         state = self.state
         line = {"step": state.step, "seconds": round(state.seconds, 2), "passes": state.passes, "lr_scale": round(scale, 5)}
-        stream.write(json.dumps(line | {k: round(v, 6) for k, v in logged.items()}) + "\n")
-        stream.flush()
+        self.place.append(line | {k: round(v, 6) for k, v in logged.items()})
         self.accelerator.log(logged, step=self.state.step)
 
     def held_out(self) -> dict[str, float]:
@@ -265,7 +266,7 @@ class Loop:
         values, state = curve(), self.state
         values = dict(zip(values, agree(self.accelerator, list(values.values())), strict=True))
         state.since_best += 1
-        if state.best is None or curve.better(values[curve.label], state.best):
+        if math.isfinite(values[curve.label]) and (state.best is None or curve.better(values[curve.label], state.best)):
             state.best, state.best_step, state.since_best = values[curve.label], state.step, 0
             if keep_best is not None and self.settings.export == "best":
                 keep_best()
@@ -287,9 +288,18 @@ class Loop:
         return groups
 
     def memory(self) -> dict[str, Any]:
-        """Return {"memory": the things that the trainer itself has to remember}; {} where it has none."""
+        """Return {"memory": the things that the trainer itself has to remember}; {} where it has none. Raises UsageError where a checkpoint
+        cannot hold them."""
         memory = getattr(self.distillation, "memory", None)
-        return {} if memory is None else {"memory": memory}
+        if memory is None:
+            return {}
+        try:
+            found = as_read({"memory": memory})
+            checkpoint.check_memory(found["memory"], {})
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"the trainer's memory cannot be kept in a checkpoint: {error}. It has to be a dict of finite JSON values.") from None
+        return found
 
     def save(self) -> None:
         """Write a checkpoint. Raises TrainingDiverged, and keeps the one before, where a tensor is not finite."""
@@ -299,17 +309,24 @@ class Loop:
             # the last update did it; what is kept must not be written over
             raise self.diverged(self.state.step - 1, f"weights or moments are no longer finite ({', '.join(broken)})")
         if self.accelerator.is_main_process:
-            checkpoint.save(self.out / "checkpoint", flat, asdict(self.state) | self.memory())
+            folder = self.place.to_save_in()
+            checkpoint.save(folder / "checkpoint", flat, asdict(self.state) | self.memory())
+            self.place.stop_if_in_trouble(folder, self.state.step)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
         """Go back to the last checkpoint of the folder. Raises as `scottbench.training.checkpoint.load`."""
-        state = checkpoint.load(self.out / "checkpoint", self.tensors(), self.optimizers)
-        if "memory" in state:
-            trainer: Any = self.distillation  # `memory` is optional
-            trainer.memory = state.pop("memory")
-        self.state = State(**state)
-        if self.state.scaler is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(self.state.scaler)
+        folder = self.out / "checkpoint"
+        self.state, memory = checkpoint.load(folder, State, self.tensors(), self.optimizers)
+        trainer: Any = self.distillation  # `memory` and `check_memory` are optional
+        try:
+            checkpoint.same_memory(memory, self.memory())
+            if memory is not None:
+                getattr(trainer, "check_memory", lambda memory: None)(memory)
+                trainer.memory = memory
+            if self.state.scaler is not None and self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(self.state.scaler)
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise checkpoint.broken(folder, error) from None
         if self.accelerator.is_main_process:
             forget_lines_after(self.out, self.state.step)

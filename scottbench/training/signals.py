@@ -17,7 +17,8 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+            wanted = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+            self.before = {number: signal.signal(number, self.note) for number in wanted}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -31,6 +32,10 @@ class Interruption:
             self.act(number)
 
     def act(self, number: int) -> None:
-        """Do what the signal asks for; 0 asks for nothing. Raises KeyboardInterrupt or SystemExit."""
+        """Do what the signal asks for, as it was before; 0 asks for nothing. Raises KeyboardInterrupt or SystemExit, or as the handler that
+        was there before."""
         if number:
+            handler = self.before.get(number)
+            if callable(handler):
+                handler(number, None)
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scottbench.errors import MissingAsset, UsageError
+from scottbench.errors import Incomplete, MissingAsset, UsageError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.plan.code import host_code, part_code, short_digest
 from scottbench.plan.inputs import open_model
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Distillation, Items
 from scottbench.store.environment import flush_denormals
+from scottbench.text import one_line
 from scottbench.training.choices import TrainChoices, choose
 from scottbench.training.context import Context, preset_extractor
 from scottbench.training.data import Data, held_out_of, open_data
 from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
-from scottbench.training.folder import begin, check_folder, make_folder
+from scottbench.training.folder import begin, claimed
 from scottbench.training.loop import Curve, Loop
 from scottbench.training.request import TrainRequest
 from scottbench.training.settings import Budget, TrainSettings
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
     from scottbench.registry.loader import Plugins
 
+LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""Variables of a launcher of several processes, which accelerate reads."""
 ENCODING_HOURS = 12
 """How long other processes wait for the one that encodes the training split."""
 
@@ -41,8 +46,8 @@ ENCODING_HOURS = 12
 def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None] | None = None) -> Path:
     """Train a student of the preset's model on its dataset's training split, and return the folder that it is exported to.
 
-    progress: called with ("encode", done, total) and ("train", step, spent part of the budget, seconds, logged). Raises
-    UsageError, MissingAsset, DamagedAsset, Incomplete or TrainingDiverged.
+    progress: called with ("check", done, total), ("encode", done, total) and ("train", step, spent part of the budget, seconds, logged).
+    Raises UsageError, MissingAsset, DamagedAsset, Incomplete (Busy where another process trains in the folder) or TrainingDiverged.
     """
     choices = choose(plugins, request)
     accelerator = open_accelerator(choices.settings, choices.device, request.tracker, choices.out)
@@ -50,25 +55,32 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model, items = open_teacher(plugins, choices), open_items(plugins, choices)
     config = configuration(choices, model, items, accelerator) | {"made_by": made_by(plugins, choices)}
-    with accelerator.main_process_first():
-        data = claim_folder_and_encode(choices, config, model, items, accelerator, report)
-    if request.tracker is not None:
-        accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
-    loop = make_loop(plugins, choices, model, data, accelerator)
-    if request.resume:
-        loop.resume()
-    curve = Validation(plugins, choices, model, items, loop) if choices.settings.evaluate_every else None
-    if accelerator.is_main_process:
-        begin(choices.out, config, request.resume)
-    run_and_export(loop, config, choices.budget, report, curve)
+    held_out_of(len(items.ids), choices.settings.batch_size)  # too few items are refused before anything is written
+    main = accelerator.is_main_process  # it alone writes, but for pairs and the like of a trainer
+    with claimed(choices.out, config, request.resume) if main else contextlib.nullcontext():
+        with accelerator.main_process_first():
+            data = open_data(model, items, choices.settings.batch_size, choices.settings.seed, report, main)
+        if request.tracker is not None:
+            accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
+        loop = make_loop(plugins, choices, model, data, accelerator)
+        if request.resume:
+            loop.resume()
+        curve = Validation(plugins, choices, model, items, loop) if choices.settings.evaluate_every else None
+        if main:
+            begin(choices.out, config, request.resume)
+        run_and_export(loop, config, choices.budget, report, curve)
     return choices.out
 
 
 def open_accelerator(settings: TrainSettings, device: str, tracker: str | GeneralTracker | None, out: Path) -> Accelerator:
-    """Set up accelerate's processes, precision and tracker. Raises UsageError or MissingAsset for a tracker it cannot use."""
+    """Set up accelerate's processes, precision and tracker. Raises UsageError for a launcher's variable that is no number, and UsageError
+    or MissingAsset for a tracker it cannot use."""
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.tracking import filter_trackers
 
+    for name in LAUNCHERS:
+        if not os.environ.get(name, "0").lstrip("-").isdecimal():
+            raise UsageError(f"the variable {name} is '{one_line(os.environ[name])}', no whole number. Unset it, or start with a launcher.")
     if tracker is not None:
         try:
             usable = filter_trackers(tracker, str(out))
@@ -134,20 +146,6 @@ def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
     return {"package": trainer.distribution, "version": trainer.version, "code": short_digest(code), "host_code": short_digest(host)}
 
 
-def claim_folder_and_encode(
-    choices: TrainChoices, config: dict[str, Any], model: DiffusionModel, items: Items, accelerator: Accelerator,
-    report: Callable[..., None],
-) -> Data:  # fmt: skip
-    """Check and make the student's folder, then open the data; the main process does so first, and encodes. Raises UsageError, or
-    DamagedAsset where the folder cannot be read."""
-    settings = choices.settings
-    if accelerator.is_main_process:
-        check_folder(choices.out, config, choices.request.resume)
-        held_out_of(len(items.ids), settings.batch_size)  # too few items are refused before anything is written
-        make_folder(choices.out)
-    return open_data(model, items, settings.batch_size, settings.seed, report, accelerator.is_main_process)
-
-
 def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, data: Data, accelerator: Accelerator) -> Loop:
     """Build the trainer's networks and the loop that trains them. Raises as the trainer."""
     flush_denormals()
@@ -185,5 +183,10 @@ def run_and_export(
     export(loop, config, loop.out)
     # without a point of the curve, what lies in best/ is of a part of this training that was lost
     if loop.settings.export == "best" and loop.state.best is not None and loop.accelerator.is_main_process:
-        export_best(loop.out)
+        try:
+            export_best(loop.out)
+        except OSError as error:
+            raise Incomplete(
+                f"cannot copy the best student to {loop.out}: {error}. It is kept in {loop.out / 'best'}, and its training too: make room "
+                "and go on with --resume.") from None
     loop.accelerator.end_training()

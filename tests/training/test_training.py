@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +15,8 @@ from accelerate.tracking import GeneralTracker
 from toy import Toy, toy_loop, weights
 
 from scottbench.errors import MissingAsset, TrainingDiverged, UsageError
-from scottbench.training import checkpoint
 from scottbench.training import data as latents
-from scottbench.training.data import open_data
+from scottbench.training.folder import kept_step
 from scottbench.training.settings import Budget, TrainSettings, make_settings
 from scottbench.training.train import open_accelerator
 
@@ -133,7 +131,7 @@ def test_a_half_written_checkpoint_does_not_cost_the_last_one(tmp_path):
     (tmp_path / "checkpoint.new").mkdir()
     (tmp_path / "checkpoint.new" / "state.json").write_text("{")
     (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
-    assert checkpoint.step_of(tmp_path / "checkpoint") is None
+    assert kept_step(tmp_path) is None
     again = toy_loop(tmp_path)
     again.resume()
     assert torch.equal(weights(again), good)
@@ -170,67 +168,7 @@ def test_early_stopping_keeps_the_best_point(tmp_path, higher, best):
     assert run(again, 40, curve).state.step == best + 6, "patience is spent; going on takes a larger one"
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
-
-
-class Encoder:
-    """The part of a model that `open_data` uses; counts what it encodes."""
-
-    def __init__(self, digest="a" * 64):
-        self.digest, self.dtype, self.latent_shape, self.images = digest, torch.float32, (4, 2, 2), 0
-        self.tokenizer = SimpleNamespace(model_max_length=3)
-        self.text_encoder = SimpleNamespace(config=SimpleNamespace(hidden_size=5))
-
-    def encode_images(self, images):
-        self.images += len(images)
-        return torch.from_numpy(images.astype(np.float32)).mean((1, 2, 3)).view(-1, 1, 1, 1).expand(-1, 4, 2, 2)
-
-    def encode_prompts(self, prompts):
-        return torch.tensor([float(len(prompt)) for prompt in prompts]).view(-1, 1, 1).expand(-1, 3, 5)
-
-
-ITEMS = SimpleNamespace(
-    ids=[str(i) for i in range(150)], prompts=["x" * i for i in range(1, 151)], digest="b" * 64,
-    images=lambda index: np.stack([np.full((8, 8, 3), i, np.uint8) for i in index]))  # fmt: skip
-
-
-def quiet(*event):
-    pass
-
-
-def test_a_second_training_does_not_encode_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path))
-    first, second, other = Encoder(), Encoder(), Encoder("c" * 64)
-    data = open_data(first, ITEMS, 8, 0, quiet)
-    again = open_data(second, ITEMS, 8, 0, quiet)
-    assert (first.images, second.images) == (150, 0)
-    assert isinstance(again.latents, np.memmap) and again.latents.shape == (150, 4, 2, 2) and again.text.shape == (150, 3, 5)
-    batch = again.batch(torch.tensor([149, 3]), "cpu")
-    assert batch["latents"][:, 0, 0, 0].tolist() == [149.0, 3.0] and batch["text"][:, 0, 0].tolist() == [150.0, 4.0]
-    assert len(data.held_out) == 15 and not set(data.held_out.tolist()) & set(data.train.tolist())
-    open_data(other, ITEMS, 8, 0, quiet)
-    assert other.images == 150, "another model's latents are others"
-    for path in tmp_path.glob("latents/*/text.npy"):
-        path.write_bytes(path.read_bytes()[:-4])
-    open_data(second, ITEMS, 8, 0, quiet)
-    assert second.images == 150, "a truncated file is encoded anew"
-    assert not list(tmp_path.glob("latents/*.partial"))
-
-
-def test_a_full_or_unwritable_disk_is_one_clear_line(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UsageError, match=r"cannot keep the encoded training split in .*18.6 kB are needed.*SCOTTBENCH_CACHE"):
-        open_data(Encoder(), ITEMS, 8, 0, quiet)
-    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path))
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(latents, "append", full)
-    with pytest.raises(UsageError, match="No space left on device"):
-        open_data(Encoder(), ITEMS, 8, 0, quiet)
-    assert not list(tmp_path.glob("latents/*"))
+# --- data -------------------------------------------------------------------------------------------------------------
 
 
 def test_every_epoch_sees_every_item_once_in_another_order():

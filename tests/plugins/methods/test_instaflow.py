@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from scottbench_instaflow.flow import euler, interpolate, network_input, noise_to_signal, time_of, velocity
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.pairs import Pairs
@@ -17,7 +18,7 @@ from tiny import tiny_evaluator, tiny_pipeline
 from tiny_training import Registry, batch_of, train
 
 from scottbench.diffusion import Schedule
-from scottbench.errors import DamagedAsset, Incomplete, UsageError
+from scottbench.errors import DamagedAsset, Incomplete, ScottbenchWarning, UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.nouns import Method, Sampling
 from scottbench.registry.options import make_options
@@ -311,12 +312,36 @@ def test_the_coupling_is_kept_in_memory_and_on_disk(tmp_path):
         drawn = source.draw(64, torch.Generator().manual_seed(1))
         assert torch.equal(drawn["data"], 2 * drawn["noise"]) and torch.equal(drawn["w"], drawn["noise"][:, 0, 0, 0])
         assert set(drawn["items"].tolist()) == set(range(10))
-    (tmp_path / "pairs" / "00001.safetensors").write_bytes(b"torn")
-    with pytest.raises(DamagedAsset, match="without --resume"):
+    path = tmp_path / "pairs" / "00001.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedAsset, match="00001.safetensors: it is not what was written"):
+        again.load(2)
+    path.write_bytes((tmp_path / "pairs" / "00000.safetensors").read_bytes())
+    with pytest.raises(DamagedAsset, match="00001.safetensors: it was written as another file"):
+        again.load(2)
+    path.write_bytes(whole)
+    with pytest.raises(DamagedAsset, match="no pairs of this training split"):
+        again.load(2, items=9)
+    save_file({key: tensor.clone() for key, tensor in again.batches[0].items()}, path)
+    with pytest.warns(ScottbenchWarning, match="1 of 2 files in .* have no digests"):
+        again.load(2, items=10)
+    path.write_bytes(b"torn")
+    with pytest.raises(DamagedAsset, match="train anew with another --out"):
         again.load(2)
     (tmp_path / "file").write_text("")
     with pytest.raises(Incomplete, match="--resume"):
         Pairs(tmp_path / "file" / "pairs").add(noise, noise, noise[:, 0, 0, 0], torch.arange(5))
+
+
+@pytest.mark.parametrize("change", [{"stage": "evil"}, {"batches": {"teacher": -1, "student": 0}}, {"steps": {"pairs": 0.5}}])
+def test_a_memory_that_cannot_be_is_refused(change):
+    trainer = object.__new__(RectifiedFlow)
+    trainer.shares = {"pairs": 0.5, "reflow": 0.5, "distil": 0.0}
+    memory = {"stage": "reflow", "batches": {"teacher": 1}, "steps": {"pairs": 1}, "evaluations": {"teacher": 3}}
+    trainer.check_memory(memory)
+    with pytest.raises(ValueError, match="cannot be"):
+        trainer.check_memory(memory | change)
 
 
 # --- a tiny teacher ---------------------------------------------------------------------------------------------------

@@ -17,13 +17,14 @@ def sample(run: Sampling) -> Tensor:
     """Sample x0 (N,C,h,w) from z_T. Each step keeps the share rho of the noise that is there and draws the rest anew; orders 2 and 3 add
     the slope and the curvature of x0 over lambda, as far as there are earlier steps. The prediction at the last time is the sample."""
     schedule, o, times = run.schedule, run.options, timesteps(run.schedule, run.steps, run.options)
-    z, before = run.noise(0), []
+    z = run.noise(0)
+    before: list[tuple[float, Tensor]] = []
     for number, (s, t) in enumerate(zip(times, times[1:]), start=1):
         x0, eps = run.denoise(z, s)
         rho = float(rho_er_sde(schedule, s, t, o.noise_function, o.strength))
         # strength 0 is the ODE, which draws nothing
         z = update(schedule, x0, eps, t, rho, None if rho == 1 else run.noise(number))
-        before.append((schedule.lam(s), x0))
+        before.append((float(schedule.lam(s)), x0))
         if o.order >= 2 and len(before) >= 2:
             z = z + correction(schedule, (s, t), before[-o.order:], o)
     return run.denoise(z, times[-1])[0]

@@ -93,7 +93,7 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     from scottbench.training.choices import choose
 
     folder = choose(plugins, request).out
-    running.take_lock(folder if take else None)
+    take_lock(folder if take else None)
     with stopping(folder, command), offline(), contextlib.redirect_stdout(sys.stderr), Progress(quiet) as progress:
         from scottbench.training.train import train as distil
 

@@ -50,7 +50,9 @@ def make_folder(out: Path) -> None:
 def check_same(out: Path, config: dict) -> None:
     """Raises UsageError where the folder's training has another configuration, DamagedAsset where that cannot be read."""
     path = out / CONFIGURATION
-    found = {key: config[key] for key in UNKNOWN if key in config} | read_object(path, lambda error: DamagedAsset(f"cannot read {path}: {error}. Restore it, or train anew with another --out."))
+    unknown = {key: config[key] for key in UNKNOWN if key in config}
+    found = unknown | read_object(
+        path, lambda error: DamagedAsset(f"cannot read {path}: {error}. Restore it, or train anew with another --out."))
     if different := differences(found, as_read(config), config):
         raise UsageError(f"{out} was trained with another configuration ({different}). Give the same one, or another --out.")
 

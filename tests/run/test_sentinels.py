@@ -58,7 +58,8 @@ def sevens(run):
 @pytest.fixture(scope="module")
 def stopped(files, tmp_path_factory):
     """(run folder, message) of a run with a method whose images are NaN, one whose are all equal, and a good one."""
-    methods = [Method("sevens", "", sevens, tiny_plugin.timesteps), Method("zeros", "", lambda run: sevens(run) * 0, tiny_plugin.timesteps, guidance=0.0)]
+    methods = [Method("sevens", "", sevens, tiny_plugin.timesteps)]
+    methods += [Method("zeros", "", lambda run: sevens(run) * 0, tiny_plugin.timesteps, guidance=0.0)]
     plugins = tiny_plugin.tiny_plugins(files, methods=methods)
     plan = make_plan(plugins, RunRequest("tiny", methods=["sevens", "zeros", "ode"], steps=[1]))
     original = plan.model.vae.decode

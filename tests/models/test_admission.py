@@ -104,6 +104,13 @@ def test_a_folder_that_fits_says_what_it_is(model):
     assert len(found.schedule) == 1000 and found.warnings == ()
 
 
+def test_a_stray_file_with_a_large_side_does_not_lend_it_to_the_config(model):
+    """One long, thin tensor beside the weights, and a config that squares its side."""
+    save_file({"x": torch.zeros(2**16, 1)}, model / "unet" / "more.safetensors")
+    with pytest.raises(Unfit, match=r"block_out_channels is \[65536, 65536\]; supported: widths for which its [\d,]+ weights are enough"):
+        admit_pipeline(change(model, UNET, block_out_channels=[2**16, 2**16]))
+
+
 HEADERS = {
     "a header longer than the file": struct.pack("<Q", 10**6) + b"{}",
     "a header of 2^63 bytes": struct.pack("<Q", 2**63) + b"{}" * 100,

@@ -113,9 +113,9 @@ def square(picture: Image.Image, side: int) -> Image.Image:
 
 def read_captions(path: Path) -> tuple[list[Row], int]:
     """Read the rows in the order of the image ids, and count the images without a caption. Raises DamagedAsset."""
+    if path.stat().st_size > LARGEST:
+        raise DamagedAsset(f"{path} has {bytes_in_words(path.stat().st_size)}; at most {bytes_in_words(LARGEST)} are read as captions.")
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has {bytes_in_words(path.stat().st_size)}; at most {bytes_in_words(LARGEST)} are read")
         # tools of Windows begin a file with a byte order mark
         document = json.loads(path.read_text(encoding="utf-8-sig"))
         return choose(document["images"], document["annotations"])

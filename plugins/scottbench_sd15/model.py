@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.errors import DamagedAsset, MissingAsset, Unfit
 from scottbench.store.assets import Needed, bytes_in_words, require
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def open_sd15(device: str = "cpu", dtype: str = "float32") -> DiffusionModel:
     try:
         require(f"model 'sd15' in {folder}", [Needed(folder / name, bytes=size) for name, size in BYTES.items()])
         return open_pipeline(folder, device, dtype, SHA256)
+    except Unfit:
+        raise  # fetching again would not help
     except DamagedAsset as error:
         raise DamagedAsset(f"{error}\n  fetch {TOTAL} again: {FETCH} --force-download") from None
     except MissingAsset as error:

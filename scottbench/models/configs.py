@@ -123,6 +123,12 @@ def check_against_weights(path: Path, config: dict[str, Any], weights: Iterable[
     for field in WIDTHS:
         if not all(type(width) is int and width in sides for width in leaves(config.get(field))):
             raise refuse(path, field, config[field], "the widths of its weights, which have no such side")
+    # the widest convolution, the tables of words and places: one tensor alone must not be larger than all weights together
+    width, total = config.get("hidden_size", 0), sum(map(math.prod, shapes))
+    for field in WIDTHS:
+        for side in leaves(config.get(field)):
+            if isinstance(side, int) and (9 * side * side if field.endswith("block_out_channels") else side * width) > total:
+                raise refuse(path, field, config[field], f"widths for which its {total:,} weights are enough")
     for field in REPEATS:
         if not all(type(count) is int and 0 <= count <= len(shapes) for count in leaves(config.get(field))):
             raise refuse(path, field, config[field], f"as many as its {len(shapes)} tensors allow")

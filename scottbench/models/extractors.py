@@ -52,7 +52,7 @@ class Source:
     prefix: str = ""
     """Put before every prompt, with a blank between."""
     form: str = ""
-    """What open_clip's table says of the weights' tag that is not usual: mean, std, resize mode, activation; "" where all is."""
+    """Mean, std, resize mode and activation of the weights' tag in open_clip's table, where they are not usual; "" where all are."""
 
     @property
     def papers(self) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from scottbench.errors import DamagedAsset
 from scottbench.store import assets, weights
-from scottbench.store.assets import SUMS, file_digest, verify_folder, write_sums
+from scottbench.store.assets import SUMS, file_digest, verify_folder, walked, write_sums
 from scottbench.store.weights import hashed_beside, weights_digest
 
 
@@ -128,4 +128,5 @@ def test_links_in_a_circle_end_and_links_to_nowhere_are_no_files(tmp_path):
     before = weights_digest(folder)
     (folder / "unet" / "again").symlink_to(folder)
     (folder / "unet" / "lost.json").symlink_to(tmp_path / "nowhere")
+    assert len(walked(folder)) == len(PIPELINE)
     assert weights_digest(folder) == before and weights_digest(folder / "unet")

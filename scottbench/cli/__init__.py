@@ -126,7 +126,7 @@ def invoke(arguments: list[str]) -> int:
         command = shlex.join(["scottbench", *arguments])
         # in a context of its own: plug-ins that it leaves out are there again in the next call
         run_it = functools.partial(scottbench.main, arguments, prog_name="scottbench", standalone_mode=False, obj=command)
-        code = contextvars.copy_context().run(run_it)
+        code: object = contextvars.copy_context().run(run_it)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except SystemExit:

@@ -64,7 +64,7 @@ class Owner:
     who: str
     """How messages call what failed: "metric 'x' of plug-in 'acme' (acme 1.2)"."""
     cure: str
-    """What to do about it."""
+    """The advice at the end of a message."""
     folder: str = ""
     """Folder of the plug-in's files; the line that is named is the last one in it."""
 
@@ -90,7 +90,8 @@ class Guarded:
         return self.resolve()
 
     def resolve(self) -> Callable[..., Any]:
-        """Return the plug-in's own function; a lazy one is imported. Raises PluginFailed where it cannot be, or is none."""
+        """Return the plug-in's own function; a lazy one is imported. Raises PluginFailed where it cannot be, or
+        is none (a TypeError to the guard)."""
         with self.owner.guarding(self.what):
             lookup = getattr(self.function, "resolve", None)
             found = self.function if lookup is None else lookup()

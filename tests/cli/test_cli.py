@@ -316,6 +316,8 @@ def test_failed_cells_are_exit_code_1_and_the_others_are_printed(folder, tmp_pat
     assert "of no use" in captured.err
     assert captured.out.splitlines()[1].split() == ["bad", "1", "-", "-", "-", "0.0"] or "bad" in captured.out
     assert any(line.startswith("ode ") for line in captured.out.splitlines())
+    why = "of bad at 1 step: method 'bad' of plug-in 'tiny' failed in sample: RuntimeError: of no use (test_cli.py:"
+    assert [line.startswith("-  ") for line in captured.out.splitlines() if why in line] == [True, True]  # a line a metric
 
 
 def test_ctrl_c_in_a_run_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys):

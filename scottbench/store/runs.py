@@ -13,6 +13,7 @@ from scottbench.store.events import NAME as EVENTS
 from scottbench.store.files import OURS, read_json
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder
 from scottbench.store.lock import is_held
+from scottbench.store.plan_record import older_identity
 from scottbench.store.reader import FINISHED, read_manifest
 from scottbench.store.tables import RESULTS
 from scottbench.text import did_you_mean, one_line
@@ -29,7 +30,8 @@ class RunListing:
     folder: Path
     plan_hash: str
     status: str
-    """The manifest's status; "killed" where it says running and nothing runs, "in use" while a process holds the folder, or "damaged"."""
+    """The manifest's status; "killed" where it says running and nothing runs, "in use" while a process holds the folder, or "damaged".
+    ", older" follows where the plan's identity is of an older version."""
     preset: str
     cells: int
     n: int
@@ -59,6 +61,7 @@ def _read(folder: Path) -> RunListing:
     status = "in use" if is_held(folder) else str(manifest.get("status", "begun"))
     if status == "running":
         status = "killed"  # it says that it runs, and no process holds it
+    status += ", older" if older_identity(plan) else ""
     return RunListing(folder, str(lock["plan_hash"]), status, str(plan["preset"]), len(plan["cells"]), plan["dataset"]["n"],
                str(manifest.get("created", "?")), size)  # fmt: skip
 

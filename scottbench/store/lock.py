@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import socket
 import stat
 import threading
@@ -155,21 +154,18 @@ def is_held(folder: Path) -> bool:
 
 
 def take(folder: Path) -> None:
-    """Put away the lock of a folder whose holder has died, whatever is in its place; the next `locked` then gets it.
+    """Remove the lock of a folder whose holder has died, or what is in its place; the next `locked` then gets it.
 
     Raises Busy where the holder is a process of this machine, which the kernel knows to be alive, and UsageError where the file system
-    refuses.
+    refuses, as for a folder with things in it.
     """
     path = Path(folder) / NAME
     if not os.path.lexists(path):
         return
     if _held_here(path):
         raise Busy(f"{_in_use(path)} It is alive: {TAKE} cannot take the lock of a process of this machine. End it first, or wait.")
-    aside = path.with_name(f"{NAME}.{secrets.token_hex(4)}.old")
     with writing(path, "Remove it by hand, if no process works there."):
-        os.rename(path, aside)  # a folder too: nothing of it is lost
-        if not stat.S_ISDIR(os.lstat(aside).st_mode):
-            os.unlink(aside)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _held_here(path: Path) -> bool:
@@ -189,7 +185,7 @@ def _held_here(path: Path) -> bool:
 
 def _no_file(path: Path) -> UsageError:
     return UsageError(f"{path} is a folder, a link, a pipe or larger than a lock, and none of scottbench's. If no process works there, "
-                      f"put it away with {TAKE} (it is renamed or removed), or by hand.")
+                      f"put it away with {TAKE} (it is removed), or by hand.")
 
 
 def _in_use(path: Path) -> str:

@@ -79,7 +79,7 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
     too, and SCOTTBENCH_TRAIN_MINUTES, _BATCH_SIZE and so on for all the others.
     """
     from scottbench.cli.printing import rank
-    from scottbench.cli.running import all_plugins
+    from scottbench.cli.running import all_plugins, take_lock
     from scottbench.store.assets import offline
     from scottbench.text.progress import Progress
 

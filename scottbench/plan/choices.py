@@ -37,6 +37,8 @@ class MethodChoice:
     options: Any
     """An instance of the method's Options."""
     guidance: float
+    guidance_asked: bool
+    """The user named the guidance; else it is the preset's or the method's own."""
     student: str | None
     """The name of its student: that of its trainer, unless @student= says otherwise. None: it samples the teacher itself."""
     steps: tuple[int, ...]
@@ -146,8 +148,9 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     else:
         guidance = preset.guidance.get(method.name, method.guidance)
     options = make_options(method.options, values, f"method '{method.name}'")
+    asked = "guidance" in label.options or request.guidance is not None
     return MethodChoice(
-        label.without("steps"), method, options, float(guidance), _student(method, label, request, text), _steps(label, text))
+        label.without("steps"), method, options, float(guidance), asked, _student(method, label, request, text), _steps(label, text))
 
 
 def _guidance(value: str | float, where: str) -> float:
@@ -211,6 +214,28 @@ def in_range(guidance: float, student: dict) -> bool:
     """Return True if a guidance scale is one that the student was trained on; a student without a range takes every one."""
     # 1.3 - 1 is a little more than 0.3
     return "w_min" not in student or student["w_min"] - 1e-9 <= guidance - 1 <= student["w_max"] + 1e-9
+
+
+SLOPE = 0.3
+"""Least slope of a student's guidance input at which several guidance scales of it say something."""
+
+
+def own_guidance(choice: MethodChoice, student: dict) -> float:
+    """Return the guidance scale of a method of a student: 1 where one is baked in and the user named none."""
+    return 1.0 if student.get("guidance") == "baked" and not choice.guidance_asked else choice.guidance
+
+
+def check_scan(label: str, scales: set[float], student: dict) -> None:
+    """Raise UsageError for several guidance scales of a student that hardly follows its guidance input (see
+    `scottbench.training.distillation.guidance_slope`): differences between them would be noise."""
+    slopes = student.get("guidance_slope") or {}
+    if len(scales) < 2 or not slopes or min(slopes.values()) >= SLOPE:
+        return
+    time, slope = min(slopes.items(), key=lambda item: item[1])
+    raise UsageError(
+        f"method '{label}' is asked for at {len(scales)} guidance scales, but its student does not follow them: at "
+        f"{time.replace('t', 't = ')} its output moves by {slope:.2f} of its teacher's way "
+        f"(1 = learnt; a scan needs {SLOPE:g}). Name one scale.")
 
 
 def check_guidance(label: str, guidance: float, student: dict) -> None:

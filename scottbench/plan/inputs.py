@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.plan import device as devices
 from scottbench.plan.cells import PlannedMethod
-from scottbench.plan.choices import Choices, check_guidance
+from scottbench.plan.choices import Choices, check_guidance, check_scan, own_guidance
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
@@ -148,12 +148,16 @@ def with_weights(choices: Choices, folders: dict[str, Path], teacher: str) -> li
     })  # fmt: skip
     planned = []
     for choice in choices.methods:
-        label, found, folder, digest = str(choice.label), None, None, teacher
+        label, found, folder, digest, guidance = str(choice.label), None, None, teacher, choice.guidance
         if choice.student is not None:
             found, folder = facts[choice.student], folders[choice.student]
             digest = found["weights_digest"]
-            check_guidance(label, choice.guidance, found)
-        planned.append(PlannedMethod(label, choice.method, choice.options, choice.guidance, folder, found, digest, choice.steps))
+            guidance = own_guidance(choice, found)
+            check_guidance(label, guidance, found)
+        planned.append(PlannedMethod(label, choice.method, choice.options, guidance, folder, found, digest, choice.steps))
+    for method in planned:
+        if method.facts is not None:
+            check_scan(method.label, {other.guidance for other in planned if other.student == method.student}, method.facts)
     return planned
 
 

@@ -143,7 +143,7 @@ def recorded(request: Any, preset: Preset, filled: Mapping[str, Any] | None = No
 def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command: str) -> RunRequest:
     """Make the request of a run folder again from its settings; values of the preset and defaults are looked up again.
 
-    changes: other values, by name. Raises UsageError for settings that are of another version.
+    changes: other values, by name. Raises UsageError for settings that are of another version, IntegrityError for damaged ones.
     """
     known = {item.name for item in dataclasses.fields(RunRequest)} - set(NOT_KEPT)
     given = {name: entry for name, entry in settings.items() if name == "preset" or not _filled_in(entry.get("origin", ""))}

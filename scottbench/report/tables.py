@@ -5,7 +5,9 @@ Each has four forms: HTML, LaTeX, Markdown and a terminal's (forms.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from scottbench.store.record import CellRecord, RunRecord, section, text
 from scottbench.store.timings import SAMPLING, STAGES
@@ -124,6 +126,7 @@ STUDENT = (
     ("samples_seen", "Samples seen"),
     ("minutes", "Minutes"),
     ("network_evaluations", "Network evaluations"),
+    ("passes", "Passes"),
 )
 """Facts of student.json that the table of students has columns for."""
 
@@ -135,9 +138,27 @@ def students_table(record: RunRecord) -> Table | None:
     }
     if not students:
         return None
-    rows = [[Entry(number(facts.get(key))) for key, _ in STUDENT] + [Entry(short(digest), code=True)] for digest, facts in students.items()]
-    columns = [Column(title, number=key != "trainer") for key, title in STUDENT] + [Column("Weights (sha256)")]
-    return Table(f"Students behind the rows of N = {sizes(record)} images: their training, as student.json records it.", columns, rows)
+    rows = [
+        [*(Entry(number(facts.get(key))) for key, _ in STUDENT), Entry(guidance_of(facts)), Entry(short(digest), code=True)]
+        for digest, facts in students.items()
+    ]
+    columns = [Column(title, number=key != "trainer") for key, title in STUDENT] + [Column("Guidance"), Column("Weights (sha256)")]
+    return Table(
+        f"Students behind the rows of N = {sizes(record)} images: their training, as student.json records it. Passes: of U-Nets, per "
+        "image, forward 1 and backward 2, teacher and discriminator counted in. Slope: how far the student follows its guidance input on "
+        "held-out items, 1 as far as its teacher, 0 not at all.", columns, rows)  # fmt: skip
+
+
+def guidance_of(facts: Mapping[str, Any]) -> str:
+    """Say in words how a student takes guidance: baked in, or as an input, and how far it follows that."""
+    if facts.get("guidance") == "baked":
+        scale = facts.get("baked_guidance_scale")
+        return "baked in" if scale is None else f"baked in, s = {number(scale)}"
+    if "w_min" not in facts:
+        return ""
+    slopes = section(facts, "guidance_slope")
+    least = f"slope {number(min(slopes.values()))}" if slopes else "slope not measured"
+    return f"input, s = {number(1 + facts['w_min'])} to {number(1 + facts['w_max'])}, {least}"
 
 
 def fingerprints_table(record: RunRecord) -> Table:

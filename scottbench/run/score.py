@@ -55,16 +55,7 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
     if found is None:
         raise UsageError(f"{root} holds no plan.lock.json: it is no run folder.")
     check_history(root)
-    locked_plan = found["plan"]
-    check_same(root, locked_plan, plan.record, GENERATION)
-    shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
-    for role in shared:
-        check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
-    if shared:
-        kept, here = ({"code": {"features": record["code"]["features"]}} for record in (locked_plan, plan.record))
-        check_same(root, kept, here)
-    record = on_stored_images(plan.record, locked_plan)
-    plan = dataclasses.replace(plan, record=record, hash=plan_digest(record))
+    plan, shared = comparable(plan, root, found["plan"])
     name = hashlib.sha256(canonical({"metrics": plan.record["metrics"]})).hexdigest()[:12]
     folder = ScoreFolder(root, name)
     with locked(root), contextlib.ExitStack() as watched, offline():
@@ -86,6 +77,20 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
         state.scored = found["plan_hash"]
         folder.put_json(MANIFEST, state.as_json())
     return root / "scores" / name
+
+
+def comparable(plan: Plan, root: Path, locked_plan: dict) -> tuple[Plan, set[str]]:
+    """Return the plan with the run's own record of images in it, and the roles whose features the run has made. Raises IntegrityError
+    where the run was made of something else than `plan` is."""
+    check_same(root, locked_plan, plan.record, GENERATION)
+    shared = plan.record["extractors"].keys() & locked_plan["extractors"].keys()
+    for role in shared:
+        check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
+    if shared:
+        kept, here = ({"code": {"features": record["code"]["features"]}} for record in (locked_plan, plan.record))
+        check_same(root, kept, here)
+    record = on_stored_images(plan.record, locked_plan)
+    return dataclasses.replace(plan, record=record, hash=plan_digest(record)), shared
 
 
 def _refuse_unfinished(folder: RunFolder, plan: Plan, roles: Iterable[str]) -> None:

@@ -56,7 +56,7 @@ SIDE_CAR = 2**22
 
 @dataclass(frozen=True)
 class Binding:
-    """What the chunks of a run are bound to, as its plan says."""
+    """The things that the chunks of a run are bound to, as its plan says."""
 
     plan: str = ""
     """The plan's hash; "" in a folder without a plan."""
@@ -168,7 +168,7 @@ class RunFolder:
 
     @functools.cached_property
     def binding(self) -> Binding:
-        """What the chunks of this folder are bound to. Raises IntegrityError as `locked_plan`."""
+        """Return the things that the chunks of this folder are bound to. Raises IntegrityError as `locked_plan`."""
         found = self.locked_plan()
         return Binding() if found is None else binding_of(found)
 

@@ -135,7 +135,8 @@ def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
-    """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more."""
+    """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more,
+    IntegrityError where chunks do not fit each other."""
     chunks: list[np.ndarray] = []
     for span in work.chunks:
         chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))

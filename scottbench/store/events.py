@@ -35,7 +35,10 @@ class Events:
         self.path, self.attempt, self.worker, self.reading = Path(folder) / NAME, attempt, worker, reading
 
     def log_event(self, event: str, **facts: object) -> None:
-        """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending."""
+        """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending.
+
+        Raises UsageError or Incomplete where the line cannot be written: an OSError in words.
+        """
         line = {"time": timestamp(), "attempt": self.attempt, "worker": self.worker, "event": event, **facts, **self.reading()}
         data = (json.dumps(line) + "\n").encode()
         with plainly(self.path), writing(self.path):

@@ -5,7 +5,6 @@ Each has four forms: HTML, LaTeX, Markdown and a terminal's (forms.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,7 +148,7 @@ def students_table(record: RunRecord) -> Table | None:
         "held-out items, 1 as far as its teacher, 0 not at all.", columns, rows)  # fmt: skip
 
 
-def guidance_of(facts: Mapping[str, Any]) -> str:
+def guidance_of(facts: dict[str, Any]) -> str:
     """Say in words how a student takes guidance: baked in, or as an input, and how far it follows that."""
     if facts.get("guidance") == "baked":
         scale = facts.get("baked_guidance_scale")

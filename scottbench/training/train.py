@@ -25,7 +25,7 @@ from scottbench.training.context import Context, preset_extractor
 from scottbench.training.data import Data, held_out_of, open_data
 from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
-from scottbench.training.folder import begin, claimed
+from scottbench.training.folder import begin, check_folder, claimed
 from scottbench.training.loop import Curve, Loop
 from scottbench.training.request import TrainRequest
 from scottbench.training.settings import Budget, TrainSettings
@@ -55,8 +55,10 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model, items = open_teacher(plugins, choices), open_items(plugins, choices)
     config = configuration(choices, model, items, accelerator) | {"made_by": made_by(plugins, choices)}
-    held_out_of(len(items.ids), choices.settings.batch_size)  # too few items are refused before anything is written
     main = accelerator.is_main_process  # it alone writes, but for pairs and the like of a trainer
+    if main:
+        check_folder(choices.out, config, request.resume)
+    held_out_of(len(items.ids), choices.settings.batch_size)  # too few items are refused before anything is written
     with claimed(choices.out, config, request.resume) if main else contextlib.nullcontext():
         with accelerator.main_process_first():
             data = open_data(model, items, choices.settings.batch_size, choices.settings.seed, report, main)

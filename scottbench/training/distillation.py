@@ -21,7 +21,7 @@ TimeWeight = Literal["one", "alpha", "snr-clipped"]
 """Weight lambda(t) of the consistency loss; see `time_weight`."""
 SNR_LIMIT = 5.0
 """The gamma of min-SNR weights (Hang et al. 2023)."""
-SLOPE_TIMES, SLOPE_ITEMS, SLOPE_STEPS = (999, 759, 499), 16, 25
+SLOPE_TIMES, SLOPE_ITEMS, SLOPE_STEPS = (999, 759, 499), 16, 10
 
 
 def student_copy(unet: UNet, w_min: float, w_max: float, start: GuidanceStart) -> UNet:

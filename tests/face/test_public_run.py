@@ -221,7 +221,7 @@ def test_a_table_or_report_that_is_missing_says_how_to_make_it(small, tmp_path):
     (folder / "items.parquet").unlink()
     (folder / "report" / "index.html").unlink()
     run = scottbench.open_run(folder)
-    with pytest.raises(UsageError, match=r"items.parquet is missing.*scottbench resume"):
+    with pytest.raises(IntegrityError, match=r"items.parquet cannot be read \(No such file or directory\).*scottbench resume"):
         run.items  # noqa: B018
     with pytest.raises(UsageError, match="has no report. Build it: scottbench report"):
         run.report  # noqa: B018

@@ -235,7 +235,7 @@ def test_weights_recipe_students_versions_and_digests_are_there(tmp_path):
     page = page_of(tmp_path)
     assert page.table("Table 3").body[1] == ["FID, times the floor", "1.58", "1", "floor: training images"]
     assert page.table("Table 4").body[0] == ["scott", "2", "1", "2.5", "eta = 0", "999, 749", "7" * 12]
-    assert page.table("Table 5").body[0] == ["scott", "5,210", "166,720", "98.4", "1,200,345", "7" * 12]
+    assert page.table("Table 5").body[0] == ["scott", "5,210", "166,720", "98.4", "1,200,345", "n/a", "", "7" * 12]
     assert page.table("Table 6").body[0] == ["FID (pocket features)", "what fid is", "fid(); scottbench 0.1; n=256"]
     for text in ("scottbench run --methods scott,cd --steps 2", "torch 2.14.1", "A processor, 2 threads", "d" * 40 + " with local changes",
                  "7c1e9a2f" * 8, "a1" * 32, "b2" * 32, "c3" * 32, "e5" * 32, "2026-02-11T09:30:04Z", "The paper of scott"):  # fmt: skip

@@ -124,7 +124,7 @@ def test_the_slope_is_1_for_the_exact_student_0_for_a_deaf_one_and_halves_with_i
     }
     for name, slope in (("exact", 1.0), ("half", 0.5), ("deaf", 0.0)):
         assert found[name] == {"t9": pytest.approx(slope, abs=1e-4), "t4": pytest.approx(slope, abs=1e-4)}, name
-    assert SLOPE_STEPS == 25
+    assert SLOPE_STEPS == 10
 
 
 # --- what an update costs --------------------------------------------------------------------------------------------

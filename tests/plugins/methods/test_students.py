@@ -134,7 +134,7 @@ def test_a_lora_student_is_trained_exported_and_sampled_with_guidance_1_only(plu
     student = open_student(open_pipeline(files / "model"), out, "cd")
     assert not student.takes_guidance and not getattr(student.unet, "peft_config", None)
     request = {"preset": "tiny", "methods": ["cd"], "students": {"cd": str(out)}}
-    with pytest.raises(UsageError, match="guidance scale 2.5 of method 'cd@guidance=2.5': guidance is baked into this student.*cd@guidance=1"):
+    with pytest.raises(UsageError, match="guidance scale 2.5 of method 'cd@guidance=2.5': guidance is baked in.*cd@guidance=1"):
         make_plan(plugins, RunRequest(**request | {"methods": ["cd@guidance=2.5"]}))
     for methods in (["cd"], ["cd@guidance=1"]):  # the preset's 2.5 is for students that take it as an input
         assert make_plan(plugins, RunRequest(**request | {"methods": methods})).cells[0].method.guidance == 1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import hashlib
 import json
 import math
 import os
@@ -58,6 +59,11 @@ def json_bytes(record: Mapping[str, object], indent: int = 1, sort_keys: bool = 
     """Return a record as the lines of a JSON file. ASCII only: names and prompts are not ours, and a control character of theirs must
     not reach a terminal that shows the file."""
     return (json.dumps(record, indent=indent, sort_keys=sort_keys, ensure_ascii=True) + "\n").encode()
+
+
+def own_digest(record: Mapping[str, object]) -> str:
+    """Return the sha256 hex of a record as it is read back, but for its own "check", which is to hold this."""
+    return hashlib.sha256(canonical(as_read({key: value for key, value in record.items() if key != "check"}))).hexdigest()
 
 
 def as_read(record: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from scottbench.store.files import (
     check_name,
     json_bytes,
     make_folders,
+    own_digest,
     parse_object,
     read_json,
     read_plain,
@@ -262,7 +263,7 @@ class RunFolder:
         if found is None or not _plain_facts(found):
             return None
         # a side-car that names its place vouches for itself too; those of earlier versions name none
-        return found if "place" not in found or found.get("check") == _check(found) else None
+        return found if "place" not in found or found.get("check") == own_digest(found) else None
 
     def side_car(self, place: Sequence[str], span: range) -> bytes | None:
         """Read the bytes of a chunk's side-car; None where there is none that is a plain file."""
@@ -299,7 +300,7 @@ class RunFolder:
             side_car.unlink(missing_ok=True)
         self.put(str(path.relative_to(self.root)), data)
         record = as_read({**facts, **self.binding.of(place), "sha256": hashlib.sha256(data).hexdigest()})
-        self.put_json(str(side_car.relative_to(self.root)), {**record, "check": _check(record)})
+        self.put_json(str(side_car.relative_to(self.root)), {**record, "check": own_digest(record)})
 
     def chunk(self, place: Sequence[str], span: range, ids: Sequence[str]) -> tuple[bytes, dict] | None:
         """Return (bytes, side-car) of a chunk that exists; None otherwise.
@@ -370,11 +371,6 @@ class RunFolder:
 
 def _suffix(place: Sequence[str]) -> str:
     return ".zip" if place[0] == "images" else ".npy"
-
-
-def _check(facts: Mapping[str, Any]) -> str:
-    """The sha256 of all that a side-car says, but for itself."""
-    return hashlib.sha256(canonical({key: value for key, value in facts.items() if key != "check"})).hexdigest()
 
 
 def _plain_facts(facts: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
+from scottbench.store.files import own_digest
 from scottbench.store.types import Amount, Digest, Natural, Optional, Positive, Reasons, rule
 
 SCHEMA: Literal["scottbench.run/3"] = "scottbench.run/3"
@@ -176,6 +177,7 @@ class Manifest:
     log: Annotated[Log | None, rule(description="the event log up to the end of the run; null before")]
     shard: Annotated[str | None, Optional, rule(description="I/K: the part of the chunks that was made here; null: all of them")] = None
     scored: Annotated[Digest | None, Optional, rule(description="hash of the plan whose images were measured again")] = None
+    check: Annotated[Digest | None, Optional, rule(description="sha256 of all that this record says, but for itself")] = None
 
     def cell(self, cell_id: str) -> CellEntry:
         """Return the entry of a cell of the plan."""
@@ -225,4 +227,4 @@ class Manifest:
         for name in ("cells", "over_seeds", "metrics"):
             record[name] = [dict(vars(entry)) for entry in record[name]]
         del record["shard" if self.scored is not None else "scored"]
-        return record
+        return record | {"check": own_digest(record)}

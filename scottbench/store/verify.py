@@ -15,7 +15,7 @@ from scottbench.store import folder as folders
 from scottbench.store.environment import ENVIRONMENTS
 from scottbench.store.events import NAME as LOG
 from scottbench.store.events import log_digest
-from scottbench.store.files import LARGEST_JSON, OURS, SAFE, Refused, parse_object, read_json, read_plain
+from scottbench.store.files import LARGEST_JSON, OURS, SAFE, Refused, own_digest, parse_object, read_json, read_plain
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder, binding_of, spans
 from scottbench.store.plan_record import older_identity
 from scottbench.store.reader import CLAIMS, FINISHED, LARGEST_TABLE, OLDER, Records, read_environments, unsound
@@ -50,6 +50,8 @@ def verify(root: Path) -> Findings:
     if manifest is not None and (fault := unsound(manifest)) is not None:
         found.wrong.append(f"{MANIFEST}: {fault}")
         manifest = None
+    if manifest is not None and manifest.get("check") not in (None, own_digest(manifest)):
+        found.wrong.append(f"{MANIFEST}: was changed after the run")
     if lock is not None and manifest is not None and (manifest["plan_hash"], manifest["plan"]) != (lock["plan_hash"], lock["plan"]):
         found.wrong.append(f"{MANIFEST}: is of another plan than {LOCK}")
     if lock is not None and (older := older_identity(lock["plan"])):
@@ -226,17 +228,27 @@ def _check_records(found: Findings, root: Path, manifest: dict[str, Any], export
         found.wrong += _attempt(found, "tables and claims: columns and numbers", functools.partial(_read_all, records))
     if (root / ENVIRONMENTS).exists():
         found.wrong += _attempt(found, f"{ENVIRONMENTS}: schema", functools.partial(read_environments, root))
-    log = manifest.get("log")
-    if log is not None and not exported:
-        if log_digest(root, log["bytes"]) != log:
-            found.wrong.append(f"{LOG}: is not the log that {MANIFEST} tells of")
-        else:
-            found.checked.append(f"{LOG}: sha256")
+    if not exported:
+        _check_log(found, root, manifest)
     if not older and manifest["status"] in FINISHED and (root / "report" / "index.html").exists() and not (root / "report" / SUMS).exists():
         found.wrong.append("report/index.html: has no digest beside it; scottbench report makes the page again")
     for folder in sorted((root / "scores").glob("*")):
         found.wrong += _attempt(found, f"{one_line(folder.relative_to(root))}: schema, sha256, numbers",
                                 functools.partial(_check_score, root, folder))  # fmt: skip
+
+
+def _check_log(found: Findings, root: Path, manifest: dict[str, Any]) -> None:
+    """The event log up to the end of the run is the one that the manifest tells of, and no line of it comes again."""
+    log = manifest.get("log")
+    if log is None:
+        return
+    lines = (root / LOG).read_bytes().splitlines() if log_digest(root, log["bytes"]) == log else []
+    if not lines:
+        found.wrong.append(f"{LOG}: is not the log that {MANIFEST} tells of")
+    elif len(set(lines)) < len(lines):  # each has its time and its readings
+        found.wrong.append(f"{LOG}: holds a line twice")
+    else:
+        found.checked.append(f"{LOG}: sha256")
 
 
 def _read_all(records: Records) -> None:

@@ -247,6 +247,18 @@ def other_weights(run):
         path.write_text(json.dumps({**facts, "check": hashlib.sha256(canonical(facts)).hexdigest()}))
 
 
+def test_verify_notices_a_changed_manifest_and_a_log_with_a_line_twice(run, capsys):
+    """Values that no digest of another file covers: a time of the manifest, lines after the end of the run."""
+    log = (run / "events.ndjson").read_bytes()
+    (run / "events.ndjson").write_bytes(log + log)
+    assert told(capsys, "verify", run, "-q")[0] == 5
+    (run / "events.ndjson").write_bytes(log)
+    assert told(capsys, "verify", run, "-q")[0] == 0
+    edit_json(run / "manifest.json", lambda record: record.update(store_seconds=record["store_seconds"] + 1))
+    code, err = told(capsys, "verify", run, "-q")
+    assert code == 5 and "manifest.json: was changed after the run" in err
+
+
 @pytest.mark.parametrize("change", [swapped_cells, reference_as_cell, other_weights])
 def test_a_chunk_in_another_place_does_not_exist(server, run, undisturbed, change):
     change(run)

@@ -21,12 +21,12 @@ from scottbench.run.worker import run_cells
 from scottbench.store.assets import offline
 from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, environment
 from scottbench.store.events import NAME as LOG
-from scottbench.store.events import Events, attempts, log_digest, read_events
-from scottbench.store.files import left_by_a_kill
+from scottbench.store.events import Events, attempts, begins_as, read_events, read_log
+from scottbench.store.files import left_by_a_kill, with_check
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder
 from scottbench.store.lock import locked
 from scottbench.store.manifest import SCHEMA, Manifest, Status
-from scottbench.store.reader import CLAIMS, Records, read_environments
+from scottbench.store.reader import CLAIMS, RECORDS, Records, read_environments
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def check_history(root: Path) -> None:
         if name in records.files:
             records.data(name)
     log = records.manifest.get("log")
-    if log is not None and log_digest(root, log["bytes"]) != log:
+    if log is not None and not begins_as(read_log(root), log):
         raise IntegrityError(f"{root / LOG} is not the log that {MANIFEST} tells of: it was changed after the run. Put it back as it was.")
 
 
@@ -104,7 +104,8 @@ def reopen(folder: RunFolder) -> None:
     manifest = folder.manifest()
     if manifest is not None and manifest.get("schema") == SCHEMA:
         files = {name: digest for name, digest in manifest["files"].items() if name == LOCK}
-        folder.put_json(MANIFEST, {**manifest, "status": "running", "finished": None, "files": files, "chunks": {}, "log": None})
+        running = {"status": "running", "finished": None, "files": files, "chunks": {}, "log": None}
+        folder.put_json(MANIFEST, with_check({**manifest, **running}))
 
 
 def _created(folder: RunFolder) -> dict:
@@ -189,7 +190,7 @@ def _finish(work: Work, state: Manifest, plugins: Plugins) -> None:
     """The last manifest and the report; raises ScottbenchError where parts failed."""
     failures, root = state.failures(), work.folder.root
     (root / CLAIMS).unlink(missing_ok=True)  # of an earlier attempt
-    state.files = manifest.digests(root, manifest.RECORDS)
+    state.files = manifest.digests(root, RECORDS)
     save(work, state, "running")  # claims are judged from the records as everybody reads them, digests and all
     write_claims(work.folder, plugins)
     work.log_event("stop", failures=len(failures))

@@ -66,6 +66,11 @@ def own_digest(record: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical(as_read({key: value for key, value in record.items() if key != "check"}))).hexdigest()
 
 
+def with_check(record: Mapping[str, object]) -> dict[str, Any]:
+    """Return a record that vouches for itself: "check" holds the digest of all the rest."""
+    return {**record, "check": own_digest(record)}
+
+
 def as_read(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record as it would come back from its JSON file: tuples are lists, every key is text."""
     found: dict[str, Any] = json.loads(json.dumps(record))
@@ -149,6 +154,25 @@ def replace_file(path: Path, data: bytes, root: Path | None = None) -> None:
         raise
 
 
+def append_line(path: Path, record: Mapping[str, object]) -> None:
+    """Append a record to a log as one line, whole or not at all as far as other writers see: one write to a file opened for appending.
+
+    A torn last line, which a killed writer left, does not swallow this one. Raises OSError, also where `path` is a link or no plain file.
+    """
+    data = (json.dumps(record) + "\n").encode()
+    # a FIFO must not make us wait
+    stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        found = os.fstat(stream)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ENXIO, "no plain file")
+        if found.st_size and os.pread(stream, 1, found.st_size - 1) != b"\n":
+            data = b"\n" + data
+        os.write(stream, data)
+    finally:
+        os.close(stream)
+
+
 def make_folders(folder: Path, root: Path) -> None:
     """Make the folders from below `root` down to `folder`. Raises OSError where one of them is a link or a file, or `root` has gone."""
     for place in reversed([path for path in (folder, *folder.parents) if root in path.parents]):
@@ -157,6 +181,15 @@ def make_folders(folder: Path, root: Path) -> None:
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(place).st_mode):
                 raise OSError(errno.ENOTDIR, "a link or a file stands where a folder must be", str(place)) from None
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another of its name; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def left_by_a_kill(root: Path) -> list[Path]:

@@ -27,12 +27,14 @@ from scottbench.store.files import (
     as_read,
     canonical,
     check_name,
+    identity,
     json_bytes,
     make_folders,
     own_digest,
     parse_object,
     read_json,
     read_plain,
+    with_check,
     write_file,
     writing,
 )
@@ -181,16 +183,11 @@ class RunFolder:
 
     def hold(self) -> None:
         """Remember which folder this is: one that is moved or deleted is not made a second time under its old name."""
-        found = self.root.stat()
-        self.held = (found.st_dev, found.st_ino)
+        self.held = identity(self.root)
 
     def gone(self) -> bool:
         """True where the folder that was held is not under its name any more."""
-        try:
-            found = self.root.stat()
-        except OSError:
-            return self.held is not None
-        return self.held is not None and (found.st_dev, found.st_ino) != self.held
+        return self.held is not None and identity(self.root) != self.held
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -300,7 +297,7 @@ class RunFolder:
             side_car.unlink(missing_ok=True)
         self.put(str(path.relative_to(self.root)), data)
         record = as_read({**facts, **self.binding.of(place), "sha256": hashlib.sha256(data).hexdigest()})
-        self.put_json(str(side_car.relative_to(self.root)), {**record, "check": own_digest(record)})
+        self.put_json(str(side_car.relative_to(self.root)), with_check(record))
 
     def chunk(self, place: Sequence[str], span: range, ids: Sequence[str]) -> tuple[bytes, dict] | None:
         """Return (bytes, side-car) of a chunk that exists; None otherwise.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
-from scottbench.store.files import own_digest
+from scottbench.store.files import with_check
 from scottbench.store.types import Amount, Digest, Natural, Optional, Positive, Reasons, rule
 
 SCHEMA: Literal["scottbench.run/3"] = "scottbench.run/3"
@@ -227,4 +227,4 @@ class Manifest:
         for name in ("cells", "over_seeds", "metrics"):
             record[name] = [dict(vars(entry)) for entry in record[name]]
         del record["shard" if self.scored is not None else "scored"]
-        return record | {"check": own_digest(record)}
+        return with_check(record)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import IntegrityError, UsageError
-from scottbench.store.files import LARGEST_JSON, NoObject, Refused, parse_object, read_plain
+from scottbench.store.environment import ENVIRONMENTS
+from scottbench.store.files import LARGEST_JSON, NoObject, Refused, own_digest, parse_object, read_plain
 from scottbench.store.folder import LOCK, MANIFEST, MOST, Binding, RunFolder, binding_of
 from scottbench.store.plan_record import plan_digest
 from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS, parse_frame
@@ -28,6 +29,8 @@ SCHEMAS = (*OLDER, "scottbench.run/3")
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 FINISHED = ("complete", "failed")
 CLAIMS = "claims.json"
+RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
+"""What a run writes beside its manifest and its log; the manifest of one that has ended has their digests."""
 LARGEST_TABLE = 2**31
 """Bytes of a table at most."""
 
@@ -119,7 +122,7 @@ def cure(path: Path) -> str:
     """Say what to do about a record that is not as it was."""
     if path.name == MANIFEST:
         return f"Put it back as it was, or delete it and measure again: scottbench resume {path.parent}"
-    if path.name in (LOCK, "env.json"):  # nothing can make them again
+    if path.name in (LOCK, ENVIRONMENTS):  # nothing can make them again
         return "Put it back as it was, or make a new run: scottbench run"
     return f"Put it back as it was, or measure again: scottbench resume {path.parent}"
 
@@ -162,6 +165,8 @@ def unsound(manifest: dict[str, Any]) -> str | None:
     wrong = violations(manifest)
     if wrong:
         return one_line(wrong[0])
+    if manifest.get("check") not in (None, own_digest(manifest)):
+        return "was changed after the run"
     if any(entry["n"] > MOST for entry in manifest["cells"]):
         return f"n must be at most {MOST:,}"
     if manifest["schema"] not in OLDER and plan_digest(manifest["plan"]) != manifest["plan_hash"]:
@@ -181,7 +186,7 @@ def read_environments(folder: Path) -> list[dict[str, Any]]:
     """
     from scottbench.store.schemas import violations
 
-    path = folder / "env.json"
+    path = folder / ENVIRONMENTS
     try:
         record = parse_object(read_plain(path, LARGEST_JSON, folder), ["attempts"], finite=True)
         wrong = violations(record)

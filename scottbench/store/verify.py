@@ -14,18 +14,16 @@ from scottbench.errors import IntegrityError, ScottbenchError, UsageError
 from scottbench.store import folder as folders
 from scottbench.store.environment import ENVIRONMENTS
 from scottbench.store.events import NAME as LOG
-from scottbench.store.events import log_digest
-from scottbench.store.files import LARGEST_JSON, OURS, SAFE, Refused, own_digest, parse_object, read_json, read_plain
+from scottbench.store.events import begins_as, read_log
+from scottbench.store.files import LARGEST_JSON, OURS, SAFE, Refused, parse_object, read_json, read_plain
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder, binding_of, spans
 from scottbench.store.plan_record import older_identity
-from scottbench.store.reader import CLAIMS, FINISHED, LARGEST_TABLE, OLDER, Records, read_environments, unsound
+from scottbench.store.reader import FINISHED, LARGEST_TABLE, OLDER, RECORDS, Records, read_environments, unsound
 from scottbench.store.record import record_of
 from scottbench.store.sums import SUMS, check_sums
-from scottbench.store.tables import ITEM_COLUMNS, ITEMS, PAIRS, RESULTS, TIMINGS
+from scottbench.store.tables import ITEM_COLUMNS, ITEMS, RESULTS
 from scottbench.text import one_line
 
-RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
-"""Files of which a run that has ended has digests in its manifest, where they are there."""
 CHUNK_FILE = re.compile(r"(\d{5,8})-(\d{5,8})\.(json|zip|npy)")
 
 
@@ -50,8 +48,6 @@ def verify(root: Path) -> Findings:
     if manifest is not None and (fault := unsound(manifest)) is not None:
         found.wrong.append(f"{MANIFEST}: {fault}")
         manifest = None
-    if manifest is not None and manifest.get("check") not in (None, own_digest(manifest)):
-        found.wrong.append(f"{MANIFEST}: was changed after the run")
     if lock is not None and manifest is not None and (manifest["plan_hash"], manifest["plan"]) != (lock["plan_hash"], lock["plan"]):
         found.wrong.append(f"{MANIFEST}: is of another plan than {LOCK}")
     if lock is not None and (older := older_identity(lock["plan"])):
@@ -242,8 +238,9 @@ def _check_log(found: Findings, root: Path, manifest: dict[str, Any]) -> None:
     log = manifest.get("log")
     if log is None:
         return
-    lines = (root / LOG).read_bytes().splitlines() if log_digest(root, log["bytes"]) == log else []
-    if not lines:
+    data = read_log(root)
+    lines = [] if data is None else data.splitlines()
+    if not begins_as(data, log):
         found.wrong.append(f"{LOG}: is not the log that {MANIFEST} tells of")
     elif len(set(lines)) < len(lines):  # each has its time and its readings
         found.wrong.append(f"{LOG}: holds a line twice")

@@ -26,6 +26,7 @@ from scottbench.run.execute import execute
 from scottbench.stats.measured import comparable, find_cell, on_shared_seeds, read_measured
 from scottbench.stats.paired import run_pairs
 from scottbench.stats.verdicts import judge
+from scottbench.store.files import with_check
 from scottbench.store.folder import RunFolder, spans
 from scottbench.store.schemas import violations
 
@@ -316,7 +317,7 @@ def test_a_report_of_nothing_else_is_about_them(run, plugins, tmp_path):
     shutil.copytree(run[1], tmp_path / "run")
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     manifest["metrics"] = [metric for metric in manifest["metrics"] if metric["name"] == "diversity"]
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(with_check(manifest)))
     page = Page(build(tmp_path / "run"))
     assert "reaches Diversity (tiny features)" in page.text and any("N = 12 prompts per point" in text for text in page.captions)
     assert [cell.seeds for cell in read_record(tmp_path / "run").over_seeds] == [tuple(SEEDS)] * 2

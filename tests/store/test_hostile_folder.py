@@ -19,9 +19,11 @@ from scottbench.cli import invoke
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.report import build
 from scottbench.report.export import export
+from scottbench.run.execute import reopen
 from scottbench.store.contents import PIXELS
 from scottbench.store.files import canonical, read_json
 from scottbench.store.folder import RunFolder
+from scottbench.store.reader import read_manifest
 from scottbench.store.verify import verify
 
 CELL, OTHER = "ode__s2__seed0", "hop__s2__seed0"
@@ -257,6 +259,14 @@ def test_verify_notices_a_changed_manifest_and_a_log_with_a_line_twice(run, caps
     edit_json(run / "manifest.json", lambda record: record.update(store_seconds=record["store_seconds"] + 1))
     code, err = told(capsys, "verify", run, "-q")
     assert code == 5 and "manifest.json: was changed after the run" in err
+    for verb in ("report", "claims", "export"):
+        assert told(capsys, verb, run)[0] == 5
+
+
+def test_a_run_that_is_gone_on_with_has_a_manifest_that_vouches_for_itself(run):
+    """`resume` marks it as running first: killed there, it is readable still."""
+    reopen(RunFolder(run))
+    assert read_manifest(run)["status"] == "running"
 
 
 @pytest.mark.parametrize("change", [swapped_cells, reference_as_cell, other_weights])

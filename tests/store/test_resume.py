@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from scottbench.store.differences import differences
-from scottbench.store.files import read_json
+from scottbench.store.files import read_json, with_check
 from scottbench.store.schemas import known, violations
 
 HERE = Path(__file__).parent
@@ -185,7 +185,7 @@ def test_runs_are_listed_and_only_leftovers_is_removed(server, home):
         (killed / f"{name}.parquet").unlink()
     (killed / "claims.json").unlink()
     manifest = read_json(killed / "manifest.json")
-    (killed / "manifest.json").write_text(json.dumps({**manifest, "status": "running", "files": {}, "chunks": {}, "log": None}))
+    (killed / "manifest.json").write_text(json.dumps(with_check({**manifest, "status": "running", "files": {}, "chunks": {}, "log": None})))
     for folder in (root, killed):
         images = folder / "images" / "hop__s2__seed0"
         (images / ".scottbench-0123456789abcdef.tmp").write_bytes(b"half")

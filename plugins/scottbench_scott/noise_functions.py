@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scottbench.diffusion import Schedule
+from scottbench.diffusion import Schedule, scale
 
 Time = int | Tensor
 
@@ -40,6 +40,17 @@ def second_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, stre
     are. It multiplies the slope of x0 over lambda in second-order ER-SDE (arXiv 2309.06169, eq. 17 in VP form). phi = x psi^strength."""
     lam_s, lam_t = (torch.as_tensor(schedule.lam(u), dtype=torch.float64) for u in (s, t))
     return (lam_t - lam_s) + _integral(lam_s, lam_t, formula, strength, 0)
+
+
+def second_order_term(
+    schedule: Schedule, step: tuple[Time, Time], x0: Tensor, before: tuple[Time, Tensor], formula: str, strength: float = 1.0
+) -> Tensor:
+    """Return the term that order 2 adds to a step, (N,C,h,w): alpha_t times its weight times the slope of x0 over lambda since the
+    evaluation before. step: (s, t); x0 (N,C,h,w) at s; before: (time, x0) of the evaluation before; times int or (N,) int64."""
+    s, t = step
+    gap = torch.as_tensor(schedule.lam(s) - schedule.lam(before[0]))
+    slope = torch.where(gap == 0, 0.0, 1 / gap)  # near t = 0 sub-times may coincide
+    return scale(schedule.alpha(t) * second_order_weight(schedule, s, t, formula, strength) * slope, x0 - before[1])
 
 
 def third_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, strength: float = 1.0) -> Tensor:

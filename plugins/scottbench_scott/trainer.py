@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scottbench import Batch, Context
-from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, scale, skipping_grid, update
+from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import (
@@ -23,7 +23,7 @@ from scottbench.training.distillation import (
     time_weight,
     uniform_guidance,
 )  # fmt: skip
-from scottbench_scott.noise_functions import rho_er_sde, second_order_weight
+from scottbench_scott.noise_functions import rho_er_sde, second_order_term
 from scottbench_scott.options import SCottOptions
 
 
@@ -110,14 +110,15 @@ class StochasticConsistencyDistillation:
     ) -> tuple[Tensor, Tensor]:
         """Take z (N,C,h,w) from t_n (N,) to t_m = max(t_n - skip, 0) by h guided SDE sub-steps and return (z_m, t_m). Guidance enters
         at every sub-step."""
-        t_m = (t_n - self.options.skip).clamp_min(0)
-        times = [t_n - torch.round((t_n - t_m) * j / self.options.h).long() for j in range(self.options.h + 1)]
+        o, t_m = self.options, (t_n - self.options.skip).clamp_min(0)
+        times = [t_n - torch.round((t_n - t_m) * j / o.h).long() for j in range(o.h + 1)]
         before: tuple[Tensor, Tensor] | None = None
         for s, t in zip(times, times[1:]):
             x0, eps = guided_teacher(self.teacher, z, s, text, uncond, w)
             z = update(self.teacher.schedule, x0, eps, t, self.rho(s, t), self.normal(z, generator))
-            if self.options.order == 2 and before is not None:
-                z = z + self.correction(s, t, x0, *before)
+            if o.order == 2 and before is not None:
+                formula, strength = (o.noise_function, o.strength) if o.solver == "er-sde" else ("x", 1.0)
+                z = z + second_order_term(self.teacher.schedule, (s, t), x0, before, formula, strength)
             before = (s, x0)
         return z, t_m
 
@@ -127,15 +128,6 @@ class StochasticConsistencyDistillation:
         if o.solver == "er-sde":
             return rho_er_sde(schedule, s, t, o.noise_function, o.strength)
         return torch.as_tensor(rho_ddim(schedule, s, t, o.eta if o.solver == "ddim" else 0.0))
-
-    def correction(self, s: Tensor, t: Tensor, x0: Tensor, s_before: Tensor, x0_before: Tensor) -> Tensor:
-        """Return the term that second-order ER-SDE adds, (N,C,h,w): alpha_t times its weight times the slope of x0 over lambda since
-        the sub-step before."""
-        o, schedule = self.options, self.teacher.schedule
-        formula, strength = (o.noise_function, o.strength) if o.solver == "er-sde" else ("x", 1.0)
-        gap = torch.as_tensor(schedule.lam(s) - schedule.lam(s_before))
-        slope = torch.where(gap == 0, 0.0, 1 / gap)  # near t = 0 sub-times may coincide
-        return scale(schedule.alpha(t) * second_order_weight(schedule, s, t, formula, strength) * slope, x0 - x0_before)
 
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 

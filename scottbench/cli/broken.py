@@ -11,7 +11,6 @@ from scottbench.errors import Incomplete, UsageError
 from scottbench.text import in_one_line
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY,
             errno.ENXIO, errno.ENODEV}  # fmt: skip
 LONGEST = 120
@@ -36,6 +35,8 @@ def of_the_system(error: BaseException, arguments: Sequence[str]) -> tuple[str, 
         return "a path begins with ~ and names a user whom this machine does not have. Write the path in full.", UsageError.exit_code
     if not isinstance(error, OSError):
         return None
+    from scottbench.store.files import FULL
+
     name = shown(error.filename)
     if error.errno in FULL:
         return f"no space left{name and f' while writing {name}'}. What was stored is kept: free some space, then run the line again.", 4

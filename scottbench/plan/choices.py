@@ -141,16 +141,11 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     """One method of the request; `text` is how the user wrote it. Raises UsageError."""
     known = _option_names(method)
     values = {key: value for key, value in request.options.items() if key in known} | dict(label.without(*OF_HOST).options)
-    if "guidance" in label.options:
-        guidance = _guidance(label.options["guidance"], text)
-    elif request.guidance is not None:
-        guidance = request.guidance
-    else:
-        guidance = preset.guidance.get(method.name, method.guidance)
+    asked = label.options.get("guidance", request.guidance)
+    guidance = preset.guidance.get(method.name, method.guidance) if asked is None else _guidance(asked, text)
     options = make_options(method.options, values, f"method '{method.name}'")
-    asked = "guidance" in label.options or request.guidance is not None
-    return MethodChoice(
-        label.without("steps"), method, options, float(guidance), asked, _student(method, label, request, text), _steps(label, text))
+    student, steps = _student(method, label, request, text), _steps(label, text)
+    return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps)
 
 
 def _guidance(value: str | float, where: str) -> float:

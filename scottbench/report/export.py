@@ -17,7 +17,7 @@ from scottbench.report.results import results_tables
 from scottbench.report.tables import Table, timing_table
 from scottbench.store.files import LARGEST_JSON, read_plain, write_file
 from scottbench.store.folder import MANIFEST
-from scottbench.store.reader import LARGEST_TABLE, Records, damaged
+from scottbench.store.reader import LARGEST_TABLE, RECORDS, Records, damaged
 from scottbench.store.record import RunRecord, record_of
 from scottbench.store.sums import SUMS, check_sums, sums_of
 from scottbench.text import in_one_line
@@ -25,8 +25,6 @@ from scottbench.text import in_one_line
 AGAIN = "Free some space or make the folder writable, then: the same line again"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula."""
-RECORDS = ("plan.lock.json", "env.json", "results.parquet", "pairs.parquet", "items.parquet", "timings.parquet", "claims.json")
-"""What a run leaves beside its manifest, without images, features and the event log."""
 
 
 def export(run: Path, kinds: list[str], out: Path, records: bool) -> list[Path]:

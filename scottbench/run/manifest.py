@@ -13,19 +13,15 @@ from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.label import Label
 from scottbench.run.clock import peak_memory
 from scottbench.run.sentinels import count_cell
-from scottbench.store.environment import ENVIRONMENTS, arithmetic
-from scottbench.store.events import log_digest, read_events, spent
+from scottbench.store.environment import arithmetic
+from scottbench.store.events import log_digest, read_events, read_log, spent
 from scottbench.store.files import read_plain, timestamp
 from scottbench.store.folder import LOCK
 from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, SeedsEntry, Status
-from scottbench.store.reader import CLAIMS, LARGEST_TABLE, damaged
-from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
+from scottbench.store.reader import LARGEST_TABLE, RECORDS, damaged
 
 if TYPE_CHECKING:
     from scottbench.run.session import Work
-
-RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
-"""What a run writes beside its manifest and its log."""
 
 
 def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifest:
@@ -117,7 +113,8 @@ def seal(manifest: Manifest, work: Work) -> None:
     root = work.folder.root
     manifest.files = digests(root, RECORDS)
     manifest.chunks = chunk_digests(work)
-    manifest.log = log_digest(root)
+    data = read_log(root)
+    manifest.log = None if data is None else log_digest(data)
 
 
 def chunk_digests(work: Work) -> dict[str, str]:

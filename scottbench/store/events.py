@@ -7,23 +7,17 @@ that process began. A killed process leaves its last line as its account. A torn
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import math
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from scottbench.store.files import plainly, read_plain, timestamp, whole_lines, writing
+from scottbench.store.files import append_line, plainly, read_plain, timestamp, whole_lines, writing
 from scottbench.store.manifest import Log
 
 NAME = "events.ndjson"
 LARGEST = 2**28
 """Bytes of a log that are read at most."""
-FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""A link is never followed, and a FIFO must not make us wait."""
 MOST = 10**6
 """Attempts and workers that a log may count."""
 
@@ -35,24 +29,10 @@ class Events:
         self.path, self.attempt, self.worker, self.reading = Path(folder) / NAME, attempt, worker, reading
 
     def log_event(self, event: str, **facts: object) -> None:
-        """Append one line, whole or not at all as far as other writers see: one write to a file opened for appending.
-
-        Raises UsageError or Incomplete where the line cannot be written: an OSError in words.
-        """
+        """Append one line as `append_line`. Raises UsageError or Incomplete where it cannot be written."""
         line = {"time": timestamp(), "attempt": self.attempt, "worker": self.worker, "event": event, **facts, **self.reading()}
-        data = (json.dumps(line) + "\n").encode()
         with plainly(self.path), writing(self.path):
-            stream = os.open(self.path, FLAGS, 0o644)
-            try:
-                found = os.fstat(stream)
-                if not stat.S_ISREG(found.st_mode):
-                    raise OSError(errno.ENXIO, "no plain file")
-                size = found.st_size
-                if size and os.pread(stream, 1, size - 1) != b"\n":
-                    data = b"\n" + data  # a killed writer's torn line must not swallow this one
-                os.write(stream, data)
-            finally:
-                os.close(stream)
+            append_line(self.path, line)
 
 
 def read_events(folder: Path) -> list[dict]:
@@ -69,14 +49,22 @@ def _is_ours(event: dict) -> bool:
         type(one) in (int, float) and 0 <= one < math.inf for one in numbers)
 
 
-def log_digest(folder: Path, size: int | None = None) -> Log | None:
-    """Return the length and the sha256 of the log as it is, or of its first `size` bytes; None where there is no log as long as that."""
+def read_log(folder: Path) -> bytes | None:
+    """Read the bytes of the log; None where there is none that is a plain file."""
     try:
-        data = read_plain(Path(folder) / NAME, LARGEST, Path(folder))
+        return read_plain(Path(folder) / NAME, LARGEST, Path(folder))
     except (OSError, ValueError):
         return None
-    size = len(data) if size is None else size
-    return None if size > len(data) else {"bytes": size, "sha256": hashlib.sha256(data[:size]).hexdigest()}
+
+
+def log_digest(data: bytes) -> Log:
+    """Return the length and the sha256 of a log's bytes."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def begins_as(data: bytes | None, log: Log) -> bool:
+    """Tell whether a log is the one that a manifest noted; later lines may follow. data: of `read_log`."""
+    return data is not None and log_digest(data[: log["bytes"]]) == log
 
 
 def attempts(events: list[dict]) -> int:

@@ -8,8 +8,13 @@ from contextlib import contextmanager
 import torch
 
 
+def ramped(limit: float, updates: int) -> float:
+    """Return the decay of an average at update number `updates`: min(limit, (1 + u) / (10 + u)), so that it forgets the start soon."""
+    return min(limit, (1 + updates) / (10 + updates))
+
+
 class Average:
-    """Moving average of tensors of any shape, with decay min(limit, (1 + u) / (10 + u)) at update u, so that it forgets the start soon."""
+    """Moving average of tensors of any shape, with the decay `ramped`."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], limit: float):
         self.parameters, self.limit = list(parameters), limit
@@ -18,8 +23,7 @@ class Average:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Take one step towards the parameters after their update number `updates`, counted from 1."""
-        decay = min(self.limit, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(self.tensors, [p.detach() for p in self.parameters], 1 - decay)
+        torch._foreach_lerp_(self.tensors, [p.detach() for p in self.parameters], 1 - ramped(self.limit, updates))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from typing import Protocol
 import numpy as np
 
 from scottbench.errors import Busy, DamagedAsset, ScottbenchWarning
-from scottbench.store.files import replace_file, sync, whole_lines, writing
+from scottbench.store.files import append_line, replace_file, sync, whole_lines, writing
 from scottbench.store.lock import locked
 from scottbench.text import bytes_in_words
 
@@ -120,8 +120,7 @@ class Cache:
         line = {"first": first} | {name: hashlib.sha256(rows[name].tobytes()).hexdigest() for name in NAMES}
         for name in NAMES:
             write_at(self.path(name), len(self.header(name)) + first * self.row_bytes(name), rows[name].tobytes())
-        with open(os.open(self.folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "wb") as record:
-            record.write((json.dumps(line) + "\n").encode())
+        append_line(self.folder / RECORD, line)
         self.digests[first] = {name: str(line[name]) for name in NAMES}
 
     def keep(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,6 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
     """Write the student as it is now: the average, else theta-minus, unless `weights` or the trainer (no EMA) says otherwise. One
     process writes. Raises Incomplete where it cannot."""
     state = loop.state
-    student, ema = loop.distillation.networks["student"], loop.distillation.ema
     facts = {
         **config,
         **loop.distillation.student_config(),
@@ -72,9 +70,10 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
     }
     if state.best is not None:
         facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
-    for name, target in targets(loop, folder).items():
-        with loop.average.applied() if name == "average" and loop.average is not None else nullcontext():
-            unet = plain_unet(ema if name == "ema" and ema is not None else student)
+    for number, name in enumerate(loop.kept()):
+        target = folder if number == 0 else folder / name
+        with loop.weights(name) as network:
+            unet = plain_unet(network)
             facts |= slope_facts(loop, unet)
             if loop.accelerator.is_main_process:
                 try:
@@ -95,19 +94,10 @@ def slope_facts(loop: Loop, unet: UNet) -> dict[str, dict[str, float]]:
     noise = torch.randn(batch["latents"].shape, generator=batch["generator"]).to(loop.device)
     low, high = facts["w_min"], facts["w_max"]
     scales = (low + (high - low) / 4, high - (high - low) / 4)
-    as_teacher = getattr(loop.distillation, "as_teacher", nullcontext)
-    with loop.model.uncounted(), as_teacher():
+    with loop.model.uncounted():
         found = guidance_slope(
             loop.model, lambda *given: f(unet, *given), (batch["latents"], noise), (batch["text"], batch["uncond"]), scales)
     return {"guidance_slope": {name: round(value, 4) for name, value in found.items()}}
-
-
-def targets(loop: Loop, folder: Path) -> dict[str, Path]:
-    """Name the weights that are exported ("average", "ema", "student") and the folder of each."""
-    averaged = "average" if loop.average is not None else "ema" if loop.distillation.ema is not None else "student"
-    if loop.settings.weights == "student" or averaged == "student":
-        return {"student": folder}
-    return {averaged: folder} | ({"student": folder / "student"} if loop.settings.weights == "both" else {})
 
 
 def export_best(out: Path) -> None:

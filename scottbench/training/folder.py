@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.errors import DamagedAsset, Incomplete, ScottbenchWarning, UsageError
-from scottbench.store.files import as_read, json_bytes, read_json, read_object, replace_file, whole_lines, writing
+from scottbench.store.files import append_line, as_read, identity, json_bytes, read_json, read_object, replace_file, whole_lines, writing
 from scottbench.store.lock import locked
 
 CONFIGURATION, LOG = "training.json", "log.jsonl"
@@ -136,9 +136,7 @@ class Place:
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to the log; `trouble` tells where that failed."""
         try:
-            stream = os.open(self.out / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            with open(stream, "wb", buffering=0) as log:
-                log.write((json.dumps(line) + "\n").encode())
+            append_line(self.out / LOG, line)
         except OSError as error:
             self.unlogged = error
 
@@ -173,15 +171,6 @@ class Place:
             raise Incomplete(
                 f"cannot write {self.out / LOG}: {self.unlogged.strerror}. The checkpoint of step {step} is kept in {self.out}. "
                 "Make room, or mend the folder, and go on with --resume.")
-
-
-def identity(folder: Path) -> tuple[int, int] | None:
-    """Return what tells a folder from another of its name; None where there is none."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def unwritable(out: Path, error: OSError) -> UsageError:

@@ -7,6 +7,7 @@ each waits at its yield until all have come there, and the role is updated once 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from scottbench.training.signals import Interruption
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.models.diffusion_model import DiffusionModel, UNet
 
 LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
 
@@ -275,6 +276,24 @@ class Loop:
     def patience_is_spent(self) -> bool:
         """Tell whether the curve has gone without a better value for as many points as the patience allows."""
         return self.settings.patience is not None and self.state.since_best >= self.settings.patience
+
+    # --- what is exported ----------------------------------------------------------------------------------------------
+
+    def kept(self) -> list[str]:
+        """Name the weights that are exported, "average", "ema" or "student"; the second of two goes to a folder of its name."""
+        averaged = "average" if self.average is not None else "ema" if self.distillation.ema is not None else "student"
+        if self.settings.weights == "student" or averaged == "student":
+            return ["student"]
+        return [averaged, "student"] if self.settings.weights == "both" else [averaged]
+
+    @contextlib.contextmanager
+    def weights(self, name: str) -> Iterator[UNet]:
+        """Give the network that holds weights of `kept` within the block; the average is put into theta's own."""
+        if name == "ema":
+            yield self.distillation.ema
+            return
+        with self.average.applied() if name == "average" and self.average is not None else contextlib.nullcontext():
+            yield self.distillation.networks["student"]
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@ The items are of the training split and never trained on: choosing a student by 
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +24,7 @@ from scottbench.registry.options import make_options
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
-from scottbench.training.export import plain_unet, targets
+from scottbench.training.export import plain_unet
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -99,16 +97,11 @@ class Validation:
     def __call__(self) -> dict[str, float]:
         """Compute the metrics of the weights that an export would write now."""
         values: dict[str, float] = {}
-        for name, folder in targets(self.loop, Path()).items():
-            found = self.of_weights(name)
-            values |= found if folder == Path() else {f"{name}/{label}": value for label, value in found.items()}
+        for number, name in enumerate(self.loop.kept()):
+            with self.loop.weights(name) as network:
+                found = self.measure(name, network)
+            values |= found if number == 0 else {f"{name}/{label}": value for label, value in found.items()}
         return values
-
-    def of_weights(self, name: str) -> dict[str, float]:
-        """Compute the metrics of "average", "ema" or "student"."""
-        average, ema, student = self.loop.average, self.distillation.ema, self.distillation.networks["student"]
-        with average.applied() if name == "average" and average is not None else nullcontext():
-            return self.measure(name, ema if name == "ema" and ema is not None else student)
 
     def measure(self, which: str, network: UNet) -> dict[str, float]:
         """Compute the metrics of one set of weights at fixed noise (seed 0). Its evaluations are no part of the training's."""

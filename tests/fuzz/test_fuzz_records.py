@@ -133,25 +133,23 @@ def test_damaged_records_are_refused_in_one_line_or_change_nothing(call, good, f
     assert not silent, f"{done}: not noticed by {', '.join(silent)}"
 
 
+def survives(call, finished: Path, copy: Path, seeds: range, *words: str) -> None:
+    """Each seed's damage, done to a copy of the run, ends a command line in one line at most."""
+    for seed in seeds:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(finished, copy)
+        done = damage(random.Random(seed), copy)
+        _, _, wrong = call(*words)
+        assert not wrong, f"{done}: {wrong}"
+
+
 def test_a_run_whose_records_are_damaged_is_resumed_or_refused(call, finished, tmp_path, monkeypatch):
     """`resume` writes: each of a few kinds of damage by itself, and then once more."""
     monkeypatch.chdir(tmp_path)
-    for number in range(60 if LONG else 4):
-        source = random.Random(1000 + number)
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        shutil.copytree(finished, tmp_path / "run")
-        done = damage(source, tmp_path / "run")
-        _, _, wrong = call("resume", "run", "-q", "--json")
-        assert not wrong, f"{done}: {wrong}"
+    survives(call, finished, tmp_path / "run", range(1000, 1060 if LONG else 1004), "resume", "run", "-q", "--json")
 
 
 def test_a_report_of_damaged_records_is_refused_or_as_before(call, finished, tmp_path, monkeypatch):
     """`report` draws: fewer of it."""
     monkeypatch.chdir(tmp_path)
-    for number in range(40 if LONG else 2):
-        source = random.Random(2000 + number)
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        shutil.copytree(finished, tmp_path / "run")
-        done = damage(source, tmp_path / "run")
-        _, _, wrong = call("report", "run")
-        assert not wrong, f"{done}: {wrong}"
+    survives(call, finished, tmp_path / "run", range(2000, 2040 if LONG else 2002), "report", "run")

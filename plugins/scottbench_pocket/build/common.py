@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from scottbench.training.average import ramped
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
@@ -80,7 +82,7 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 class Average:
-    """Exponential moving average of a module's floating-point state, ramped: decay = min(limit, (1+n)/(10+n))."""
+    """Exponential moving average of a module's floating-point state, ramped."""
 
     def __init__(self, module: torch.nn.Module, limit: float = 0.999):
         self.limit, self.count = limit, 0
@@ -90,7 +92,7 @@ class Average:
     def update(self, module: torch.nn.Module) -> None:
         """Take one step towards the module's state."""
         self.count += 1
-        decay = min(self.limit, (1 + self.count) / (10 + self.count))
+        decay = ramped(self.limit, self.count)
         source = module.state_dict()
         floats = [k for k, v in source.items() if v.is_floating_point()]
         torch._foreach_lerp_([self.state[k] for k in floats], [source[k] for k in floats], 1 - decay)

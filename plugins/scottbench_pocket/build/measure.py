@@ -1,6 +1,9 @@
 """Measure the pocket models: GFLOP, parameters, sizes, autoencoder quality and a guidance scan of the teacher. Writes JSON.
 
-    python -m scottbench_pocket.build.measure --out measure.json [--images 300] [--steps 20] [--guidance 1.5 2 3 4]
+    python -m scottbench_pocket.build.measure --out measure.json [--images 300] [--steps 20] [--guidance 1.5 2 3 4] [--split train]
+
+A guidance for students is chosen with `--split train`: prompts and reference are then of the training split, and no item of the
+evaluation split decides.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class Judge:
-    """Scores uint8 images (N,3,64,64) against their captions and against all of the evaluation split."""
+    """Scores uint8 images (N,3,64,64) against their captions and against all of a split."""
 
     def __init__(self, folder: Path, reference: torch.Tensor):
         self.model, self.tokenizer = evaluator.open_folder(folder)
@@ -112,6 +115,7 @@ def options() -> argparse.Namespace:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--model", type=Path, default=common.ASSETS / "model")
     result.add_argument("--evaluator", type=Path, default=common.ASSETS / "evaluator")
+    result.add_argument("--split", choices=("evaluation", "train"), default="evaluation", help="of prompts and reference images")
     result.add_argument("--data", help="folder with train.npz and evaluation.npz (default: the shipped assets)")
     result.add_argument("--out", type=Path, required=True, help="JSON file to write")
     result.add_argument("--grid", type=Path, help="PNG file for the first 32 samples of the last row")
@@ -126,7 +130,7 @@ def main() -> None:
     """Measure everything and write the JSON file."""
     arguments = options()
     torch.set_num_threads(arguments.threads)
-    n, (images, captions) = arguments.images, common.load_split("evaluation", arguments.data)
+    n, (images, captions) = arguments.images, common.load_split(arguments.split, arguments.data)
     train_images, train_captions = common.load_split("train", arguments.data)
     order = np.random.default_rng(0).permutation(len(captions))[:n]  # the splits are sorted by family
     pick = np.random.default_rng(1).permutation(len(train_captions))[:n]

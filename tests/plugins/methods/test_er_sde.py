@@ -40,8 +40,8 @@ def moved(order, coefficients, formula="x"):
     eps = (z - SD.alpha(s) * x0(s)) / SD.sigma(s)
     found = update(SD, x0(s), eps, t, rho=1, noise=None)
     if order > 1:
-        before = [(SD.lam(u), x0(u)) for u in times][-order:]
-        found = found + er_sde.correction(SD, (s, t), before, ERSDEOptions(noise_function=formula, order=order))
+        before = [(u, x0(u)) for u in times][-order:]
+        found = found + er_sde.correction(SD, t, before, ERSDEOptions(noise_function=formula, order=order))
     ls, lt = SD.lam(s), SD.lam(t)
     integral = a * (1 / lt - 1 / ls) + b * math.log(ls / lt) + c * (ls - lt)
     return float(found), SD.alpha(t) * lt * (1 / SD.alpha(s) / ls + integral)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import scottbench
 from scottbench.errors import IntegrityError, MissingAsset, ScottbenchWarning, UsageError
+from scottbench.store.files import with_check
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "reports" / "pocket-main"
@@ -196,7 +197,7 @@ def test_what_comes_from_outside_is_escaped_in_it(small, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["samples"]["prompts"][0] = '<img src=x onerror="alert(1)">\x1b[31m\u202e'
     manifest["metrics"][0]["label"] = "<script>alert(2)</script>"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(with_check(manifest)))
     html = scottbench.open_run(folder)._repr_html_()
     assert "<script" not in html and "<img src=x" not in html and "&lt;script&gt;" in html
     assert "\x1b" not in html and "\u202e" not in html

@@ -18,7 +18,7 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
 
     \b
     scottbench claims runs/...
-    scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer
+    scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer, or more trainings of one recipe
     \f
     Raises GateNotMet with --gate where a claim fails or none can be tested.
     """
@@ -59,7 +59,8 @@ def print_claims(found: list[dict[str, Any]]) -> None:
         print()
     counts = Counter(claim["verdict"] for claim in found)
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) if found else "no plug-in brings a claim")
-    print("Intervals: 95 %, paired over shared prompts and seeds; they cover prompts and sampling noise, not training seeds.")
+    print("Intervals: 95 %, paired over shared prompts and seeds; each p is of its one test. They cover trainings where a side has")
+    print("several of one recipe, and say so; else prompts and sampling noise alone.")
 
 
 def quoted_text(quoted: dict[str, Any]) -> str:

@@ -56,12 +56,12 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
 def print_pairs(run: Path, first: Pair, rows: list[dict[str, Any]]) -> None:
     """Print the differences of two cells, whose first pair is `first`, in every metric: rows as pairs.parquet has them."""
     from scottbench.cli.printing import show_table
-    from scottbench.report.pairs import pairs_list, tests
+    from scottbench.report.pairs import pairs_list
     from scottbench.store.record import read_record
     from scottbench.text import printable
 
     print(printable(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}"))
-    show_table(pairs_list(rows, read_record(run).metrics, "difference [95 %]", f"p (Holm, {tests(len(rows))})"))
+    show_table(pairs_list(rows, read_record(run).metrics, "difference [95 %]"))
 
 
 def compared(a: list[Measured], b: list[Measured], same_run: bool) -> list[Pair]:

@@ -32,9 +32,9 @@ def pairs_table(record: RunRecord) -> Table | None:
     more = "" if len(shown) == len(couples) else f" The other {len(couples) - len(shown)} pairs are in pairs.parquet."
     caption = (
         f"Paired differences over the same N = {n} prompts, starting noise and reference images: method against method at one number "
-        f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, Holm's correction over {over}; "
-        f"bold where it is at most 0.05, which a verdict needs. Images to decide: per cell, for a chance of 0.8, if the difference is as "
-        f"measured.{more}"
+        f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, of the one test, as claims and "
+        f"`scottbench compare` give it; Holm: corrected over {over}, bold where at most 0.05, which a verdict needs. Images to decide: per "
+        f"cell, for a chance of 0.8, if the difference is as measured.{more}"
     )
     return Table(caption, columns, rows)
 
@@ -45,25 +45,32 @@ def _difference(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
         return Entry("-")
     value, interval = _value(metric, row)
     verdict, _, detail = str(row["verdict"]).removesuffix(" would decide").partition(": ")
-    return Entry(value, row["p_holm"] <= 0.05, small=(interval, p_text(row["p_holm"]), verdict, *([detail] if detail else [])))
+    chance = f"{p_text(row['p'])}, Holm {bare(row['p_holm'])}"
+    return Entry(value, row["p_holm"] <= 0.05, small=(interval, chance, verdict, *([detail] if detail else [])))
+
+
+def bare(p: float) -> str:
+    """Write a p value without its name: "0.012", "< 0.001"."""
+    return p_text(p).removeprefix("p = ").removeprefix("p ")
 
 
 def pairs_list(
-    pairs: Sequence[dict[str, Any]], metrics: Sequence[MetricRecord], difference: str = "difference", p: str = "p (Holm)"
+    pairs: Sequence[dict[str, Any]], metrics: Sequence[MetricRecord], difference: str = "difference"
 ) -> Table:
     """List the same differences for a terminal: one row a pair and metric, with the verdict in full.
 
-    pairs: rows as pairs.parquet has them, each of one of `metrics`. difference, p: headings of these columns.
+    pairs: rows as pairs.parquet has them, each of one of `metrics`. difference: heading of that column.
     """
     known = {metric.name: metric for metric in metrics}
-    columns = [Column("A - B"), Column("metric"), Column(difference, number=True), Column(p, number=True), Column("verdict")]
+    chances = [Column("p", number=True), Column("Holm", number=True)]
+    columns = [Column("A - B"), Column("metric"), Column(difference, number=True), *chances, Column("verdict")]
     rows = []
     for row in pairs:
         metric = known[row["metric"]]
         value, interval = _value(metric, row)
-        chance = p_text(row["p_holm"]).removeprefix("p = ").removeprefix("p ")
-        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,)), Entry(chance), Entry(str(row["verdict"]))])
-    title = f"paired differences over shared prompts and seeds (95 % intervals; p: Holm over {tests(len(pairs))})"
+        chances = [Entry(bare(row["p"])), Entry(bare(row["p_holm"]))]
+        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,)), *chances, Entry(str(row["verdict"]))])
+    title = f"paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over {tests(len(pairs))})"
     return Table(title, columns, rows, title=title)
 
 

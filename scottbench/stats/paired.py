@@ -100,15 +100,19 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def images_to_decide(difference: float, standard_error: float, n: int, alpha: float = 1 - LEVEL) -> int | None:
+def images_to_decide(
+    difference: float, standard_error: float, n: int, alpha: float = 1 - LEVEL, between: float = 0.0
+) -> int | None:
     """Compute how many images per cell a two-sided test at `alpha` needs to find a true difference of this size with probability POWER.
 
-    standard_error: that of the difference at n images; it shrinks with 1 / sqrt(images). None if the difference is 0: no number would do.
+    standard_error: that of the difference at n images; it shrinks with 1 / sqrt(images). between: the part that images do not shrink, the
+    standard error between trainings. None where no number would do: the difference is 0, or hides in `between`.
     """
-    if difference == 0:
-        return None
     quantiles = t_quantile(1 - alpha / 2, math.inf) + t_quantile(POWER, math.inf)
-    return max(2, math.ceil(n * (quantiles * standard_error / difference) ** 2))
+    left = (difference / quantiles) ** 2 - between**2
+    if left <= 0:
+        return None
+    return max(2, math.ceil(n * standard_error**2 / left))
 
 
 def rounded(images: int) -> str:

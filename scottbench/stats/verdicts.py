@@ -20,42 +20,54 @@ from typing import Any
 from scottbench.errors import Mismatch, ScottbenchError
 from scottbench.registry.claims import Arm, Claim, Comparison
 from scottbench.registry.label import Label
-from scottbench.stats.measured import Measured, comparable, on_shared_seeds
-from scottbench.stats.paired import PairedDifference, images_to_decide, paired_difference, paired_ratio, rounded
+from scottbench.stats.measured import Measured
+from scottbench.stats.paired import PairedDifference, images_to_decide, rounded
+from scottbench.stats.trainings import Tested, Trainings, all_else_differs, compare_trainings, trainings
 from scottbench.text import bracket, decimals, one_line, p_text, signed
 
 REPRODUCED, HOLDS, OPEN, CONTRADICTED, UNTESTED = VERDICTS = (
     "reproduced", "direction holds", "inconclusive", "contradicted", "not testable here",
 )  # fmt: skip
-SAME = ("options", "dataset_digest", "teacher_digest", "batch_size", "steps")
-"""Facts of student.json that "all else equal" is about; among `options`, those that the claim does not name."""
+MORE_TRAININGS = "no number of images would decide: trainings differ by too much, more of them are needed"
 
 
 @dataclass(frozen=True)
 class Finding:
     """One comparison of a claim at one number of steps, with its test and verdict."""
 
-    better: Measured
-    worse: Measured
+    better: Trainings
+    worse: Trainings
     comparison: Comparison
-    test: PairedDifference
+    tested: Tested
     verdict: str
     images_to_decide: int | None
+
+    @property
+    def test(self) -> PairedDifference:
+        """Return the test that the verdict rests on."""
+        return self.tested.test
 
     @property
     def in_words(self) -> str:
         """The finding in a line, like "FID (some features) of x@2 against y@2: 78.3 and 107.8, difference -29.5 [-31.0, -28.0], p < 0.001,
         N = 5,000"."""
-        a, b, test = self.better, self.worse, self.test
+        a, b, test = self.tested.a, self.tested.b, self.test
         places = decimals([(test.high - test.low) / 2], a.digits + 1)
         estimate = f"{test.difference:.{places}f}" if self.comparison.effect == "ratio" else signed(test.difference, places)
+        covers = f" ({self.tested.covers})" if self.tested.covers else ""
         words = (
-            f"{a.title if a.title else a.metric} of {a.cell} against {b.cell}: {a.value:.{a.digits}f} and {b.value:.{b.digits}f}, "
-            f"{self.comparison.effect} {estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, N = {test.n:,}"
+            f"{a.title if a.title else a.metric} of {self.better.names} against {self.worse.names}: {a.value:.{a.digits}f} and "
+            f"{b.value:.{b.digits}f}, {self.comparison.effect} {estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, "
+            f"N = {test.n:,}{covers}"
         )
         if self.verdict == OPEN and self.images_to_decide is not None:
             words += f"; {rounded(self.images_to_decide)} images would decide"
         return words
+
+    @property
+    def wants_trainings(self) -> bool:
+        """Tell whether images alone cannot decide, for trainings differ by as much."""
+        return self.verdict == OPEN and self.images_to_decide is None and self.tested.between > 0
 
 
 def judge(claims: Iterable[Claim], measured: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -106,6 +118,8 @@ def _reason(verdict: str, findings: list[Finding], missing: list[str]) -> str:
     if verdict == OPEN:
         needed = [finding.images_to_decide for finding in findings if finding.verdict == OPEN]
         known = [images for images in needed if images is not None]
+        if any(finding.wants_trainings for finding in findings):
+            return MORE_TRAININGS
         return f"{rounded(max(known))} images would decide" if known else "the cells agree on every prompt"
     if verdict == HOLDS and any(finding.comparison.quoted is not None for finding in findings):
         return "the size that the paper quotes was not reached, or cannot be judged in this setting"
@@ -113,12 +127,13 @@ def _reason(verdict: str, findings: list[Finding], missing: list[str]) -> str:
 
 
 def _evidence(finding: Finding) -> dict[str, Any]:
-    a, b, test = finding.better, finding.worse, finding.test
+    a, b, test = finding.tested.a, finding.tested.b, finding.test
     return {
         "metric": a.metric, "higher_is_better": a.higher_is_better, "better_cell": a.cell, "worse_cell": b.cell, "seeds": list(a.seeds),
         "value_better": a.value, "value_worse": b.value, "effect": finding.comparison.effect, "estimate": test.difference,
         "ci_low": test.low, "ci_high": test.high, "p": test.p, "n": test.n, "verdict": finding.verdict,
-        "images_to_decide": finding.images_to_decide, "text": finding.in_words,
+        "images_to_decide": finding.images_to_decide, "trainings": list(finding.tested.trainings),
+        "between_trainings": finding.tested.between, "text": finding.in_words,
     }  # fmt: skip
 
 
@@ -127,13 +142,13 @@ def _evidence(finding: Finding) -> dict[str, Any]:
 
 def _findings(claim: Claim, comparison: Comparison, measured: Sequence[Measured]) -> tuple[list[Finding], list[str]]:
     """Test a comparison at every number of steps. Return the findings, and in words what could not be tested."""
-    sides = [_cells(arm, comparison.metric, measured) for arm in (comparison.better, comparison.worse)]
-    absent = [arm.name for arm, cells in zip((comparison.better, comparison.worse), sides) if not cells]
+    sides = [_sides(arm, comparison.metric, measured) for arm in (comparison.better, comparison.worse)]
+    absent = [arm.name for arm, found in zip((comparison.better, comparison.worse), sides) if not found]
     if absent:
         return [], [f"no {comparison.metric} with an interval of {one_line(name)} in this run" for name in absent]
     if comparison.better.steps is None:
-        shared = sorted({cell[0].steps for cell in sides[0]} & {cell[0].steps for cell in sides[1]})
-        couples = [[[cell for cell in side if cell[0].steps == steps] for side in sides] for steps in shared]
+        shared = sorted({one.first.steps for one in sides[0]} & {one.first.steps for one in sides[1]})
+        couples = [[[one for one in side if one.first.steps == steps] for side in sides] for steps in shared]
         if not couples:
             return [], [f"{comparison.better.name} and {comparison.worse.name} share no number of steps in this run"]
     else:
@@ -146,7 +161,7 @@ def _findings(claim: Claim, comparison: Comparison, measured: Sequence[Measured]
                 found.append(_finding(claim, comparison, a, b))
             except ScottbenchError as error:
                 why = one_line(error)
-        # an ablation is judged on every couple that differs in its options only; one label in several runs is one cell, met more than once
+        # an ablation is judged on every couple that differs in its options only; of other claims the first recipe is meant
         findings += found if _ablates(comparison) else found[:1]
         missing += [] if found else [why]
     return findings, missing
@@ -157,22 +172,20 @@ def _ablates(comparison: Comparison) -> bool:
     return bool(comparison.better.student or comparison.worse.student)
 
 
-def _cells(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[list[Measured]]:
-    """Find the cells that an arm means, each as the list of its seeds.
+def _sides(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[Trainings]:
+    """Find the cells that an arm means, by recipe. [] where several recipes go by its name and it tells none of them.
 
-    There are several where runs have different weights under one label, or a run has students that differ in options that the arm does
-    not name.
+    A label that is the arm's name to the letter goes first, with the other trainings of its recipe.
     """
     found = [one for one in measured if one.metric == metric and (arm.steps is None or one.steps == arm.steps) and _trained(one, arm)]
-    exact = [one for one in found if one.method == arm.method]
-    if not exact:
-        exact = [one for one in found if Label.parse(one.method).name == arm.method]
-        if len({one.method for one in exact}) > 1 and not arm.student:  # several recipes: none is the claim's
-            return []
-    cells: dict[tuple, list[Measured]] = {}
-    for one in exact:
-        cells.setdefault((one.method, one.steps, one.weights, one.fingerprint), []).append(one)
-    return list(cells.values())
+    named = [one for one in found if one.method == arm.method or Label.parse(one.method).name == arm.method]
+    exact = [one for one in named if one.method == arm.method]
+    recipes = trainings([*exact, *(one for one in named if one.method != arm.method)])
+    if exact:
+        return [recipe for recipe in recipes if any(one.method == arm.method for cell in recipe.cells for one in cell)]
+    if not arm.student and any(sum(other.first.steps == one.first.steps for other in recipes) > 1 for one in recipes):
+        return []  # several recipes: none is the claim's
+    return recipes
 
 
 def _trained(one: Measured, arm: Arm) -> bool:
@@ -181,20 +194,21 @@ def _trained(one: Measured, arm: Arm) -> bool:
     return all(key in options and options[key] == value for key, value in arm.student.items())
 
 
-def _finding(claim: Claim, comparison: Comparison, better: list[Measured], worse: list[Measured]) -> Finding:
-    """Test one couple of cells. Raises Mismatch (not comparable, not all else equal) or NoInterval."""
-    a, b = on_shared_seeds(better, worse)
-    comparable(a, b)
-    if _ablates(comparison):
-        _all_else_equal(a, b, {*comparison.better.student, *comparison.worse.student})
+def _finding(claim: Claim, comparison: Comparison, better: Trainings, worse: Trainings) -> Finding:
+    """Test one couple of recipes. Raises Mismatch (not comparable, not all else equal) or NoInterval."""
     ratio = comparison.effect == "ratio"
-    test = (paired_ratio if ratio else paired_difference)(a.value, b.value, a.influence, b.influence, min(a.df, b.df))
+    tested = compare_trainings(better, worse, ratio)
+    if _ablates(comparison):
+        other = all_else_differs(better.first, worse.first, {*comparison.better.student, *comparison.worse.student})
+        if other:
+            raise Mismatch(f"the students of {better.first.cell} also differ in {', '.join(other)}: not all else is equal")
+    test, a = tested.test, tested.a
     verdict = _side(test, 1.0 if ratio else 0.0, a.higher_is_better)
     if verdict == HOLDS and _reaches(claim, comparison, test, a):
         verdict = REPRODUCED
     effect = math.log(test.difference) if ratio else test.difference
-    many = images_to_decide(effect, test.standard_error, test.n) if verdict == OPEN else None
-    return Finding(a, b, comparison, test, verdict, many)
+    many = images_to_decide(effect, tested.of_images, test.n, between=tested.between) if verdict == OPEN else None
+    return Finding(better, worse, comparison, tested, verdict, many)
 
 
 def _side(test: PairedDifference, none: float, higher_is_better: bool) -> str:
@@ -211,17 +225,3 @@ def _reaches(claim: Claim, comparison: Comparison, test: PairedDifference, bette
         return False
     effect = quoted.better / quoted.worse if comparison.effect == "ratio" else quoted.better - quoted.worse
     return test.high >= effect if better.higher_is_better else test.low <= effect
-
-
-def _all_else_equal(a: Measured, b: Measured, named: set[str]) -> None:
-    """Raise Mismatch if two students differ in more than the options that the claim names."""
-
-    def facts(one: Measured) -> dict[str, Any]:
-        found = {key: (one.student or {}).get(key) for key in SAME}
-        found.update({f"option {key}": value for key, value in (found.pop("options") or {}).items() if key not in named})
-        return found
-
-    of_a, of_b = facts(a), facts(b)
-    other = [f"{key} ({of_a.get(key)}, {of_b.get(key)})" for key in sorted({*of_a, *of_b}) if of_a.get(key) != of_b.get(key)]
-    if other:
-        raise Mismatch(f"the students of {a.cell} also differ in {', '.join(other)}: not all else is equal")

@@ -56,10 +56,10 @@ def test_text_of_a_column_that_may_wrap_is_all_there_in_a_narrow_window(monkeypa
 
 def test_a_list_of_pairs_says_what_the_table_of_pairs_says_one_metric_a_row():
     row = {"metric": "fid", "method_a": "scott", "steps_a": 2, "method_b": "cd", "steps_b": 2, "n": 400, "difference": -1.5,
-           "ci_low": -1.7, "ci_high": -1.3, "p_holm": 0.0123, "verdict": "scott@2 better"}  # fmt: skip
-    found = pairs_list([row, {**row, "p_holm": 0.0001, "verdict": "inconclusive: about 26,000 images would decide"}], [FID])
-    assert found.title == "paired differences over shared prompts and seeds (95 % intervals; p: Holm over 2 tests)"
+           "ci_low": -1.7, "ci_high": -1.3, "p": 0.0041, "p_holm": 0.0123, "verdict": "scott@2 better"}  # fmt: skip
+    found = pairs_list([row, {**row, "p": 0.00005, "p_holm": 0.0001, "verdict": "inconclusive: about 26,000 images would decide"}], [FID])
+    assert found.title == "paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over 2 tests)"
     header, first, second = terminal(found, screen=False).splitlines()
-    assert header.split() == ["A", "-", "B", "metric", "difference", "p", "(Holm)", "verdict"]
-    assert re.split("  +", first) == ["scott@2 - cd@2", "FID", "-1.50 [-1.70, -1.30]", "0.012", "scott@2 better"]
-    assert re.split("  +", second)[3:] == ["< 0.001", "inconclusive: about 26,000 images would decide"]
+    assert header.split() == ["A", "-", "B", "metric", "difference", "p", "Holm", "verdict"]
+    assert re.split("  +", first) == ["scott@2 - cd@2", "FID", "-1.50 [-1.70, -1.30]", "0.004", "0.012", "scott@2 better"]
+    assert re.split("  +", second)[3:] == ["< 0.001", "< 0.001", "inconclusive: about 26,000 images would decide"]

@@ -192,6 +192,44 @@ def test_an_ablation_must_hold_for_every_couple_that_differs_in_its_options_only
     assert found["verdict"] == "contradicted"
 
 
+# --- trainings --------------------------------------------------------------------------------------------------------
+
+
+def trained(folder: Path, fids: dict[str, float], seeds: dict[str, int]) -> Path:
+    """Students of one recipe each for scott and cd, trained with several seeds: label -> FID, label -> training seed."""
+    facts = {label: {"trainer": label.partition("@")[0], "options": {"h": 3}, "steps": 100, "seed": seeds.get(label, 0)} for label in fids}
+    values = {(label, 2, 0): {"fid": (value, influence(own, 20.0))} for own, (label, value) in enumerate(fids.items())}
+    return made_run(folder, values, students=facts)
+
+
+def test_a_claim_about_trainings_is_judged_over_all_of_a_recipe(tmp_path):
+    """The pair of shipped students decides; with a second training of each, whose values lie further apart, nothing is decided."""
+    claim = HEAD + BEATS.format(metric="fid", better="scott", worse="cd")
+    one = verdict(tmp_path, trained(tmp_path / "a", {"scott": 70.0, "cd": 71.5}, {}), claim)
+    assert one["verdict"] == "direction holds" and one["evidence"][0]["trainings"] == [1, 1]
+    assert "one training each" in one["evidence"][0]["text"]
+    fids = {"scott": 70.0, "cd": 71.5, "scott@student=b": 72.5, "cd@student=b": 71.0}
+    both = verdict(tmp_path, trained(tmp_path / "b", fids, {"scott@student=b": 1, "cd@student=b": 1}), claim)
+    (evidence,) = both["evidence"]
+    assert both["verdict"] == "inconclusive" and evidence["trainings"] == [2, 2] and evidence["value_better"] == 71.25
+    assert "of scott@2 and scott@student=b@2 against cd@2 and cd@student=b@2" in evidence["text"]
+    assert "over 2 and 2 trainings" in evidence["text"]
+    assert evidence["images_to_decide"] is None and "more of them are needed" in both["reason"]
+
+
+def test_a_second_training_in_another_run_counts(tmp_path):
+    seconds = {"scott": 1, "cd": 1}
+    runs = [trained(tmp_path / "a", {"scott": 70.0, "cd": 71.5}, {}), trained(tmp_path / "b", {"scott": 70.4, "cd": 71.6}, seconds)]
+    (evidence,) = verdict(tmp_path, runs, HEAD + BEATS.format(metric="fid", better="scott", worse="cd"))["evidence"]
+    assert evidence["trainings"] == [2, 2] and evidence["between_trainings"] > 0
+
+
+def test_another_recipe_under_the_name_is_no_training_of_the_first(tmp_path):
+    run = ablation_run(tmp_path / "run", {"scott": (70.0, {}), "scott@student=hot": (60.0, {"lr": 1e-3}), "cd": (71.5, {})})
+    (evidence,) = verdict(tmp_path, run, HEAD + BEATS.format(metric="fid", better="scott", worse="cd"))["evidence"]
+    assert evidence["value_better"] == 70.0 and evidence["trainings"] == [1, 1]
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 GOOD = HEAD + BEATS.format(metric="fid", better="a", worse="b")
@@ -222,11 +260,11 @@ def test_a_claim_with_a_mistake_is_refused_in_one_line(tmp_path, text, words):
     assert "claim.toml" in str(caught.value)
 
 
-def test_scott_s_nine_claims_are_there_with_their_source():
+def test_scott_s_ten_claims_are_there_with_their_source():
     claims = {name: found.noun for name, found in load_plugins().nouns["claim"].items() if found.plugin == "scott"}
     assert set(claims) == {
         "headline-instaflow", "headline-ufogen", "beats-cd", "more-diverse", "improves-with-steps", "sde-helps", "substeps-help",
-        "gan-helps", "lora-disc",
+        "gan-helps", "lora-disc", "more-diverse-than-ddim",
     }  # fmt: skip
     assert all(claim.paper == "SCott, arXiv 2403.01505" and claim.version and claim.locator for claim in claims.values())
     assert all(Path(found.file).stem == name for name, found in load_plugins().nouns["claim"].items())

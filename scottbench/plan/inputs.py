@@ -42,6 +42,7 @@ class Inputs:
     sources: dict[str, Source]
     """Extractor role -> where its network is; a role that is the same as another is not in it."""
     model_card: dict | None
+    recorded: dict | None
 
 
 def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
@@ -57,14 +58,15 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
             "model": lambda: open_model(plugins, preset, choices.request, choices.device),
             "items": lambda: choices.dataset.open("evaluation"),
             "students": lambda: find_students(choices),
-            "card": lambda: model_card(preset),
+            "card": lambda: preset_record(preset, "model card", preset.model_card),
+            "recorded": lambda: recorded_rows(preset),
             **{f"extractor {role}": find for role, find in sources.items()},
         })  # fmt: skip
         (name, model), items = found["model"], found["items"]
         methods = with_weights(choices, found["students"], model.digest)
         admit_students(methods, model)
     n = count(items, choices.request.limit, preset.dataset)
-    return Inputs(name, model, items, n, methods, {role: found[f"extractor {role}"] for role in sources}, found["card"])
+    return Inputs(name, model, items, n, methods, {role: found[f"extractor {role}"] for role in sources}, found["card"], found["recorded"])
 
 
 class ModelRequest(Protocol):
@@ -185,13 +187,24 @@ def doubts(methods: Sequence[PlannedMethod], model: DiffusionModel) -> list[str]
     return lines
 
 
-def model_card(preset: Preset) -> dict | None:
-    """Read the preset's JSON file of measured quality, if it names one. Raises MissingAsset or DamagedAsset."""
-    if preset.model_card is None:
+def preset_record(preset: Preset, what: str, file: str | None) -> dict | None:
+    """Read one of the preset's JSON files for the report, if it names it. what: "model card". Raises MissingAsset or DamagedAsset."""
+    if file is None:
         return None
-    path = preset.path(preset.model_card)
-    require(f"model card of preset '{preset.name}'", [Needed(path)])
-    return read_object(path, lambda error: DamagedAsset(f"model card {path} cannot be read: {one_line(error)}. Restore the file."))
+    path = preset.path(file)
+    require(f"{what} of preset '{preset.name}'", [Needed(path)])
+    return read_object(path, lambda error: DamagedAsset(f"{what} {path} cannot be read: {one_line(error)}. Restore the file."))
+
+
+def recorded_rows(preset: Preset) -> dict | None:
+    """Read the rows of a published run that the preset brings, if it does. Raises MissingAsset or DamagedAsset."""
+    from scottbench.store.schemas import violations
+
+    found = preset_record(preset, "recorded rows", preset.recorded)
+    wrong = [] if found is None else violations(found)
+    if wrong:
+        raise DamagedAsset(f"recorded rows {preset.path(str(preset.recorded))} are none ({one_line(wrong[0])}). Restore the file.")
+    return found
 
 
 def count(items: Items, limit: int | None, dataset: str) -> int:

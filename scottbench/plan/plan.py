@@ -44,6 +44,8 @@ class Plan:
     """Role -> role whose extractor it uses."""
     model_card: dict | None
     """The preset's measured quality of its model."""
+    recorded: dict | None
+    """Rows of a published run that the preset brings, as the manifest's `Recorded`."""
     settings: dict[str, dict]
     """{name: {"value", "origin"}} of everything that was asked for."""
     seconds: float
@@ -79,6 +81,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         sources=inputs.sources,
         roles=choices.roles,
         model_card=inputs.model_card,
+        recorded=inputs.recorded,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
         warnings=[*doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],

@@ -50,6 +50,8 @@ class Preset:
     """How many items the report's sample grid shows."""
     model_card: str | None = None
     """JSON file with the measured quality of the model, shown in the report."""
+    recorded: str | None = None
+    """JSON file with rows of a published run, such as the teacher's: shown beside a run's own where N, prompts and extractors are equal."""
     limits: list[str] = field(default_factory=list)
     """Sentences for the report's Limits section."""
     students: dict[str, str] = field(default_factory=dict)

@@ -68,8 +68,8 @@ def pairs_list(
     for row in pairs:
         metric = known[row["metric"]]
         value, interval = _value(metric, row)
-        chances = [Entry(bare(row["p"])), Entry(bare(row["p_holm"]))]
-        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,)), *chances, Entry(str(row["verdict"]))])
+        of_row = [Entry(bare(row["p"])), Entry(bare(row["p_holm"]))]
+        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,)), *of_row, Entry(str(row["verdict"]))])
     title = f"paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over {tests(len(pairs))})"
     return Table(title, columns, rows, title=title)
 

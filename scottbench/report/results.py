@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scottbench.report.recorded import recorded_rows
 from scottbench.report.tables import Column, Entry, Table, number
 from scottbench.store.manifest import flawed
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups, section
@@ -70,6 +71,11 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
                 small, mark = _time_interval(cell) if metric is None else _interval(metric, cell, cells, reasons)
                 row.append(Entry(value, y in bold[x], mark=mark, small=small))
         table.rows.append(row)
+    for found in recorded_rows(record, metrics, cells):
+        mark = _letter(reasons, found.note)
+        lead = [Entry(found.method, mark=mark), Entry(str(found.steps)), *([Entry("-")] if several else []), Entry(str(found.nfe))]
+        table.rows.append([*lead, *map(found.entry, metrics, [metric_decimals(metric, cells) for metric in metrics]),
+                           *([Entry("-")] if timed else [])])  # fmt: skip
     table.notes = [(mark, why) for why, mark in reasons.items()]
     return table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.identity import reference_digest
@@ -17,7 +17,7 @@ from scottbench.store.environment import arithmetic
 from scottbench.store.events import log_digest, read_events, read_log, spent
 from scottbench.store.files import read_plain, timestamp
 from scottbench.store.folder import LOCK
-from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, SeedsEntry, Status
+from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, Recorded, SeedsEntry, Status
 from scottbench.store.reader import LARGEST_TABLE, RECORDS, damaged
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         metrics=[metric_entry(metric, plan) for metric in plan.metrics],
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
+        recorded=cast("Recorded | None", plan.recorded),
         limits=[*plan.preset.limits, *unsafe_sentence(plan), *(f"{line[:1].upper()}{line[1:]}" for line in plan.warnings)],
         reference={"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
     )

@@ -139,6 +139,34 @@ class Log(TypedDict):
     sha256: Digest
 
 
+class RecordedValue(TypedDict):
+    """A value that another run measured."""
+
+    value: float
+    low: float | None
+    high: float | None
+    fingerprint: str
+
+
+class RecordedRow(TypedDict):
+    """One cell of another run, or the mean over its seeds."""
+
+    method: str
+    steps: Positive
+    nfe: Positive
+    n: Positive
+    values: Annotated[dict[str, RecordedValue], rule(description="metric -> what was measured")]
+
+
+class Recorded(TypedDict):
+    """Rows of a published run, to be shown beside this one's where they compare."""
+
+    schema: Literal["scottbench.recorded/1"]
+    source: Annotated[str, rule(description="name of the published run")]
+    version: Annotated[str, rule(description="scottbench that made it")]
+    rows: list[RecordedRow]
+
+
 @dataclass
 class Manifest:
     """manifest.json of a run that begins, goes on or has ended."""
@@ -175,6 +203,7 @@ class Manifest:
     chunks: Annotated[dict[str, Digest], rule(description=(
         "Folder of chunks -> sha256 over the digests of its side-cars, which have those of the chunks; empty before the run has ended."))]
     log: Annotated[Log | None, rule(description="the event log up to the end of the run; null before")]
+    recorded: Annotated[Recorded | None, Optional, rule(description="what the preset brings of a published run; null: nothing")] = None
     shard: Annotated[str | None, Optional, rule(description="I/K: the part of the chunks that was made here; null: all of them")] = None
     scored: Annotated[Digest | None, Optional, rule(description="hash of the plan whose images were measured again")] = None
     check: Annotated[Digest | None, Optional, rule(description="sha256 of all that this record says, but for itself")] = None

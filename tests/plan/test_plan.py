@@ -265,6 +265,18 @@ def test_inline_options_reach_the_method_and_its_name_in_tables(files):
     assert [cell.id for cell in found.cells] == ["ode__s2__seed0", "sde__s2__seed0", "sde-eta=0.5__s2__seed0"]
 
 
+def test_recorded_rows_are_read_with_the_plan_and_must_be_some(files):
+    with_rows = 'recorded = "rows.json"\n' + PRESET
+    with pytest.raises(MissingAsset, match="rows.json"):
+        plan(tiny_plugins(files, preset=with_rows))
+    rows = {"schema": "scottbench.recorded/1", "source": "reports/x", "version": "0.1", "rows": []}
+    (files / "rows.json").write_text(json.dumps({**rows, "rows": [{"method": "ddim"}]}))
+    with pytest.raises(DamagedAsset, match=r"recorded rows .*rows.json are none \(rows.0: '\w+' is a required"):
+        plan(tiny_plugins(files, preset=with_rows))
+    (files / "rows.json").write_text(json.dumps(rows))
+    assert plan(tiny_plugins(files, preset=with_rows)).recorded == rows
+
+
 def test_a_missing_model_card_is_found_before_the_run(files):
     with pytest.raises(MissingAsset, match="card.json"):
         plan(tiny_plugins(files, preset='model_card = "card.json"\n' + PRESET))

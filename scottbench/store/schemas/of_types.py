@@ -7,7 +7,7 @@ import types
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from scottbench.store.files import json_bytes, replace_file
-from scottbench.store.manifest import Manifest
+from scottbench.store.manifest import Manifest, Recorded
 from scottbench.store.plan_record import LockRecord
 from scottbench.store.schemas import HERE
 from scottbench.store.types import Optional, Rule
@@ -21,7 +21,10 @@ SIMPLE: dict[Any, dict[str, Any]] = {
 
 def documents() -> dict[str, dict[str, Any]]:
     """Return the schemas of the versions that are written now, by the name of their file."""
-    kinds = {"run-3.json": (Manifest, Manifest.title), "plan-3.json": (LockRecord, LockRecord.__doc__)}
+    kinds = {
+        "run-3.json": (Manifest, Manifest.title), "plan-3.json": (LockRecord, LockRecord.__doc__),
+        "recorded-1.json": (Recorded, Recorded.__doc__),
+    }  # fmt: skip
     return {name: {"$schema": DIALECT, "title": title, **schema_of(kind)} for name, (kind, title) in kinds.items()}
 
 

@@ -1,7 +1,8 @@
 """From what the user wrote to what is meant: names to methods and metrics, text to options and numbers. Nothing here touches a file.
 
-Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own. Words that the host
-itself understands after a method's @ are in `OF_HOST`; all others are options of the method.
+Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance] for the method, else for the student that it
+samples (that of the trainer of this name, so that two methods of one student are not compared at two scales), else the method's own. Words
+that the host itself understands after a method's @ are in `OF_HOST`; all others are options of the method.
 """
 
 from __future__ import annotations
@@ -142,10 +143,19 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     known = _option_names(method)
     values = {key: value for key, value in request.options.items() if key in known} | dict(label.without(*OF_HOST).options)
     asked = label.options.get("guidance", request.guidance)
-    guidance = preset.guidance.get(method.name, method.guidance) if asked is None else _guidance(asked, text)
     options = make_options(method.options, values, f"method '{method.name}'")
     student, steps = _student(method, label, request, text), _steps(label, text)
+    guidance = of_preset(preset, method, student) if asked is None else _guidance(asked, text)
     return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps)
+
+
+def of_preset(preset: Preset, method: Method, student: str | None) -> float:
+    """Return the guidance scale of a method where the user names none: its own in the preset, else its student's there, else its own.
+
+    student: the name of its student; a student of another name than its trainer has the trainer's scale, unless the preset names it.
+    """
+    names = (method.name, student, method.trainer)
+    return next((preset.guidance[name] for name in names if name is not None and name in preset.guidance), method.guidance)
 
 
 def _guidance(value: str | float, where: str) -> float:

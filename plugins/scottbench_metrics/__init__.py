@@ -63,9 +63,12 @@ def cell_metrics() -> list[Metric]:
         ),
         metric(
             "vendi", "Vendi", "effective number of different generated images", FRIEDMAN,
-            is_mean=False, digits=2, options=VendiOptions, bounds=(1.0, None),
+            is_mean=False, digits=2, options=VendiOptions, bounds=(1.0, None), reference=False,
         ),
-        metric("clip_score", "CLIP score", "mean cosine between image and prompt features", HESSEL, features="clip", options=ClipOptions),
+        metric(
+            "clip_score", "CLIP score", "mean cosine between image and prompt features", HESSEL, features="clip", options=ClipOptions,
+            reference=False,
+        ),
     ]  # fmt: skip
 
 
@@ -74,14 +77,14 @@ def seed_metrics() -> list[Metric]:
     return [
         metric(
             "diversity", "Diversity", "mean feature distance between images of one prompt at several seeds", "",
-            scope="seeds", options=DistanceOptions, bounds=(0.0, None),
+            scope="seeds", options=DistanceOptions, bounds=(0.0, None), reference=False,
         ),
         metric(
             "ms_ssim", "MS-SSIM", "mean structural similarity of images of one prompt at several seeds", ODENA, False,
-            scope="seeds", features="", bounds=(0.0, 1.0),
+            scope="seeds", features="", bounds=(0.0, 1.0), reference=False,
         ),
         metric(
             "lpips", "LPIPS", "mean learned perceptual distance of images of one prompt at several seeds; needs the package lpips", ZHANG,
-            scope="seeds", features="", bounds=(0.0, None),
+            scope="seeds", features="", bounds=(0.0, None), reference=False,
         ),
     ]  # fmt: skip

@@ -44,10 +44,10 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
     print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
-    rows = [
-        [cost.id, f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe), f"{1000 * cost.seconds_per_image:.1f}"]
-        for cost, cell in zip(found.cells, plan.cells, strict=True)
-    ]
+    rows = []
+    for cost, cell in zip(found.cells, plan.cells, strict=True):
+        made = [f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe)] if cell.steps else ["-", f"{plan.n:,}", "-"]
+        rows.append([cost.id, *made, f"{1000 * cost.seconds_per_image:.1f}"])
     print_table(["cell", "guidance", "images", "NFE", "ms/image"], rows, right=(1, 2, 3, 4))
     print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"

@@ -18,6 +18,7 @@ from scottbench.text import count, counts_in_words, one_line
 
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
+    from scottbench.models.pictures import PictureSet
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class PlannedMethod:
     weights_digest: str
     steps: tuple[int, ...] = ()
     """Its own numbers of sampling steps; (): the run's."""
+    pictures: PictureSet | None = None
+    """The pictures of a row that was made elsewhere, one for each item; None of a method that is sampled."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,21 @@ class PlannedMetric:
     """All that the value depends on beside the images, in words."""
 
 
-def make_cells(methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule) -> list[PlannedCell]:
-    """Make the cells, method by method, step count by step count, seed by seed.
+def make_cells(
+    methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule | None
+) -> list[PlannedCell]:
+    """Make the cells, method by method, step count by step count, seed by seed; of pictures made elsewhere one, of 0 steps.
+
+    schedule: the model's; None where no method is sampled.
 
     Raises UsageError: a step count that a method has no time steps for.
     """
     cells = []
     for method in methods:
         name = Label.parse(method.label).file_name
+        if method.pictures is not None or schedule is None:
+            cells.append(PlannedCell(check_name(f"{name}__images", "row"), method, 0, seeds[0], []))
+            continue
         for number in dict.fromkeys(method.steps if method.steps else steps):
             times = checked_timesteps(method.noun, method.options, schedule, number)
             for seed in dict.fromkeys(seeds):
@@ -148,6 +158,8 @@ def unusual_steps(cells: Sequence[PlannedCell]) -> list[str]:
     """Warn, a line a cell, of numbers of steps that the method can do, but its student, or else the method, was not made for."""
     lines = []
     for cell in cells:
+        if cell.method.pictures is not None:
+            continue
         student = {} if cell.method.facts is None else cell.method.facts
         made_for = student.get("made_for", cell.method.noun.made_for)
         whose = "the student of method" if "made_for" in student else "method"

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.plan import device
+from scottbench.plan.data import DataChoice, choose_data
+from scottbench.plan.pictures import check_rows
 from scottbench.registry.label import Label
-from scottbench.registry.nouns import Dataset, Method, Metric
+from scottbench.registry.nouns import Method, Metric
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
 from scottbench.text import did_you_mean, one_line
@@ -65,7 +67,9 @@ class Choices:
 
     request: RunRequest
     preset: Preset
-    dataset: Dataset
+    dataset: DataChoice
+    """Where prompts and reference images come from; of pictures that are scored it is what they are compared with, and only where there
+    is a reference of this kind."""
     methods: list[MethodChoice]
     metrics: list[MetricChoice]
     roles: dict[str, str]
@@ -77,17 +81,26 @@ class Choices:
     dtype: str
 
 
+@dataclass(frozen=True)
+class DataAsked:
+    """A request for data alone."""
+
+    dataset: str | None
+    prompts: str | None
+
+
 def choose(plugins: Plugins, request: RunRequest) -> Choices:
     """Look up every name and check every number of a request. Raises UsageError."""
     preset = plugins.find("preset", request.preset).noun
     check_numbers(request)
-    methods = find_methods(plugins, preset, request)
+    methods = [] if request.scoring else find_methods(plugins, preset, request)
     check_students(plugins, request, methods)
+    check_rows(request.pictures, [str(choice.label) for choice in methods])
     metrics = find_metrics(plugins, preset, request)
     check_seeds(metrics, request.seeds)
     needed = roles(preset, metrics)
     place = device.choose_device(request.device, preset)
-    dataset = plugins.find("dataset", preset.dataset).noun
+    dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
     return Choices(request, preset, dataset, methods, metrics, needed, steps, seeds, place, device.choose_dtype(preset, place))
 
@@ -271,9 +284,15 @@ def at_guidance(label: str, scale: str) -> str:
 def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[MetricChoice]:
     """Find each metric, each once. Raises UsageError: an unknown name or option, or none at all."""
     found: dict[Label, MetricChoice] = {}
+    alone = request.scoring and request.reference is None
     for text in preset.metrics if request.metrics is None else request.metrics:
         label = Label.parse(text)
         registered = plugins.find("metric", label.name)
+        if alone and registered.noun.reference:
+            if request.metrics is None:
+                continue
+            raise UsageError(f"metric '{one_line(label)}' compares with reference images, and there are none. Give some with --reference "
+                             "FOLDER|NAME, or leave it out.")
         options = make_options(registered.noun.options, label.options, f"metric '{label.name}'")
         found[label] = MetricChoice(label, registered.noun, options, registered.distribution, registered.version)
     if not found:

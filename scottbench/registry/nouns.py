@@ -69,8 +69,13 @@ class Dataset:
     name: str
     summary: str
     open: Callable[..., Items]
-    """(split: "evaluation" | "train") -> Items; raises MissingAsset, DamagedAsset, or UsageError for an unknown split."""
+    """(split: "evaluation" | "train") -> Items; raises MissingAsset, DamagedAsset, or UsageError for an unknown split. A dataset with
+    options of its own: (split, options) -> Items."""
     licence: str = ""
+    options: type = NoOptions
+    """Frozen dataclass, as of a method; set in a preset's table [dataset], or with --dataset NAME@key=value."""
+    path_option: str = ""
+    """Name of the option that is the place of the data: such a dataset opens what --dataset FOLDER names. "" for one that has its own."""
 
 
 # --- Method ----------------------------------------------------------------------------------------------------------
@@ -255,6 +260,8 @@ class Metric:
     """Column title of reports; defaults to the name."""
     digits: int = 3
     """Decimals in tables."""
+    reference: bool = True
+    """The value is a comparison with reference images; false: generated images, and prompts, are enough."""
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""

@@ -117,7 +117,8 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def read_preset(path: Path) -> Preset:
-    """Parse and check one TOML file that leans on no other. Raises UsageError: unreadable, unknown or missing key, value of a wrong type."""
+    """Parse and check one TOML file that leans on no other. Raises UsageError: unreadable, unknown or missing key, value of a wrong
+    type."""
     found = read_draft(path)
     if isinstance(found, Draft):
         raise UsageError(f"{found.where}: it {'adds to' if found.adds else 'extends'} '{found.base}', and no other preset is at hand here")
@@ -142,7 +143,9 @@ def read_draft(path: Path) -> Preset | Draft:
     return Draft(table["name"], base, table, path, adds=False)
 
 
-def _made(table: Mapping[str, Any], where: str, folder: Path, data: dict[str, Any] | None = None, data_folder: Path | None = None) -> Preset:
+def _made(
+    table: Mapping[str, Any], where: str, folder: Path, data: dict[str, Any] | None = None, data_folder: Path | None = None
+) -> Preset:
     """The preset of a table, checked. data, data_folder: the dataset's options where [dataset] is no table."""
     table, dataset = dict(table), table.get("dataset")
     data, data_folder = {} if data is None else data, folder if data_folder is None else data_folder
@@ -189,7 +192,8 @@ def settle(found: Mapping[str, Preset | Draft]) -> tuple[dict[str, Preset], dict
 
     def base_of(draft: Draft, below: tuple[str, ...]) -> Preset:
         if draft.base not in names:
-            raise UsageError(f"{draft.where}: there is no preset '{one_line(draft.base)}' for it to lean on.{did_you_mean(draft.base, names)}")
+            hint = did_you_mean(draft.base, names)
+            raise UsageError(f"{draft.where}: there is no preset '{one_line(draft.base)}' for it to lean on.{hint}")
         return settle_one(draft.base, (*below, draft.name))
 
     names = [name for name, one in found.items() if not (isinstance(one, Draft) and one.adds)]

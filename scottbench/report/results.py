@@ -44,7 +44,7 @@ def leading_tables(record: RunRecord) -> list[Table]:
 
 
 def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[CellRecord], parts: int, scope: str) -> Table:
-    timed, several = scope == "cell", len({cell.seeds for cell in record.cells}) > 1
+    timed, several = scope == "cell" and any(cell.steps for cell in record.cells), len({cell.seeds for cell in record.cells}) > 1
     columns = [Column("Method", short="method"), Column("Steps", number=True, short="steps")]
     columns += [Column("Seed" if timed else "Seeds", number=True, short="seed" if timed else "")] if several else []
     columns += [Column("NFE", number=True), *_metric_columns(metrics)]
@@ -59,7 +59,7 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
         nfe = cell.facts.get("nfe")
         flaw = flawed(cell.facts)
         mark = _letter(reasons, f"Images: {flaw}.") if flaw else ""
-        row = [Entry(cell.method, mark=mark), Entry(str(cell.steps)), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
+        row = [Entry(cell.method, mark=mark), Entry(cell.steps_text), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
         row.append(Entry(number(nfe), short="-" if nfe is None else str(nfe)))
         for x, column in enumerate(shown):
             metric, value = metrics[x] if x < len(metrics) else None, column[y]

@@ -44,8 +44,8 @@ def inventory(folder: RunFolder, plan: Plan) -> Inventory:
         places: list[tuple[str, ...]] = [("features", owner, role) for role in plan.sources]
         if owner != "reference":
             places.insert(0, ("images", owner))
-        for span in spans(plan.n, plan.chunk):
-            ids = list(plan.items.ids[span.start : span.stop])
+        for span in plan.spans_of(owner):
+            ids = list(plan.ids_of(owner)[span.start : span.stop])
             states = [folder.state(place, span, ids) for place in places]
             found.chunks += 1
             found.whole += set(states) == {"whole"}

@@ -46,7 +46,9 @@ def execute(
         raise UsageError(f"--batch-size {batch_size}: must be auto or a whole number of at least 1.")
     clock = Clock(plan.device)
     clock.started -= plan.seconds
-    size = auto_batch(plan.model.latent_shape) if batch_size is None else min(batch_size, plan.chunk)
+    size = plan.chunk if batch_size is None else min(batch_size, plan.chunk)
+    if batch_size is None and plan.teacher is not None:
+        size = auto_batch(plan.teacher.latent_shape)
     workers, part = Workers(plan.device), Shard() if shard is None else shard
     with contextlib.ExitStack() as stack:
         root = Path(workers.agree(lambda: str(_claim(stack, plan, default_folder(plan) if out is None else Path(out)))))
@@ -114,7 +116,7 @@ def _created(folder: RunFolder) -> dict:
 
 
 def _distributions(plan: Plan, plugins: Plugins) -> list[str]:
-    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells]
+    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells if cell.method.pictures is None]
     used += [plugins.find("metric", metric.noun.name) for metric in plan.metrics] + [plugins.find("preset", plan.preset.name)]
     return [registered.distribution for registered in used]
 

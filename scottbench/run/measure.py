@@ -118,7 +118,7 @@ def _over_seeds(
 
 def shared_features(work: Work) -> CellFeatures:
     """Read what all cells share: features of the reference images and of the prompts."""
-    real = {role: stored_features(work, "reference", role) for role in work.extractors}
+    real = {} if work.plan.reference is None else {role: stored_features(work, "reference", role) for role in work.extractors}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
     return CellFeatures(work.plan.n, {}, by_role(work.plan, real), by_role(work.plan, text))
 
@@ -138,8 +138,8 @@ def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
     """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more,
     IntegrityError where chunks do not fit each other."""
     chunks: list[np.ndarray] = []
-    for span in work.chunks:
-        chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))
+    for span in work.plan.spans_of(owner):
+        chunk = work.folder.get_features(("features", owner, role), span, work.ids(span, owner))
         if chunk is None:
             raise lost(work, f"features of {owner}")
         if chunks and chunk.shape[1] != chunks[0].shape[1]:
@@ -166,6 +166,8 @@ def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarra
         found = work.folder.get_images(("images", owner), span, work.ids(span))
         if found is None:
             raise lost(work, f"images of {owner}")
+        if found.dtype == object:
+            raise ScottbenchError("its pictures have several sizes, and this metric compares pixels. Bring them to one size")
         return found
 
     def images(indices: Sequence[int]) -> np.ndarray:
@@ -264,7 +266,7 @@ def row(plan: Plan, result: Result) -> dict[str, Any]:
     ends = (None, None, None) if spread is None else (spread.interval.low, spread.interval.high, spread.method)
     return {
         "method": cells[0].method.label, "steps": cells[0].steps, "nfe": result.subject.nfe,
-        "seed": cells[0].seed if len(cells) == 1 else None, "guidance_scale": cells[0].method.guidance, "dataset": plan.preset.dataset,
+        "seed": cells[0].seed if len(cells) == 1 else None, "guidance_scale": cells[0].method.guidance, "dataset": plan.data_name,
         "n": plan.n, "metric": metric.label, "value": result.value, "unit": metric.noun.unit,
         "higher_is_better": metric.noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": ends[0], "ci_high": ends[1],
         "ci_method": ends[2], "seeds": ",".join(str(cell.seed) for cell in cells),

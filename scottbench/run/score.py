@@ -15,7 +15,7 @@ from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.identity import on_stored_images
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
-from scottbench.run.chunks import all_spans, bind
+from scottbench.run.chunks import bind
 from scottbench.run.clock import Clock
 from scottbench.run.execute import check_history
 from scottbench.run.measure import measure, write
@@ -99,7 +99,9 @@ def _refuse_unfinished(folder: RunFolder, plan: Plan, roles: Iterable[str]) -> N
     places: dict[tuple[str, ...], tuple[str, ...]] = {("images", cell.id): ("absent", "damaged") for cell in plan.cells}
     places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells)) for role in roles}
     bind(folder, plan)
-    chunks = [(place, span, plan.items.ids[span.start : span.stop]) for place in places for span in all_spans(plan)]
+    chunks = [
+        (place, span, list(plan.ids_of(place[1])[span.start : span.stop])) for place in places for span in plan.spans_of(place[1])
+    ]  # fmt: skip
     missing = ["/".join(place) for place, span, ids in chunks if folder.state(place, span, ids) in places[place]]
     if missing:
         named = ", ".join(list(dict.fromkeys(missing))[:3])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import ScottbenchError, ScottbenchWarning
@@ -48,7 +48,9 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
     influence = None
     if metric.influence is not None:
         try:
-            method, influence = "influence", by_prompt(metric.influence(given, options))
+            found_influence = metric.influence(given, options)
+            # of a reference that is a set of its own the interval is about the prompts alone: the set stays as it is
+            method, influence = "influence", by_prompt(found_influence if paired(given) else replace(found_influence, reference=None))
         except PluginFailed:
             raise
         except ScottbenchError:
@@ -71,17 +73,23 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
 def half(cell: CellFeatures, number: int, kept: np.ndarray) -> CellFeatures:
     """Cut a cell down to some of its prompts and the reference images of the same prompts. kept: (k,) indices, those of half `number`.
 
-    The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too. Raises NoInterval if
-    the reference is not one image for each prompt.
+    A reference of another number of images is a set of its own, and stays whole. The memories of a half are kept in those of the cell, so
+    that metrics share their neighbour searches there too.
     """
-    if any(len(rows) != cell.n for rows in cell.reference.values()):
-        raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
-    cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "reference", "text")}
+    cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "text")}
+    cut["reference"] = {role: rows[kept] for role, rows in cell.reference.items()} if paired(cell) else cell.reference
     whole = cell.images
     images = None if whole is None else lambda indices: whole([int(kept[i]) for i in indices])
     key = ("scottbench.stats.uncertainty", "half", number)
-    memo, reference_memo = (memory.setdefault(key, {}) for memory in (cell.memo, cell.reference_memo))
+    memo = cell.memo.setdefault(key, {})
+    reference_memo = cell.reference_memo.setdefault(key, {}) if paired(cell) else cell.reference_memo
     return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, reference_memo=reference_memo, images=images)
+
+
+def paired(given: CellFeatures | list[CellFeatures]) -> bool:
+    """True where the reference has one image for each prompt, by its number."""
+    cells = given if isinstance(given, list) else [given]
+    return all(len(rows) == cell.n for cell in cells for rows in cell.reference.values())
 
 
 def interval_or_reason(metric: Metric, given: CellFeatures | list[CellFeatures], options: Any, value: float) -> Uncertainty | str:

@@ -83,6 +83,11 @@ class CellRecord:
         return int(self.facts["steps"])
 
     @property
+    def steps_text(self) -> str:
+        """Return the number of steps as tables show it: "-" of pictures that were made elsewhere."""
+        return str(self.steps) if self.steps else "-"
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Its seed, or all seeds that it puts together."""
         return tuple(self.facts["seeds"]) if "seeds" in self.facts else (self.facts["seed"],)
@@ -94,7 +99,9 @@ class CellRecord:
 
     @property
     def name(self) -> str:
-        """Its name in prose: "scott at 2 steps"."""
+        """Its name in prose: "scott at 2 steps"; the name alone of pictures made elsewhere."""
+        if self.steps == 0:
+            return self.method
         return f"{self.method} at {count(self.steps, 'step')}"
 
     @property

@@ -115,8 +115,8 @@ def open_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel:
 
 
 def open_items(plugins: Plugins, choices: TrainChoices) -> Items:
-    """Open the training split of the preset's dataset. Raises UsageError, MissingAsset or DamagedAsset."""
-    return plugins.find("dataset", choices.preset.dataset).noun.open("train")
+    """Open the training split of the preset's dataset, or of the one asked for. Raises UsageError, MissingAsset or DamagedAsset."""
+    return choices.data.open("train")
 
 
 def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, accelerator: Accelerator) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
 def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
     """Return the trainer's package and version, and heads of the digests of all code that makes the student: of plug-ins, of the host."""
     trainer = plugins.find("trainer", choices.trainer.name)
-    used = [trainer, plugins.find("dataset", choices.preset.dataset)]
+    used = [trainer, plugins.find("dataset", choices.data.dataset.name)]
     model = choices.preset.model if choices.request.model is None else choices.request.model
     used += [plugins.find("model", model)] if model in plugins.nouns["model"] else []
     host = host_code("students")

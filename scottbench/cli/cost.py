@@ -41,7 +41,8 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
             "settings": plan.settings, "warnings": plan.warnings,
         })  # fmt: skip
         return
-    methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
+    # pictures made elsewhere have no number of steps; they are a row as a method at one is
+    methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} or {None} for key in KEYS)
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
     print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
     rows = []

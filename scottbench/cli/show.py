@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 HOW_TO_SET = {
     "method": "Set with -m {name}@{example}, or for all methods of a run with -O {example}",
     "metric": "Set with -k {name}@{example}",
+    "dataset": "Set with --dataset {name}@{example}, or in a preset's table [dataset]",
     "trainer": "Set with scottbench train {name} -O {example}",
 }
 

@@ -87,7 +87,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
         methods = with_weights(choices, found["students"], model.digest)
         admit_students(methods, model)
     n = count(items, choices.request.limit, choices.dataset.name)
-    rows = rows_of_run(choices.request.pictures, items, n)
+    rows = rows_of_run(choices.request.pictures, items, n, choices.dataset.name)
     methods += [as_method(label, pictures) for label, pictures in rows.items()]
     remarks = [*getattr(items, "remarks", []), *remarks_of(rows), *long_prompts(items, n)]
     card = found["card"] if choices.dataset.own else None

@@ -158,8 +158,8 @@ def open_rows(rows: Mapping[str, str]) -> dict[str, Opened]:
     return {name: open_pictures(Path(place).expanduser()) for name, place in rows.items()}
 
 
-def rows_of_run(rows: Mapping[str, str], items: Items, n: int) -> dict[str, PictureSet]:
-    """Open rows beside methods: a picture for each of the run's first n items.
+def rows_of_run(rows: Mapping[str, str], items: Items, n: int, dataset: str) -> dict[str, PictureSet]:
+    """Open rows beside methods: a picture for each of the run's first n items. dataset: its name, for messages.
 
     Raises UsageError where some are missing, DamagedAsset where one cannot be read.
     """
@@ -172,7 +172,7 @@ def rows_of_run(rows: Mapping[str, str], items: Items, n: int) -> dict[str, Pict
         wanted = list(items.ids[:n])
         if broken := [one for one in opened.broken if one in wanted or Path(one).stem in wanted]:
             raise DamagedAsset(f"row '{name}': {place}/{broken[0]} {opened.broken[broken[0]]}. Put a whole picture in its place.")
-        matched = match(opened, [Caption(prompt, id=one) for one, prompt in zip(wanted, items.prompts)], Path("the dataset"))
+        matched = match(opened, [Caption(prompt, id=one) for one, prompt in zip(wanted, items.prompts)], Path(f"dataset {dataset}"))
         if matched.without_picture:
             first = ", ".join(matched.without_picture[:3])
             raise UsageError(f"row '{name}': {place} lacks pictures of {len(matched.without_picture):,} of the run's {n:,} items ({first}"

@@ -43,6 +43,8 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
     if n < 2:
         raise NoInterval("one image has no spread; an interval needs at least two")
     items = None if metric.items is None else np.asarray(metric.items(given, options), dtype=np.float64)
+    if items is not None and items.shape != (n,) and not paired(given):
+        items = None  # values of the reference images, which are a set of their own
     if items is not None and (items.shape != (n,) or not np.isfinite(items).all()):
         raise NoInterval(f"metric '{metric.name}' gives items of shape {items.shape}, or some that are not finite, for {n} prompts")
     influence = None

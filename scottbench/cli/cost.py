@@ -41,10 +41,11 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
             "settings": plan.settings, "warnings": plan.warnings,
         })  # fmt: skip
         return
-    # pictures made elsewhere have no number of steps; they are a row as a method at one is
-    methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} or {None} for key in KEYS)
+    methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} for key in KEYS)
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
-    print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
+    given = sum(cell.steps == 0 for cell in plan.cells)
+    rows_given = f", {count(given, 'row')} of pictures given" if given else ""
+    print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images - given * plan.n:,} images{rows_given}")
     rows = []
     for cost, cell in zip(found.cells, plan.cells, strict=True):
         made = [f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe)] if cell.steps else ["-", f"{plan.n:,}", "-"]

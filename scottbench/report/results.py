@@ -112,6 +112,11 @@ def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], r
 def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
     seed = f", seed {cells[0].facts['seed']}" if len({cell.seeds for cell in record.cells}) == 1 else ""
     timed = ", median over chunks of images with its 95 % interval" if any(cell.sampling and cell.sampling[1] for cell in cells) else ""
+    if not any(cell.steps for cell in record.cells):
+        return (
+            f"Results on {_dataset(record)}, N = {cells[0].n:,} pictures per row, made elsewhere. ↓ lower is better, ↑ higher is better; "
+            f"{_ranking(cells)}.{_apart(parts)}{interval_methods(record, cells)}"
+        )
     return (
         f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
         f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"

@@ -82,11 +82,14 @@ def read_captions(path: Path) -> list[Caption]:
 
 
 def beside(texts: Mapping[str, Callable[[], bytes]], where: Path) -> list[Caption]:
-    """Read a text file beside each picture. texts: id -> its bytes, when called. Raises UsageError as `read_captions`."""
+    """Read a text file beside each picture. texts: the picture's name -> its bytes, when called. Raises UsageError as `read_captions`, or
+    where one cannot be read."""
     found = []
     for name, read in texts.items():
         try:
-            found.append(Caption(plain(read().decode("utf-8-sig")), id=name))
+            found.append(Caption(plain(read().decode("utf-8-sig")), file=name))
+        except (OSError, Refused) as error:
+            raise UsageError(f"{where}: the caption of '{one_line(name)}' {_why(error)}.") from None
         except UnicodeDecodeError:
             raise UsageError(f"{where}: the caption of '{one_line(name)}' is no UTF-8 text. Save it as UTF-8.") from None
     return checked(found, where)

@@ -62,7 +62,7 @@ class Place:
     path: Path
     entries: list[Entry]
     texts: dict[str, Callable[[], bytes]] = field(default_factory=dict)
-    """Id -> bytes of the text file beside that picture, when called."""
+    """Name of a picture -> bytes of the text file beside it, when called."""
 
 
 def open_place(path: Path) -> Place:
@@ -110,9 +110,14 @@ def _folder(path: Path) -> Place:
             elif file.suffix.lower() == ".txt":
                 texts[file.relative_to(path).with_suffix("").as_posix()] = _reader(file, LARGEST_TEXT, path)
     found.entries.sort(key=lambda entry: _natural(entry.name))
-    stems = {PurePosixPath(entry.name).with_suffix("").as_posix(): entry.id for entry in found.entries}
-    found.texts = {stems[name]: read for name, read in texts.items() if name in stems}
+    found.texts = _beside(found.entries, texts)
     return found
+
+
+def _beside(entries: list[Entry], texts: dict[str, Callable[[], bytes]]) -> dict[str, Callable[[], bytes]]:
+    """The text file beside each picture, in the order of the pictures. texts: path without suffix -> its bytes, when called."""
+    stems = {entry.name: PurePosixPath(entry.name).with_suffix("").as_posix() for entry in entries}
+    return {name: texts[stem] for name, stem in stems.items() if stem in texts}
 
 
 def _reader(file: Path, limit: int, root: Path) -> Callable[[], bytes]:
@@ -130,6 +135,7 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 def _tar(path: Path) -> Place:
     """A webdataset: KEY.png and the like, with KEY.txt beside it. Nothing is unpacked to disk."""
     found = Place(path, [])
+    texts: dict[str, Callable[[], bytes]] = {}
     try:
         members = list(_members(path))
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
@@ -144,9 +150,8 @@ def _tar(path: Path) -> Place:
         if where.suffix.lower() in SUFFIXES:
             found.entries.append(Entry(where.as_posix(), _part(path, member, LARGEST)))
         elif where.suffix.lower() == ".txt":
-            found.texts[where.stem] = _part(path, member, LARGEST_TEXT)
-    ids = {entry.id for entry in found.entries}
-    found.texts = {name: read for name, read in found.texts.items() if name in ids}
+            texts[where.with_suffix("").as_posix()] = _part(path, member, LARGEST_TEXT)
+    found.texts = _beside(found.entries, texts)
     return found
 
 

@@ -42,7 +42,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Look:
-    """What one picture turned out to be."""
+    """One picture, as its file turned out to be."""
 
     format: str
     """ "PNG", "JPEG", "WebP", "lossy WebP" or "array"."""
@@ -217,7 +217,7 @@ def open_pictures(path: Path, captions: Path | None = None, needs_captions: bool
 
 
 def examined(place: Place) -> PictureSet:
-    """Decode all pictures of a place once, on all processors. Raises UsageError where none can be, or two have one id."""
+    """Decode all pictures of a place once, on all processors. Raises DamagedAsset where none can be."""
     def look(entry: Entry) -> Look | Unreadable:
         try:
             return decode(entry)[1]

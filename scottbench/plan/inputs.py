@@ -120,7 +120,8 @@ def _n(scored: Scored) -> int:
 
 
 def open_reference(choice: DataChoice) -> Items:
-    """Open real images to compare with: a dataset, or a folder of pictures, which need no captions and may differ in size."""
+    """Open real images to compare with: a dataset, or a folder of pictures, which need no captions and may differ in size. Raises
+    DamagedAsset for a picture that cannot be read."""
     if not choice.dataset.path_option:
         return choice.open("evaluation")
     from scottbench.models.pictures import open_pictures

@@ -31,7 +31,7 @@ LETTERS = 1000
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What a row of pictures is of; it stands where a method has its options."""
+    """Files of a row of pictures; they stand where a method has its options."""
 
     place: str
     formats: str

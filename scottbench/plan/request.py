@@ -214,7 +214,7 @@ class RunRequest:
     scoring: bool = False
     """Measure `pictures` alone: no method is sampled and no model opened."""
     reference: str | None = None
-    """Of `pictures` that are scored: name of a dataset, or a folder or archive of pictures, to compare with; None: prompts alone."""
+    """Name of a dataset, or a folder or archive, that `pictures` are compared with when they are scored; None: prompts alone."""
     command: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     """Field -> where its value comes from ("flag", "SCOTTBENCH_STEPS", "file bench.toml"), for those that were given."""

@@ -6,7 +6,7 @@ gives it students, guidance scales, extractors or training defaults that it lack
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -166,10 +166,11 @@ def settle(found: Mapping[str, Preset | Draft]) -> tuple[dict[str, Preset], dict
     """Make presets of all drafts. found: everything that plug-ins registered, by name.
 
     Returns the presets by name, and why drafts cannot be one, by their name: the base is not there, leans on the draft itself, or has what
-    the draft adds.
+    the draft adds. No UsageError leaves it.
     """
     settled: dict[str, Preset] = {}
     faults: dict[str, str] = {}
+    names = [name for name, one in found.items() if not (isinstance(one, Draft) and one.adds)]
 
     def settle_one(name: str, below: tuple[str, ...]) -> Preset:
         if name in settled:
@@ -178,9 +179,8 @@ def settle(found: Mapping[str, Preset | Draft]) -> tuple[dict[str, Preset], dict
             raise UsageError(faults[name])
         one = found[name]
         if isinstance(one, Draft):
-            if one.base in (*below, name):
-                raise UsageError(f"{one.where}: it extends '{one.base}', which extends it")
-            one = extended(base_of(one, below), one)
+            _check_base(one, names, (*below, name))
+            one = extended(settle_one(one.base, (*below, name)), one)
         settled[name] = one
         for draft in found.values():
             if isinstance(draft, Draft) and draft.adds and draft.base == name:
@@ -190,22 +190,24 @@ def settle(found: Mapping[str, Preset | Draft]) -> tuple[dict[str, Preset], dict
                     faults[draft.name] = str(error)
         return settled[name]
 
-    def base_of(draft: Draft, below: tuple[str, ...]) -> Preset:
-        if draft.base not in names:
-            hint = did_you_mean(draft.base, names)
-            raise UsageError(f"{draft.where}: there is no preset '{one_line(draft.base)}' for it to lean on.{hint}")
-        return settle_one(draft.base, (*below, draft.name))
-
-    names = [name for name, one in found.items() if not (isinstance(one, Draft) and one.adds)]
     for name, one in found.items():
         try:
             if name in names:
                 settle_one(name, ())
             elif isinstance(one, Draft):
-                base_of(one, ())
+                _check_base(one, names, ())
         except UsageError as error:
             faults[name] = str(error)
     return settled, faults
+
+
+def _check_base(draft: Draft, names: Sequence[str], below: Sequence[str]) -> None:
+    """Raise UsageError where there is no preset of the name that a draft leans on, or that one leans on the draft. below: those that do."""
+    if draft.base in below:
+        raise UsageError(f"{draft.where}: it extends '{draft.base}', which extends it")
+    if draft.base not in names:
+        hint = did_you_mean(draft.base, names)
+        raise UsageError(f"{draft.where}: there is no preset '{one_line(draft.base)}' for it to lean on.{hint}")
 
 
 def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:

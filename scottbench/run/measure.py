@@ -158,7 +158,7 @@ def lost(work: Work, what: str) -> Incomplete:
 
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
     """Return `CellFeatures.images` of the run folder: indices to (n, H, W, 3) uint8. It reads the chunks that hold them, and keeps the
-    last one. Raises Incomplete where a chunk is not there any more."""
+    last one. Raises Incomplete where a chunk is not there any more, ScottbenchError where pictures have several sizes."""
 
     @functools.lru_cache(maxsize=1)
     def chunk(number: int) -> np.ndarray:

@@ -12,7 +12,10 @@ from scottbench.store.verify import Findings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
     from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.plan.cells import PlannedCell
     from scottbench.plan.plan import Plan
     from scottbench.run.session import Work
 
@@ -31,8 +34,7 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
     """
     import numpy as np
 
-    from scottbench.run.sample import resample_item
-    from scottbench.run.worker import open_extractors, open_weights
+    from scottbench.run.worker import open_extractors
 
     found = Findings()
     students: dict[Path, DiffusionModel] = {}
@@ -47,10 +49,7 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
         if stored is None:
             found.wrong.append(f"{name}: its chunk is missing or damaged")
             continue
-        if cell.method.pictures is not None:
-            made = cell.method.pictures.images([number])[0]
-        else:
-            made = resample_item(work, cell, open_weights(work, cell, students), span, number - span.start)
+        made = _image(work, cell, number, span, students)
         difference = np.abs(made.astype(int) - stored[number - span.start].astype(int))
         mean, largest = float(difference.mean()), int(difference.max())
         if largest if exact else (mean > MEAN or largest > LARGEST):
@@ -66,6 +65,17 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
             for role in work.extractors:
                 _again(found, work, owner, role, span, exact)
     return found
+
+
+def _image(work: Work, cell: PlannedCell, number: int, span: range, students: dict[Path, DiffusionModel]) -> np.ndarray:
+    """An image of a cell made again; of pictures made elsewhere, read again. span: the chunk that holds item `number`."""
+    from scottbench.run.sample import resample_item
+    from scottbench.run.worker import open_weights
+
+    if cell.method.pictures is not None:
+        found: np.ndarray = cell.method.pictures.images([number])[0]
+        return found
+    return resample_item(work, cell, open_weights(work, cell, students), span, number - span.start)
 
 
 def span_of(work: Work, number: int, owner: str = "") -> range:

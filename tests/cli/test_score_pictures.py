@@ -87,7 +87,7 @@ def test_a_reference_that_is_a_dataset_brings_its_preset_and_a_folder_does_too(c
     ],
 )
 def test_what_cannot_be_scored_is_one_line_and_code_2(cli, arguments, words):
-    code, out, err = cli(*arguments)
+    code, _, err = cli(*arguments)
     assert code == 2 and words in err and err.count("\n") == 1 and not Path("runs").exists()
 
 
@@ -112,7 +112,7 @@ def test_plan_prints_the_guidance_of_each_row_and_none_of_pictures(cli):
 def test_rows_are_called_by_their_folders_unless_they_are_named(tmp_path):
     first, second = str(tmp_path / "x"), str(tmp_path / "y z")
     rows = rows_of((first, second), ("flux",))
-    assert list(rows.values()) == [first, second] and list(rows)[0] == "flux" and list(rows)[1].startswith("y_z-")
+    assert list(rows.values()) == [first, second] and next(iter(rows)) == "flux" and list(rows)[1].startswith("y_z-")
     with pytest.raises(UsageError, match="two rows are called 'x'"):
         rows_of((str(tmp_path / "x"), str(tmp_path / "b" / "x")), ())
     with pytest.raises(UsageError, match="2 names for 1 places"):

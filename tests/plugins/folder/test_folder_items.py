@@ -100,7 +100,7 @@ def test_sizes_that_differ_are_named_and_brought_to_a_square_where_that_is_asked
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200  # the centred square
     Image.fromarray(wide).save(folder / "p1.png")
-    with pytest.raises(UsageError, match=r"2 sizes: 64 x 64 \(5\), 30 x 10 \(1\). Say to which square they are brought: --dataset .*@side=512"):
+    with pytest.raises(UsageError, match=r"2 sizes: 64 x 64 \(5\), 30 x 10 \(1\). Say to which square they are brought: .*@side=512"):
         open_folder("evaluation", options(folder))
     images = open_folder("evaluation", options(folder, side=16)).images([0, 1])
     assert images.shape == (2, 16, 16, 3) and (images[1] == 200).all()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 
 import pytest
 
 from scottbench.errors import UsageError
 from scottbench.plan.choices import of_preset
+from scottbench.registry.hookspecs import hookimpl
+from scottbench.registry.loader import load_plugins
 from scottbench.registry.nouns import Method
 from scottbench.registry.presets import Preset, read_draft, read_preset, settle
 
@@ -130,3 +133,25 @@ def test_a_method_without_a_guidance_of_its_own_takes_that_of_the_student_that_i
     assert of_preset(preset, method("tcd", "cd"), "mine") == 2.0  # a student of another name is of cd's trainer too
     assert of_preset(preset, method("ddim", None), None) == 3.0
     assert of_preset(preset, method("scott", "scott"), "scott") == 3.0
+
+
+def test_a_plug_in_that_may_not_add_is_broken_with_all_its_nouns_and_the_others_go_on(tmp_path):
+    def plugin(name: str, *texts: str) -> types.SimpleNamespace:
+        paths = []
+        for number, text in enumerate(texts):
+            path = tmp_path / f"{name}{number}.toml"
+            path.write_text(text)
+            paths.append(path)
+        module = types.ModuleType(name)
+        module.register_presets = hookimpl(lambda: paths)
+        module.register_presets.__name__ = "register_presets"
+        return types.SimpleNamespace(name=name, value=name, load=lambda: module, dist=None)
+
+    good = 'adds_to = "base"\n[guidance]\ntcd = 1.0\n'
+    bad = 'adds_to = "base"\n[guidance]\ncd = 9.0\n'
+    own = 'extends = "base"\nname = "own"\n'
+    plugins = load_plugins([plugin("a", BASE), plugin("b", good), plugin("c", bad, own)])
+    assert list(plugins.nouns["preset"]) == ["base"] and plugins.find("preset", "base").noun.guidance == {"cd": 2.0, "tcd": 1.0}
+    assert [plugin.status.partition(":")[0] for plugin in plugins.plugins] == ["ok", "ok", "BROKEN"]
+    with pytest.raises(UsageError, match="unknown preset 'own'.*Plug-in 'c' .*has guidance.cd already"):
+        plugins.find("preset", "own")

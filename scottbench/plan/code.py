@@ -52,7 +52,7 @@ PARTS = {
         (*NETWORKS, "models/noise.py", "models/sampling.py", "run/sample.py", "run/session.py", "run/worker.py"),
         ("method", "model", "dataset"), "plan"),
     "features": Part(
-        "features of images, references and prompts", ("models/extractors.py", "models/images.py"), ("dataset",),
+        "features of images, references and prompts", ("models/extractors.py", "models/images.py"), ("dataset", "extractor"),
         "plan; fingerprint of a metric that needs features"),
     "values": Part("the values of metrics", ("metrics/*.py",), ("metric",), "plan; fingerprint of the metric"),
     "intervals": Part(

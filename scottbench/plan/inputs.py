@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.plan import device as devices
 from scottbench.plan.cells import PlannedMethod
-from scottbench.plan.choices import Choices, check_guidance, check_scan, own_guidance
+from scottbench.plan.choices import Choices, ExtractorChoice, check_guidance, check_scan, own_guidance
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
@@ -50,7 +50,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
     Raises MissingAsset or DamagedAsset, one message for all files; UsageError for a model, limit or guidance that cannot be meant.
     """
     preset = choices.preset
-    sources = {role: functools.partial(find_source, preset, role) for role in dict.fromkeys(choices.roles.values())}
+    sources = {role: functools.partial(find_source, preset, choice) for role, choice in choices.extractors.items()}
     flush_denormals()
     with offline():
         found = gather({
@@ -102,11 +102,11 @@ def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: 
     return name, plugins.find("model", name).noun.open(device, dtype)
 
 
-def find_source(preset: Preset, role: str) -> Source:
+def find_source(preset: Preset, choice: ExtractorChoice) -> Source:
     """Find the network of an extractor role. Raises MissingAsset or DamagedAsset."""
     from scottbench.models.extractors import find_extractor
 
-    return find_extractor(preset.extractors[role], preset.path)
+    return find_extractor(choice.extractor, choice.spec, preset.path)
 
 
 def find_students(choices: Choices) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import CellFeatures, read_only
+from scottbench.run.chunks import roles_of
 from scottbench.run.timings import write_timings
 from scottbench.stats.intervals import interval
 from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
@@ -30,6 +31,7 @@ from scottbench.store.tables import PAIRS, RESULTS, RESULTS_SCHEMA, frame
 from scottbench.text import in_one_line, one_line, printable
 
 if TYPE_CHECKING:
+    from scottbench.registry.nouns import Items
     from scottbench.run.session import Work
     from scottbench.store.manifest import Manifest
 
@@ -118,9 +120,17 @@ def _over_seeds(
 
 def shared_features(work: Work) -> CellFeatures:
     """Read what all cells share: features of the reference images and of the prompts."""
-    real = {role: stored_features(work, "reference", role) for role in work.extractors}
+    real = {role: stored_features(work, "reference", role) for role in roles_of(work.plan, "reference")}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
-    return CellFeatures(work.plan.n, {}, by_role(work.plan, real), by_role(work.plan, text))
+    items, n = work.plan.items, work.plan.n
+    return CellFeatures(
+        n, {}, by_role(work.plan, real), by_role(work.plan, text), reference_images=lambda indices: items.images(list(map(int, indices))),
+        ids=tuple(items.ids[:n]), prompts=tuple(items.prompts[:n]), metadata=columns_of(items, n))
+
+
+def columns_of(items: Items, n: int) -> dict[str, tuple[str, ...]]:
+    """Return the columns of the first n items, such as "category" -> n values; none where the dataset has none."""
+    return {str(name): tuple(map(str, values[:n])) for name, values in getattr(items, "metadata", {}).items()}
 
 
 def cell_features(work: Work, cell: PlannedCell, shared: CellFeatures) -> CellFeatures:

@@ -15,7 +15,7 @@ from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.identity import on_stored_images
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
-from scottbench.run.chunks import all_spans, bind
+from scottbench.run.chunks import all_spans, bind, roles_of
 from scottbench.run.clock import Clock
 from scottbench.run.execute import check_history
 from scottbench.run.measure import measure, write
@@ -87,8 +87,11 @@ def comparable(plan: Plan, root: Path, locked_plan: dict) -> tuple[Plan, set[str
     for role in shared:
         check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
     if shared:
-        kept, here = ({"code": {"features": record["code"]["features"]}} for record in (locked_plan, plan.record))
-        check_same(root, kept, here)
+        kept, here = (record["code"]["features"] for record in (locked_plan, plan.record))
+        packages = {name.partition("/")[0] for name in kept}
+        # packages of extractors that the run did not use made none of its features
+        here = {name: digest for name, digest in here.items() if name.partition("/")[0] in packages}
+        check_same(root, {"code": {"features": kept}}, {"code": {"features": here}})
     record = on_stored_images(plan.record, locked_plan)
     return dataclasses.replace(plan, record=record, hash=plan_digest(record)), shared
 
@@ -97,7 +100,8 @@ def _refuse_unfinished(folder: RunFolder, plan: Plan, roles: Iterable[str]) -> N
     """Raise Incomplete unless all images are there, and no features of `roles`, which the run itself has made, are damaged; those that are
     missing are made again."""
     places: dict[tuple[str, ...], tuple[str, ...]] = {("images", cell.id): ("absent", "damaged") for cell in plan.cells}
-    places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells)) for role in roles}
+    places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells))
+               for role in roles if role in roles_of(plan, owner)}
     bind(folder, plan)
     chunks = [(place, span, plan.items.ids[span.start : span.stop]) for place in places for span in all_spans(plan)]
     missing = ["/".join(place) for place, span, ids in chunks if folder.state(place, span, ids) in places[place]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +74,23 @@ def half(cell: CellFeatures, number: int, kept: np.ndarray) -> CellFeatures:
     The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too. Raises NoInterval if
     the reference is not one image for each prompt.
     """
-    if any(len(rows) != cell.n for rows in cell.reference.values()):
+    if any(len(rows) != cell.n for rows in cell.reference.values()):  # a scorer has no reference
         raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
     cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "reference", "text")}
-    whole = cell.images
-    images = None if whole is None else lambda indices: whole([int(kept[i]) for i in indices])
+    metadata = {column: tuple(values[i] for i in kept) for column, values in cell.metadata.items()}
+    teacher = cell.teacher
+    made = None if teacher is None else lambda *which: {role: rows[kept] for role, rows in teacher(*which).items()}
     key = ("scottbench.stats.uncertainty", "half", number)
     memo, reference_memo = (memory.setdefault(key, {}) for memory in (cell.memo, cell.reference_memo))
-    return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, reference_memo=reference_memo, images=images)
+    return CellFeatures(
+        len(kept), cut["generated"], cut["reference"], cut["text"], memo, reference_memo, _half_reader(cell.images, kept),
+        _half_reader(cell.reference_images, kept), tuple(cell.ids[i] for i in kept) if cell.ids else (),
+        tuple(cell.prompts[i] for i in kept) if cell.prompts else (), metadata, made)
+
+
+def _half_reader(images: Callable[[Sequence[int]], np.ndarray] | None, kept: np.ndarray) -> Callable[[Sequence[int]], np.ndarray] | None:
+    """A reader of images by their index within a half."""
+    return None if images is None else lambda indices: images([int(kept[i]) for i in indices])
 
 
 def interval_or_reason(metric: Metric, given: CellFeatures | list[CellFeatures], options: Any, value: float) -> Uncertainty | str:

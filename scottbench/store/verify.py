@@ -144,7 +144,7 @@ def _roles(found: Findings, folder: RunFolder, plan: dict[str, Any], first: rang
     if folder.binding.older:
         return [role for role in there if role in plan["extractors"]]
     made = {role: (folder.facts(("features", "reference", role), first) or {}).get("extractor") for role in there}
-    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items()}
+    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items() if entry.get("gives") != "score"}
     found.wrong += [f"features/reference: those of '{one_line(wanted[one])}' are missing" for one in wanted.keys() - made.values()]
     return [role for role, digest in made.items() if digest in wanted]
 

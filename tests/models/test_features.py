@@ -8,10 +8,12 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from scottbench_extractors.inception import INCEPTION
+from tiny import find_extractor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models import extractors as features
-from scottbench.models.extractors import INCEPTION, find_extractor, open_extractor
+from scottbench.models.extractors import open_extractor
 
 D = 8
 LONG = "a red apple on the small house of the dark blue moon and a cat"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scottbench.errors import DamagedAsset, UsageError
-from scottbench.models.images import USUAL, Fit, resize
+from scottbench.models.images import PATCHES, USUAL, Fit, patches, resize
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import Extractor
 from scottbench.store.weights import weights_digest as weights_digest  # extractors digest their folders by it
@@ -42,7 +42,7 @@ class Source:
     pretrained: str | None = None
     """open_clip's tag of the weights, where `path` is a weights file."""
     resize: str = "clean"
-    """Name of the resize rule, a key of `scottbench.models.images.RULES`."""
+    """Name of the resize rule, a key of `scottbench.models.images.RULES` or `PATCHES`."""
     prefix: str = ""
     """Put before every prompt, with a blank between."""
     form: str = ""
@@ -62,6 +62,10 @@ class Source:
     def gives_score(self) -> bool:
         """True of an extractor that gives each generated image a score; it sees no reference images."""
         return self.noun is not None and self.noun.gives == "score"
+
+    def by_crop(self, rows: np.ndarray) -> np.ndarray:
+        """Give the rows of several crops, (n,k*d), as (n,k,d); those of whole images, (n,d), as they are."""
+        return rows.reshape(len(rows), PATCHES[self.resize] ** 2, -1) if self.resize in PATCHES else rows
 
 
 @dataclass
@@ -86,6 +90,11 @@ class OpenExtractor:
         """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by the source's rule."""
         return resize(image, self.size, self.source.resize, self.fit)
 
+    def views(self, image: np.ndarray) -> np.ndarray:
+        """Return all that the network sees of (H,W,3) uint8, by the source's rule: (k,S,S,3) float32 0..255, k = 1 but for crops."""
+        grid = PATCHES.get(self.source.resize)
+        return self.resize(image)[None] if grid is None else patches(image, self.size, grid)
+
     @torch.inference_mode()
     def network(self, batch: Tensor) -> Tensor:
         """Run the image tower: (N,3,S,S) float32 0..255 -> (N,d) float32. clean-fid calls this a custom feature extractor."""
@@ -94,16 +103,17 @@ class OpenExtractor:
     def features(self, images: np.ndarray, prompts: Sequence[str] = ()) -> np.ndarray:
         """Resize images (N,H,W,3) uint8, `BATCH` at a time, and give their features (N,d) float32, or their scores (N,1) float32.
 
+        Features of k crops stand side by side, (N,k*d); `Source.by_crop` takes them apart.
         prompts: N, one for each image; read only where the extractor reads images with their prompts. Raises TypeError where those lack.
         """
         if self.pair_tower is not None and len(prompts) != len(images):
             raise TypeError(f"extractor '{self.source.label}' reads pairs, and was given {len(images)} images, {len(prompts)} prompts")
-        parts = []
-        for start in range(0, len(images), BATCH):
-            resized = np.stack([self.resize(image) for image in images[start : start + BATCH]])
-            batch = torch.from_numpy(resized).permute(0, 3, 1, 2)
-            found = self.network(batch) if self.pair_tower is None else self.scores(batch, prompts[start : start + BATCH])
-            parts.append(found.cpu().numpy())
+        parts, step = [], max(1, BATCH // PATCHES.get(self.source.resize, 1) ** 2)
+        for start in range(0, len(images), step):
+            views = np.stack([self.views(image) for image in images[start : start + step]])
+            batch = torch.from_numpy(views).flatten(0, 1).permute(0, 3, 1, 2)
+            found = self.network(batch) if self.pair_tower is None else self.scores(batch, prompts[start : start + step])
+            parts.append(found.cpu().numpy().reshape(len(views), -1))
         return np.concatenate(parts)
 
     @torch.inference_mode()
@@ -136,8 +146,9 @@ def find_extractor(noun: Extractor, spec: dict[str, Any], path: Callable[[str], 
     """
     spec = {**noun.defaults, **spec}
     rule = spec.get("resize", noun.rules[0])
-    if rule not in noun.rules:
-        raise UsageError(f"resize rule '{rule}' of an extractor of kind '{noun.name}' is unknown; known: {', '.join(noun.rules)}")
+    rules = tuple(dict.fromkeys([*noun.rules, *(PATCHES if noun.gives == "features" else ())]))
+    if rule not in rules:
+        raise UsageError(f"resize rule '{rule}' of an extractor of kind '{noun.name}' is unknown; known: {', '.join(rules)}")
     if noun.reads == "images" and "prefix" in spec:
         raise UsageError(f"an extractor of kind '{noun.name}' reads no prompts and takes no 'prefix'.")
     found = noun.find({**spec, "resize": rule}, path)

@@ -145,8 +145,8 @@ def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
-    """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more,
-    IntegrityError where chunks do not fit each other."""
+    """Read (n, d) float32 features, or (n, k, d) of k crops, in item order from the run folder. Raises Incomplete where a chunk is not
+    there any more, IntegrityError where chunks do not fit each other."""
     chunks: list[np.ndarray] = []
     for span in work.chunks:
         chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))
@@ -156,7 +156,8 @@ def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
             raise IntegrityError(f"{work.folder.root}: the chunks of features/{owner}/{role} have rows of several lengths. Delete that "
                                  f"folder, then: scottbench resume {work.folder.root}")
         chunks.append(chunk)
-    return np.concatenate(chunks)
+    rows = np.concatenate(chunks)
+    return rows if owner == "text" else work.extractors[role].source.by_crop(rows)
 
 
 def lost(work: Work, what: str) -> Incomplete:

@@ -75,7 +75,8 @@ class Validation:
         self.extractors = {role: open_extractor(source, self.model.device) for role, source in sources.items()}
         images, prompts = self.items.images(self.index), [self.items.prompts[i] for i in self.index]
         self.prompts = prompts
-        self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items() if not e.source.gives_score})
+        real = {role: e.features(images) for role, e in self.extractors.items() if not e.source.gives_score}
+        self.real = self.by_role({role: self.extractors[role].source.by_crop(rows) for role, rows in real.items()})
         self.text = self.by_role({r: e.text_features(prompts) for r, e in self.extractors.items() if e.text_tower is not None})
 
     def find_guidance(self, preset: Preset, facts: dict) -> float:
@@ -111,7 +112,7 @@ class Validation:
             self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
         with self.model.uncounted():
             images = self.sample(self.opened[which])
-        features = self.by_role({role: extractor.features(images, self.prompts) for role, extractor in self.extractors.items()})
+        features = self.by_role({role: e.source.by_crop(e.features(images, self.prompts)) for role, e in self.extractors.items()})
         cell = CellFeatures(
             len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)],
             reference_images=lambda indices: self.items.images([self.index[i] for i in indices]),

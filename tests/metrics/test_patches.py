@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tiny
+import torch
 from scipy import linalg
 from scottbench_metrics import fd_dinov2, patch_fid
 from scottbench_metrics.fid import fid
 
+from scottbench.errors import UsageError
 from scottbench.metrics import BadFeatures, frechet_distance, frechet_influence, patch_distance, patch_influence
+from scottbench.models.extractors import OpenExtractor, Source
+from scottbench.models.images import patches, resize
 from scottbench.registry.nouns import CellFeatures, NoOptions
 
 
@@ -93,3 +100,62 @@ def test_fd_dinov2_is_the_value_of_dgm_evals_formulas_on_the_same_arrays(m, n, d
     assert fd_dinov2.fd_dinov2(cell, NoOptions()) == pytest.approx(by_root, rel=1e-8)
     assert fd_dinov2.fd_dinov2(cell, NoOptions()) == pytest.approx(by_values, rel=1e-8)
     assert fd_dinov2.influence(cell, NoOptions()).generated == pytest.approx(frechet_influence(real, generated).generated)
+
+
+# --- crops ------------------------------------------------------------------------------------------------------------
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """Every pixel says where it is: red its row, green its column."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, rows * 0], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "grid", "places"),
+    [
+        (100, 150, 1, [(34, 59)]),
+        (100, 100, 2, [(0, 0), (0, 68), (68, 0), (68, 68)]),
+        (40, 33, 3, [(r, c) for r in (0, 4, 8) for c in (0, 0, 1)]),
+    ],
+)
+def test_crops_of_a_large_image_are_its_own_pixels_in_the_middle_or_from_border_to_border(height, width, grid, places):
+    found = patches(picture(height, width), 32, grid)
+    assert found.shape == (grid * grid, 32, 32, 3) and found.dtype == np.float32
+    assert [tuple(crop[0, 0, :2]) for crop in found] == places
+    assert all((crop == picture(height, width)[r : r + 32, c : c + 32]).all() for crop, (r, c) in zip(found, places))
+
+
+def test_an_image_no_larger_than_the_input_gives_squares_of_half_its_side_enlarged():
+    image = picture(32, 32)
+    found = patches(image, 32, 2)
+    for crop, (row, column) in zip(found, [(0, 0), (0, 16), (16, 0), (16, 16)]):
+        assert (crop == resize(image[row : row + 16, column : column + 16], 32, "clean")).all()
+    assert patches(picture(1, 1), 8, 2).shape == (4, 8, 8, 3)
+
+
+def test_an_extractor_puts_the_features_of_crops_side_by_side_image_by_image():
+    seen = []
+
+    def tower(batch):
+        seen.append(len(batch))
+        return torch.cat([batch.mean((2, 3)), batch.std((2, 3))], dim=1)
+
+    crops, plain = (
+        OpenExtractor(Source("toy", "toy", "0" * 64, Path("toy"), resize=rule), 32, tower, None, None) for rule in ("patch3x3", "clean")
+    )
+    images = np.random.default_rng(0).integers(0, 256, (20, 48, 48, 3), dtype=np.uint8)
+    found = crops.features(images)
+    assert found.shape == (20, 9 * 6) and "resize patch3x3" in crops.source.papers
+    assert max(seen) <= 64 and sum(seen) == 20 * 9
+    taken_apart = crops.source.by_crop(found)
+    assert taken_apart.shape == (20, 9, 6)
+    for number, (row, column) in enumerate([(r, c) for r in (0, 8, 16) for c in (0, 8, 16)]):
+        wanted = plain.features(images[:, row : row + 32, column : column + 32])
+        assert taken_apart[:, number] == pytest.approx(wanted, rel=1e-5)
+    assert plain.source.by_crop(wanted) is wanted
+
+
+def test_a_rule_with_crops_that_nobody_has_is_refused_with_those_that_there_are(tmp_path):
+    with pytest.raises(UsageError, match=r"resize rule 'patch9x9'.*unknown; known: clean, .*patch, patch2x2, patch3x3, patch4x4"):
+        tiny.find_extractor({"kind": "open_clip", "folder": str(tmp_path), "resize": "patch9x9"}, lambda text: tmp_path / text)

@@ -26,4 +26,22 @@ def register_extractors() -> list[Extractor]:
             licence="of the weights that are named", source="https://github.com/mlfoundations/open_clip",
             paper="Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020",
         ),
+        Extractor(
+            "dinov2", "DINOv2 ViT-L/14 as FD-DINOv2 takes it: the class token (n,1024) at 224 pixels",
+            lazy("scottbench_extractors.dinov2:find"), lazy("scottbench_extractors.dinov2:open_dinov2"),
+            rules=("squash8", "clean"), defaults={"label": "DINOv2 ViT-L/14"},
+            weights="facebook/dinov2-large: config.json, model.safetensors, 1.22 GB", licence="Apache-2.0",
+            source="https://huggingface.co/facebook/dinov2-large",
+            paper="Stein et al. 2023, Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models, "
+                  "arXiv 2306.04675",
+        ),
+        Extractor(
+            "clip_l14_336", "OpenAI's CLIP ViT-L/14 at 336 pixels, as CMMD takes it: image features (n,768), not normalised",
+            lazy("scottbench_extractors.open_clip:find"), lazy("scottbench_extractors.open_clip:open_model"),
+            reads="images+prompts", rules=("open_clip", *BY_TAG[:-1]),
+            defaults={"label": "CLIP ViT-L/14-336", "model": "ViT-L-14-336", "pretrained": "openai", "size": "1.71 GB"},
+            weights="timm/vit_large_patch14_clip_336.openai: open_clip_model.safetensors, 1.71 GB", licence="MIT",
+            source="https://huggingface.co/timm/vit_large_patch14_clip_336.openai",
+            paper="Jayasumana et al. 2024, Rethinking FID: Towards a Better Evaluation Metric for Image Generation, arXiv 2401.09603",
+        ),
     ]  # fmt: skip

@@ -7,6 +7,10 @@ from scottbench import Extractor, hookimpl, lazy
 BY_TAG = ("clean", "gigagan256", "tf1", "tm-aa", "open_clip")
 """Resize rules of a model of open_clip; "open_clip" goes by its tag or folder."""
 
+STEIN = (
+    "Stein et al. 2023, Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models, "
+    "arXiv 2306.04675")
+
 
 @hookimpl
 def register_extractors() -> list[Extractor]:
@@ -32,8 +36,7 @@ def register_extractors() -> list[Extractor]:
             rules=("squash8", "clean"), defaults={"label": "DINOv2 ViT-L/14"},
             weights="facebook/dinov2-large: config.json, model.safetensors, 1.22 GB", licence="Apache-2.0",
             source="https://huggingface.co/facebook/dinov2-large",
-            paper="Stein et al. 2023, Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models, "
-                  "arXiv 2306.04675",
+            paper=STEIN,
         ),
         Extractor(
             "clip_l14_336", "OpenAI's CLIP ViT-L/14 at 336 pixels, as CMMD takes it: image features (n,768), not normalised",

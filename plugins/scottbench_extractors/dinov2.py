@@ -43,8 +43,9 @@ def open_dinov2(source: Source, device: str) -> OpenExtractor:
     with importing():
         from transformers import Dinov2Model
 
-    network, told = Dinov2Model.from_pretrained(
+    loaded: Any = Dinov2Model.from_pretrained(
         source.path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+    network, told = loaded
     wrong = sorted([*told["missing_keys"], *told["unexpected_keys"]])
     if wrong:
         raise DamagedAsset(f"{source.path}/model.safetensors is not of this network: {len(wrong)} tensors differ, such as {wrong[0]}.")

@@ -7,6 +7,10 @@ from scottbench import Extractor, hookimpl, lazy
 BY_TAG = ("clean", "gigagan256", "tf1", "tm-aa", "open_clip")
 """Resize rules of a model of open_clip; "open_clip" goes by its tag or folder."""
 
+STEIN = (
+    "Stein et al. 2023, Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models, "
+    "arXiv 2306.04675")
+
 
 @hookimpl
 def register_extractors() -> list[Extractor]:
@@ -27,12 +31,21 @@ def register_extractors() -> list[Extractor]:
             paper="Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020",
         ),
         Extractor(
-            "cmmd", "CLIP ViT-L/14-336 of OpenAI, the network of the metric CMMD",
+            "dinov2", "DINOv2 ViT-L/14 as FD-DINOv2 takes it: the class token (n,1024) at 224 pixels",
+            lazy("scottbench_extractors.dinov2:find"), lazy("scottbench_extractors.dinov2:open_dinov2"),
+            rules=("squash8", "clean"), defaults={"label": "DINOv2 ViT-L/14"},
+            weights="facebook/dinov2-large: config.json, model.safetensors, 1.22 GB", licence="Apache-2.0",
+            source="https://huggingface.co/facebook/dinov2-large",
+            paper=STEIN,
+        ),
+        Extractor(
+            "clip_l14_336", "OpenAI's CLIP ViT-L/14 at 336 pixels, as CMMD takes it: image features (n,768), not normalised",
             lazy("scottbench_extractors.open_clip:find"), lazy("scottbench_extractors.open_clip:open_model"),
             reads="images+prompts", rules=("open_clip", *BY_TAG[:-1]),
-            defaults={"model": "ViT-L-14-336", "pretrained": "openai", "label": "CLIP ViT-L/14-336", "size": "1.7 GB"},
-            weights="a safetensors file of the local hub cache, 1.7 GB", licence="MIT", source="https://github.com/openai/CLIP",
-            paper="Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020",
+            defaults={"label": "CLIP ViT-L/14-336", "model": "ViT-L-14-336", "pretrained": "openai", "size": "1.71 GB"},
+            weights="timm/vit_large_patch14_clip_336.openai: open_clip_model.safetensors, 1.71 GB", licence="MIT",
+            source="https://huggingface.co/timm/vit_large_patch14_clip_336.openai",
+            paper="Jayasumana et al. 2024, Rethinking FID: Towards a Better Evaluation Metric for Image Generation, arXiv 2401.09603",
         ),
         Extractor(
             "patch", "InceptionV3 on a square of 299 pixels from each image, not scaled: for patch FID",

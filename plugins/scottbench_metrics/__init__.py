@@ -88,7 +88,7 @@ def further_metrics() -> list[Metric]:
         metric("fd_dinov2", "FD-DINOv2", "Frechet distance between Gaussian fits of DINOv2 features", STEIN, features="dinov2", **distance),
         metric(
             "cmmd", "CMMD", "squared MMD of a Gaussian kernel on CLIP ViT-L/14-336 features of unit length", JAYASUMANA,
-            features="cmmd", options=GaussianOptions, **distance,
+            features="clip_l14_336", options=GaussianOptions, **distance,
         ),
         metric("mind", "MIND", "sliced Wasserstein distance between image features", BERTHET, options=SlicedOptions, **distance),
         metric("patch_fid", "Patch FID", "Frechet distance between crops that are not scaled down", LIN, features="patch", **distance),

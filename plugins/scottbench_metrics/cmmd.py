@@ -7,7 +7,7 @@ from scottbench.metrics import GaussianSums, gaussian_influence, gaussian_sums
 from scottbench.metrics.gaussian_kernel import mmd_of
 from scottbench_metrics.options import GaussianOptions
 
-ROLE = "cmmd"
+ROLE = "clip_l14_336"
 
 
 def cmmd(cell: CellFeatures, options: GaussianOptions) -> float:

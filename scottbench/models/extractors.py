@@ -20,6 +20,7 @@ from scottbench.errors import DamagedAsset, UsageError
 from scottbench.models.images import PATCHES, USUAL, Fit, patches, resize
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import Extractor
+from scottbench.store.assets import Needed, cache_dir, require, verify_folder
 from scottbench.store.weights import weights_digest as weights_digest  # extractors digest their folders by it
 from scottbench.text import one_line
 
@@ -137,6 +138,20 @@ class OpenExtractor:
 
     def _texts(self, prompts: Sequence[str]) -> list[str]:
         return [f"{self.source.prefix} {prompt}" if self.source.prefix else prompt for prompt in prompts]
+
+
+def find_folder(spec: dict[str, Any], path: Callable[[str], Path], usual: str, files: Sequence[Needed]) -> tuple[Path, str]:
+    """Find the folder of an extractor's files and digest it: (folder, sha256 hex of its weights, configs and vocabularies).
+
+    spec: its "folder", else the folder `usual` in the cache of large files; its "sha256" is that of the weights file, where it is given.
+    files: paths within the folder, weights first, each with the line that fetches it, in which {folder} is the folder. Raises
+    MissingAsset or DamagedAsset.
+    """
+    folder, who = path(spec["folder"]) if "folder" in spec else cache_dir() / usual, f"extractor '{spec.get('label', usual)}'"
+    needed = [replace(file, path=folder / file.path, fetch=file.fetch.format(folder=folder)) for file in files]
+    require(who, [replace(needed[0], sha256=spec.get("sha256", needed[0].sha256)), *needed[1:]])
+    verify_folder(folder, who)
+    return folder, weights_digest(folder)
 
 
 def find_extractor(noun: Extractor, spec: dict[str, Any], path: Callable[[str], Path]) -> Source:

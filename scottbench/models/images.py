@@ -147,11 +147,18 @@ def _offsets(room: int, grid: int) -> list[int]:
     return [room // 2] if grid == 1 else [round(i * room / (grid - 1)) for i in range(grid)]
 
 
+def squashed(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize (H,W,3) uint8 to (S,S,3) float32 whole numbers by PIL's bicubic filter on 8 bit, sides stretched, as dgm-eval does by
+    default (torchvision's Resize((S, S)))."""
+    return open_clip(image, size, Fit("squash"))
+
+
 RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "clean": clean,
     "gigagan256": gigagan256,
     "tf1": tf1,
     "tm-aa": torchmetrics_antialiased,
     "open_clip": open_clip,
+    "squash8": squashed,
 }
-"""Name in a preset -> (image, size) -> resized; "open_clip" is for extractors of that kind only."""
+"""Name in a preset -> (image, size) -> resized; "open_clip" is for CLIP models, which say how they fit pictures."""

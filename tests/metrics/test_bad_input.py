@@ -50,7 +50,7 @@ CASES = {
 }
 def by_role(rows: np.ndarray) -> dict[str, np.ndarray]:
     """The features of every role; a patch is a row for itself."""
-    return dict.fromkeys(("image", "clip", "dinov2", "cmmd"), rows) | {"patch": rows[:, None] if rows.ndim == 2 else rows}
+    return dict.fromkeys(("image", "clip", "dinov2", "clip_l14_336"), rows) | {"patch": rows[:, None] if rows.ndim == 2 else rows}
 
 
 REFUSED = {"no image", "a NaN", "an infinity", "no matrix"}

@@ -205,7 +205,7 @@ def test_every_registered_influence_has_mean_zero_and_items_have_the_value_as_me
     rng = np.random.default_rng(1)
     real, generated = rng.normal(size=(50, 6)).astype(np.float32), (rng.normal(size=(40, 6)) + 0.3).astype(np.float32)
     text = {"clip": rng.normal(size=(40, 6)).astype(np.float32)}
-    of = lambda rows: dict.fromkeys(("image", "clip", "dinov2", "cmmd"), rows) | {"patch": rows.reshape(len(rows), 2, 3)}  # noqa: E731
+    of = lambda rows: dict.fromkeys(("image", "clip", "dinov2", "clip_l14_336"), rows) | {"patch": rows.reshape(len(rows), 2, 3)}  # noqa: E731
     cell = CellFeatures(40, of(generated), of(real), text)
     options = metric.options()
     value = metric.compute(cell, options)

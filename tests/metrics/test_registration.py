@@ -24,7 +24,7 @@ WANTED = {
     "vendi": (True, "image", "cell", False),
     "clip_score": (True, "clip", "cell", True),
     "fd_dinov2": (False, "dinov2", "cell", False),
-    "cmmd": (False, "cmmd", "cell", False),
+    "cmmd": (False, "clip_l14_336", "cell", False),
     "mind": (False, "image", "cell", False),
     "patch_fid": (False, "patch", "cell", False),
     "diversity": (True, "image", "seeds", True),

@@ -195,7 +195,7 @@ def test_hub_weights_that_are_not_cached_are_named_with_the_line_that_fetches_th
         find_extractor({"kind": "open_clip", "model": "ViT-g-14", "pretrained": "nothing"}, tmp_path.joinpath)
 
 
-@pytest.mark.parametrize("spec", [{"kind": "vgg"}, {}, {"kind": "open_clip"}, {"kind": "open_clip", "folder": "x", "resize": "antialias"}])
+@pytest.mark.parametrize("spec", [{"kind": "vgg"}, {"kind": "open_clip"}, {"kind": "open_clip", "folder": "x", "resize": "antialias"}])
 def test_an_unknown_kind_or_rule_is_refused(spec, tmp_path):
     with pytest.raises(UsageError, match="unknown|needs"):
         find_extractor(spec, tmp_path.joinpath)

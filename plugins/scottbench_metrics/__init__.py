@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scottbench import Metric, hookimpl, lazy
+from scottbench import Extractor, Metric, hookimpl, lazy
 from scottbench_metrics.options import (
     BallOptions,
     ClipOptions,
@@ -25,6 +25,7 @@ STEIN = "Stein et al. 2023, Exposing Flaws of Generative Model Evaluation Metric
 JAYASUMANA = "Jayasumana et al. 2024, Rethinking FID: Towards a Better Evaluation Metric for Image Generation, arXiv 2401.09603"
 BERTHET = "Berthet et al. 2026, MIND: Monge Inception Distance for Generative Models Evaluation, arXiv 2605.06797"
 LIN = "Lin et al. 2024, SDXL-Lightning: Progressive Adversarial Diffusion Distillation, arXiv 2402.13929"
+WANG = "Wang et al. 2023, Exploring CLIP for Assessing the Look and Feel of Images, arXiv 2207.12396"
 ZHANG = "Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, arXiv 1801.03924"
 ODENA = "Odena et al. 2017, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv 1610.09585"
 
@@ -47,6 +48,20 @@ def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bo
 def register_metrics() -> list[Metric]:
     """Register the metrics, in the order of the README's table."""
     return [*cell_metrics(), *further_metrics(), *seed_metrics()]
+
+
+@hookimpl
+def register_extractors() -> list[Extractor]:
+    """Register the network of CLIP-IQA."""
+    return [
+        Extractor(
+            "clip_iqa", "CLIP-IQA by torchmetrics on CLIP ViT-L/14: the probability of a good photo, without its prompt",
+            lazy("scottbench_metrics.clip_iqa:find"), lazy("scottbench_metrics.clip_iqa:open_scorer"),
+            gives="score", rules=("open_clip", "clean"), defaults={"label": "CLIP ViT-L/14"},
+            weights="openai/clip-vit-large-patch14: config.json, model.safetensors, 1.71 GB", licence="MIT",
+            source="https://huggingface.co/openai/clip-vit-large-patch14", paper=WANG,
+        ),
+    ]  # fmt: skip
 
 
 def cell_metrics() -> list[Metric]:
@@ -92,6 +107,10 @@ def further_metrics() -> list[Metric]:
         ),
         metric("mind", "MIND", "sliced Wasserstein distance between image features", BERTHET, options=SlicedOptions, **distance),
         metric("patch_fid", "Patch FID", "Frechet distance between crops that are not scaled down", LIN, features="patch", **distance),
+        metric(
+            "clip_iqa", "CLIP-IQA", "mean probability of \"Good photo.\" beside \"Bad photo.\" to CLIP", WANG,
+            features="clip_iqa", bounds=(0.0, 1.0),
+        ),
     ]  # fmt: skip
 
 

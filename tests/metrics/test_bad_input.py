@@ -11,7 +11,7 @@ from scottbench_metrics import register_metrics
 from scottbench.metrics import BadFeatures, RankLimited
 from scottbench.registry.nouns import CellFeatures
 
-METRICS = {metric.name: metric for metric in register_metrics() if metric.scope == "cell"}
+METRICS = {metric.name: metric for metric in register_metrics() if metric.scope == "cell" and metric.name != "clip_iqa"}
 RNG = np.random.default_rng(0)
 PLAIN = RNG.normal(size=(12, 4)).astype(np.float32)
 OTHER = (RNG.normal(size=(12, 4)) + 0.5).astype(np.float32)

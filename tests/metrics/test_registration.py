@@ -27,6 +27,7 @@ WANTED = {
     "cmmd": (False, "clip_l14_336", "cell", False),
     "mind": (False, "image", "cell", False),
     "patch_fid": (False, "patch", "cell", False),
+    "clip_iqa": (True, "clip_iqa", "cell", True),
     "diversity": (True, "image", "seeds", True),
     "ms_ssim": (False, "", "seeds", True),
     "lpips": (True, "", "seeds", True),

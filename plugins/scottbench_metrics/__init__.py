@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scottbench import Metric, hookimpl, lazy
-from scottbench_metrics.options import BallOptions, ClipOptions, DistanceOptions, KernelOptions, VendiOptions
+from scottbench_metrics.options import BallOptions, ClipOptions, DistanceOptions, KernelOptions, TeacherOptions, VendiOptions
 
 NAEEM = "Naeem et al. 2020, Reliable Fidelity and Diversity Metrics for Generative Models, arXiv 2002.09797"
 KYNKAANNIEMI = "Kynkaanniemi et al. 2019, Improved Precision and Recall Metric for Assessing Generative Models, arXiv 1904.06991"
@@ -33,7 +33,7 @@ def metric(name: str, label: str, summary: str, paper: str, higher_is_better: bo
 
 @hookimpl
 def register_metrics() -> list[Metric]:
-    """Register the eleven metrics, in the order of the README's table."""
+    """Register the metrics, in the order of the README's table."""
     return [*cell_metrics(), *seed_metrics()]
 
 
@@ -42,6 +42,10 @@ def cell_metrics() -> list[Metric]:
     share, ball = (0.0, 1.0), BallOptions
     return [
         metric("fid", "FID", "Frechet distance between Gaussian fits of image features", HEUSEL, False, is_mean=False, bounds=(0.0, None)),
+        metric(
+            "fid_t", "FID-T", "Frechet distance of image features to those of the teacher's images of the same prompts", HEUSEL, False,
+            is_mean=False, bounds=(0.0, None), options=TeacherOptions, teacher=lazy("scottbench_metrics.fid_t:teacher"),
+        ),
         metric(
             "kid", "KID", "unbiased squared MMD of a cubic kernel on image features", BINKOWSKI, False,
             is_mean=False, digits=5, options=KernelOptions,

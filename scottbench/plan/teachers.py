@@ -37,7 +37,7 @@ class TeacherImages:
     seed: int
     guidance: float
     digest: str
-    """sha256 hex over all that its images depend on, the number of items aside."""
+    """sha256 hex over all that its images and the code of their features depend on, the number of items aside."""
 
     def __str__(self) -> str:
         return f"teacher {self.method}@{self.steps} guidance {self.guidance:g} seed {self.seed} {self.digest[:8]}"
@@ -65,22 +65,21 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
     guidance = float(preset.guidance.get(name, method.guidance))
     used = [found, plugins.find("dataset", choices.dataset.name)]
     used += [plugins.find("model", inputs.model_name)] if inputs.model_name in plugins.nouns["model"] else []
+    networks = {choices.extractors[choices.roles[role]].extractor.name for role in choice.metric.roles}
+    features = code.part_code("features", plugins, [plugins.find("extractor", network) for network in sorted(networks)])
     place = choices.device
     record = {
         "model": inputs.model.digest, "dataset": inputs.items.digest, "device": place.partition(":")[0], "dtype": choices.dtype,
-        "micro_batch": device.choose_micro_batch(place, inputs.model.latent_shape), "code": code.part_code("images", plugins, used),
+        "micro_batch": device.choose_micro_batch(place, inputs.model.latent_shape), "code": code.part_code("images", plugins, used) | features,
         "method": name, "version": method.version, "steps": steps, "seed": seed, "guidance_scale": guidance,
         "options": dataclasses.asdict(options), "timesteps": checked_timesteps(method, options, inputs.model.schedule, steps),
     }  # fmt: skip
     return TeacherImages(name, steps, seed, guidance, hashlib.sha256(canonical(record)).hexdigest())
 
 
-def kept_file(images: TeacherImages, source: Source, record: Mapping[str, Any]) -> Path:
-    """Return the file in the cache that the features of a teacher's images by one extractor are kept in, there or not.
-
-    record: the plan's, which has the code of features.
-    """
-    words = {"images": images.digest, "extractor": source.papers, "digest": source.digest, "code": record["code"]["features"]}
+def kept_file(images: TeacherImages, source: Source) -> Path:
+    """Return the file in the cache that the features of a teacher's images by one extractor are kept in, there or not."""
+    words = {"images": images.digest, "extractor": source.papers, "digest": source.digest}
     return cache_dir() / "teachers" / f"{images.method}-{images.steps}-{hashlib.sha256(canonical(words)).hexdigest()[:32]}.safetensors"
 
 
@@ -105,7 +104,7 @@ def require_teachers(
         images = metric.teacher
         if images is None or images.cell_in(cells) is not None:
             continue
-        files = [kept_file(images, sources[roles[role]], record) for role in metric.noun.roles]
+        files = [kept_file(images, sources[roles[role]]) for role in metric.noun.roles]
         short = [path for path in files if kept_rows(path) < n]
         if short:
             label = one_line(metric.label)

@@ -41,5 +41,5 @@ def _table(record: RunRecord, column: str) -> Table:
 def _entry(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
     if row is None or row["value"] is None:
         return Entry("n/a", short="-")
-    ends = row.get("ci_low"), row.get("ci_high")
-    return Entry(metric.show(row["value"]), small=() if None in ends else (bracket(ends[0], ends[1], metric.digits),))
+    low, high = row.get("ci_low"), row.get("ci_high")
+    return Entry(metric.show(row["value"]), small=() if low is None or high is None else (bracket(low, high, metric.digits),))

@@ -38,7 +38,7 @@ def teacher_reader(
                 raise MissingAsset(f"the teacher's images are missing: {cell.id} failed ({one_line(reason)})")
             made = {role: stored(cell.id, role) for role in plan.sources}
         else:
-            files = {role: kept_file(images, source, plan.record) for role, source in plan.sources.items()}
+            files = {role: kept_file(images, source) for role, source in plan.sources.items()}
             made = {role: read_kept(path, plan.n) for role, path in files.items() if path.exists()}
         return {role: made[target] for role, target in plan.roles.items() if target in made}
 
@@ -57,7 +57,7 @@ def keep_teachers(work: Work, manifest: Manifest, stored: Callable[[str, str], n
         if metric.teacher is None or cell is None or manifest.cell(cell.id).error is not None:
             continue
         for role in {work.plan.roles[role] for role in metric.noun.roles}:
-            path = kept_file(metric.teacher, work.plan.sources[role], work.plan.record)
+            path = kept_file(metric.teacher, work.plan.sources[role])
             if kept_rows(path) < work.plan.n:
                 write_kept(path, stored(cell.id, role))
 

@@ -57,7 +57,8 @@ REFUSED = {"no image", "a NaN", "an infinity", "no matrix"}
 def test_a_metric_gives_a_finite_number_or_says_in_one_line_why_not(case, name):
     generated, real, text = CASES[case]
     metric, options = METRICS[name], METRICS[name].options()
-    cell = CellFeatures(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
+    roles = dict.fromkeys(("image", "clip"), generated)
+    cell = CellFeatures(len(generated), roles, {"image": real}, {"clip": text}, teacher=lambda *which: {"image": real})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", RankLimited)

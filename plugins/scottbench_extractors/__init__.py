@@ -1,4 +1,4 @@
-"""The networks behind the metrics: Inception, anything of open_clip, and those with a protocol of their own. See README.md."""
+"""The networks behind the metrics: Inception, anything of open_clip, and those with a protocol of their own. See docs/extractors.md."""
 
 from __future__ import annotations
 

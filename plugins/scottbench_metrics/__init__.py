@@ -12,6 +12,7 @@ from scottbench_metrics.options import (
     GaussianOptions,
     KernelOptions,
     SlicedOptions,
+    TeacherOptions,
     VendiOptions,
 )
 
@@ -69,6 +70,10 @@ def cell_metrics() -> list[Metric]:
     share, ball = (0.0, 1.0), BallOptions
     return [
         metric("fid", "FID", "Frechet distance between Gaussian fits of image features", HEUSEL, False, is_mean=False, bounds=(0.0, None)),
+        metric(
+            "fid_t", "FID-T", "Frechet distance of image features to those of the teacher's images of the same prompts", HEUSEL, False,
+            is_mean=False, bounds=(0.0, None), options=TeacherOptions, teacher=lazy("scottbench_metrics.fid_t:teacher"),
+        ),
         metric(
             "kid", "KID", "unbiased squared MMD of a cubic kernel on image features", BINKOWSKI, False,
             is_mean=False, digits=5, options=KernelOptions,

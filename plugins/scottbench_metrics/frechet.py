@@ -8,7 +8,7 @@ from scottbench.metrics import GaussianFit
 
 def fits(cell: CellFeatures, role: str) -> tuple[GaussianFit, GaussianFit]:
     """Fit Gaussians to the reference and to the cell. Raises BadFeatures for features without a covariance."""
-    key = ("scottbench_metrics.frechet", role)
+    key = ("scottbench_metrics.fid", role)  # FID-T takes the same fit of the cell
     if key not in cell.reference_memo:
         cell.reference_memo[key] = GaussianFit.of(cell.reference[role], "reference")
     if key not in cell.memo:

@@ -19,6 +19,22 @@ class BallOptions:
 
 
 @dataclass(frozen=True)
+class TeacherOptions:
+    """Options of FID-T: the teacher's cell that it compares with."""
+
+    teacher: str = "ddim"
+    """Method that samples the teacher itself, at the preset's guidance."""
+    steps: int = 25
+    """Its number of sampling steps."""
+    seed: int = 0
+    """Its seed."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.seed < 0:
+            raise ValueError("steps must be at least 1 and seed at least 0")
+
+
+@dataclass(frozen=True)
 class KernelOptions:
     """Options of the kernel distance."""
 

@@ -1,4 +1,4 @@
-"""Preference models and an aesthetic predictor: a score for each generated image, and its mean as a metric. See README.md."""
+"""Preference models and an aesthetic predictor: a score for each generated image, and its mean as a metric. See docs/extractors.md."""
 
 from __future__ import annotations
 

@@ -40,9 +40,7 @@ class GaussianSums:
     """(n,) float64: mean over i of 1 - k(x_i, y_j)."""
 
 
-def gaussian_sums(
-    real: np.ndarray, generated: np.ndarray, sigma: float = 10.0, within_real: np.ndarray | None = None
-) -> GaussianSums:
+def gaussian_sums(real: np.ndarray, generated: np.ndarray, sigma: float = 10.0, within_real: np.ndarray | None = None) -> GaussianSums:
     """Average 1 - k over all pairs of rows, in float64, after scaling every row to length 1.
 
     real, generated: (m, d) and (n, d) float features. sigma: width of the kernel. within_real: that of an earlier call with the same

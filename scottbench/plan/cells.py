@@ -18,6 +18,7 @@ from scottbench.text import count, counts_in_words, one_line
 
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
+    from scottbench.plan.teachers import TeacherImages
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class PlannedMetric:
     """An instance of the metric's Options."""
     fingerprint: str
     """All that the value depends on beside the images, in words."""
+    teacher: TeacherImages | None = None
+    """The teacher's images that it compares with; None for most."""
 
 
 def make_cells(methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule) -> list[PlannedCell]:

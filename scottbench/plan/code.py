@@ -57,7 +57,8 @@ PARTS = {
     "values": Part("the values of metrics", ("metrics/*.py",), ("metric",), "plan; fingerprint of the metric"),
     "intervals": Part(
         "intervals and paired differences",
-        ("run/measure.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py", "stats/uncertainty.py"), (), "plan"),
+        ("run/measure.py", "run/teacher.py", "stats/categories.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py",
+         "stats/uncertainty.py"), (), "plan"),
     "students": Part(
         "the weights of a student", (*NETWORKS, "models/images.py", "training/*.py"), ("trainer", "model", "dataset"),
         "student.json, `made_by`"),

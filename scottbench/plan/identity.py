@@ -17,6 +17,7 @@ from scottbench.plan import code, device
 from scottbench.plan.cells import PlannedCell, PlannedMetric
 from scottbench.plan.choices import Choices
 from scottbench.plan.inputs import Inputs
+from scottbench.plan.teachers import teacher_images
 from scottbench.registry.nouns import Metric
 from scottbench.store import folder
 from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
@@ -115,7 +116,9 @@ def fingerprints(plugins: Plugins, choices: Choices, inputs: Inputs) -> list[Pla
         parts += [part for role in metric.roles for part in inputs.sources[choices.roles[role]].papers]
         parts += [f"n={n}", f"ref={n}:{reference[:8]}"]
         parts += [f"seeds={len(choices.seeds)}"] if metric.scope == "seeds" else []
-        planned.append(PlannedMetric(str(choice.label), metric, choice.options, "; ".join(parts)))
+        images = teacher_images(plugins, choices, inputs, choice)
+        parts += [] if images is None else [str(images)]
+        planned.append(PlannedMetric(str(choice.label), metric, choice.options, "; ".join(parts), images))
     return planned
 
 

@@ -11,6 +11,7 @@ from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
 from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.request import RunRequest, recorded
+from scottbench.plan.teachers import require_teachers
 from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
 
@@ -63,6 +64,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     inputs = open_inputs(plugins, choices)
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, inputs.model.schedule)
     named = identity(plugins, choices, inputs, cells)
+    require_teachers(named.metrics, cells, inputs.sources, choices.roles, named.record)
     return Plan(
         record=named.record,
         hash=named.hash,

@@ -339,6 +339,9 @@ class Metric:
     """(CellFeatures, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Least and greatest value possible, None = no limit; intervals stay inside."""
+    teacher: Callable[[Any], tuple[str, int, int]] | None = None
+    """(options) -> (method, steps, seed) of the teacher's images of the same prompts that it compares with, `CellFeatures.teacher`; part of
+    its fingerprint. None: it needs none."""
 
     @property
     def roles(self) -> tuple[str, ...]:

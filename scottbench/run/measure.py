@@ -22,12 +22,14 @@ from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import CellFeatures, read_only
 from scottbench.run.chunks import roles_of
+from scottbench.run.teacher import keep_teachers, teacher_reader
 from scottbench.run.timings import write_timings
+from scottbench.stats.categories import category_rows, usable
 from scottbench.stats.intervals import interval
 from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
 from scottbench.stats.paired import pairs_frame, run_pairs
 from scottbench.stats.uncertainty import Uncertainty, interval_or_reason
-from scottbench.store.tables import PAIRS, RESULTS, RESULTS_SCHEMA, frame
+from scottbench.store.tables import CATEGORIES, CATEGORIES_SCHEMA, PAIRS, RESULTS, RESULTS_SCHEMA, frame
 from scottbench.text import in_one_line, one_line, printable
 
 if TYPE_CHECKING:
@@ -76,7 +78,9 @@ def measure(work: Work, manifest: Manifest) -> list[Result]:
     plan, results = work.plan, []
     single = [metric for metric in plan.metrics if metric.noun.scope != "seeds"]
     several = [metric for metric in plan.metrics if metric.noun.scope == "seeds"]
-    shared = shared_features(work)
+    stored = functools.partial(stored_features, work)
+    shared = dataclasses.replace(shared_features(work), teacher=teacher_reader(work, manifest, stored))
+    keep_teachers(work, manifest, stored)
     for cells in by_seeds(plan.cells):
         own: list[Result] = []
         together: list[CellFeatures] = []
@@ -300,7 +304,20 @@ def write(work: Work, manifest: Manifest, results: Sequence[Result]) -> None:
     note_reasons(manifest, results)
     work.folder.put_table(RESULTS, frame([row(work.plan, result) for result in results], RESULTS_SCHEMA))
     write_tables(work.folder.put_table, measured(work.plan, results))
+    write_categories(work, results)
     write_timings(work, [cell for cell in work.plan.cells if manifest.cell(cell.id).error is None])
+
+
+def write_categories(work: Work, results: Sequence[Result]) -> None:
+    """Write categories.parquet, where the dataset's items have columns that part them."""
+    columns = columns_of(work.plan.items, work.plan.n)
+    rows = []
+    for result in results if usable(columns) else ():
+        spread = result.uncertainty
+        if not result.is_mean and spread is not None and spread.items is not None:
+            rows += category_rows(evidence(work.plan, result), spread.items, columns, result.metric.noun.bounds)
+    if rows:
+        work.folder.put_table(CATEGORIES, frame(rows, CATEGORIES_SCHEMA))
 
 
 def write_tables(put: Callable[[str, Any], object], found: Sequence[tuple[Measured, np.ndarray | None]]) -> None:

@@ -29,7 +29,7 @@ from scottbench.store.files import canonical
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
 from scottbench.store.plan_record import plan_digest
-from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
+from scottbench.store.tables import CATEGORIES, ITEMS, PAIRS, RESULTS, TIMINGS
 
 
 class ScoreFolder(RunFolder):
@@ -73,7 +73,8 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
             manifest.finish_cell(state, work, cell, None)
         write(work, state, measure(work, state))
         manifest.update(state, work, "failed" if state.failures() else "complete")
-        state.files, state.chunks = manifest.digests(root / "scores" / name, [RESULTS, ITEMS, PAIRS, TIMINGS]), manifest.chunk_digests(work)
+        state.files = manifest.digests(root / "scores" / name, [RESULTS, ITEMS, PAIRS, CATEGORIES, TIMINGS])
+        state.chunks = manifest.chunk_digests(work)
         state.scored = found["plan_hash"]
         folder.put_json(MANIFEST, state.as_json())
     return root / "scores" / name

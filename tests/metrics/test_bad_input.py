@@ -48,6 +48,8 @@ CASES = {
     "duplicates": (np.concatenate([PLAIN[:6], PLAIN[:6]]), np.concatenate([PLAIN[:6], PLAIN[:6]]), OTHER),
     "the reference itself": (OTHER, OTHER, OTHER),
 }
+
+
 def by_role(rows: np.ndarray) -> dict[str, np.ndarray]:
     """The features of every role; a patch is a row for itself."""
     return dict.fromkeys(("image", "clip", "dinov2", "clip_l14_336"), rows) | {"patch": rows[:, None] if rows.ndim == 2 else rows}
@@ -62,7 +64,7 @@ REFUSED = {"no image", "a NaN", "an infinity", "no matrix"}
 def test_a_metric_gives_a_finite_number_or_says_in_one_line_why_not(case, name):
     generated, real, text = CASES[case]
     metric, options = METRICS[name], METRICS[name].options()
-    cell = CellFeatures(len(generated), by_role(generated), by_role(real), {"clip": text})
+    cell = CellFeatures(len(generated), by_role(generated), by_role(real), {"clip": text}, teacher=lambda *which: {"image": real})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", RankLimited)

@@ -209,7 +209,7 @@ def test_every_registered_influence_has_mean_zero_and_items_have_the_value_as_me
     real, generated = rng.normal(size=(50, 6)).astype(np.float32), (rng.normal(size=(40, 6)) + 0.3).astype(np.float32)
     text = {"clip": rng.normal(size=(40, 6)).astype(np.float32)}
     of = lambda rows: dict.fromkeys(("image", "clip", "dinov2", "clip_l14_336"), rows) | {"patch": rows.reshape(len(rows), 2, 3)}  # noqa: E731
-    cell = CellFeatures(40, of(generated), of(real), text)
+    cell = CellFeatures(40, of(generated), of(real), text, teacher=lambda *which: {"image": real})
     options = metric.options()
     value = metric.compute(cell, options)
     if metric.items is not None:

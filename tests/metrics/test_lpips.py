@@ -90,4 +90,3 @@ def zhang(a: np.ndarray, b: np.ndarray, layers: list, place: str) -> np.ndarray:
                 unit = [side / side.square().sum(1, keepdim=True).add(1e-8).sqrt() for side in sides]
                 total += ((unit[0] - unit[1]).square() * heads.pop(0)).sum(1).mean((1, 2))
     return total.double().numpy()
-

@@ -16,6 +16,7 @@ from scottbench import metrics
 WANTED = {
     # name: higher is better, extractor role, scope, has items
     "fid": (False, "image", "cell", False),
+    "fid_t": (False, "image", "cell", False),
     "kid": (False, "image", "cell", False),
     "coverage": (True, "image", "cell", True),
     "precision": (True, "image", "cell", True),

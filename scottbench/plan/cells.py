@@ -19,6 +19,7 @@ from scottbench.text import count, counts_in_words, one_line
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
     from scottbench.models.pictures import PictureSet
+    from scottbench.plan.teachers import TeacherImages
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class PlannedMetric:
     """An instance of the metric's Options."""
     fingerprint: str
     """All that the value depends on beside the images, in words."""
+    teacher: TeacherImages | None = None
+    """The teacher's images that it compares with; None for most."""
 
 
 def make_cells(

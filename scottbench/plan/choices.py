@@ -17,7 +17,7 @@ from scottbench.plan import device
 from scottbench.plan.data import DataChoice, choose_data
 from scottbench.plan.pictures import check_rows
 from scottbench.registry.label import Label
-from scottbench.registry.nouns import Method, Metric
+from scottbench.registry.nouns import Extractor, Method, Metric
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
 from scottbench.text import did_you_mean, one_line
@@ -62,6 +62,15 @@ class MetricChoice:
 
 
 @dataclass(frozen=True)
+class ExtractorChoice:
+    """A registered extractor and what the preset says of it."""
+
+    extractor: Extractor
+    spec: dict[str, Any]
+    """The keys of [extractors.ROLE]; none where the extractor is there by its own name."""
+
+
+@dataclass(frozen=True)
 class Choices:
     """All that was asked for, each name looked up and each number checked; no file is open yet."""
 
@@ -74,6 +83,8 @@ class Choices:
     metrics: list[MetricChoice]
     roles: dict[str, str]
     """Extractor role that a metric needs -> role that holds the network."""
+    extractors: dict[str, ExtractorChoice]
+    """Role that holds a network -> which one it is."""
     steps: list[int]
     """Numbers of sampling steps of the methods that have none of their own."""
     seeds: list[int]
@@ -98,11 +109,11 @@ def choose(plugins: Plugins, request: RunRequest) -> Choices:
     check_rows(request.pictures, [str(choice.label) for choice in methods])
     metrics = find_metrics(plugins, preset, request)
     check_seeds(metrics, request.seeds)
-    needed = roles(preset, metrics)
+    needed, specs = roles(plugins, preset, metrics)
     place = device.choose_device(request.device, preset)
     dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
-    return Choices(request, preset, dataset, methods, metrics, needed, steps, seeds, place, device.choose_dtype(preset, place))
+    return Choices(request, preset, dataset, methods, metrics, needed, specs, steps, seeds, place, device.choose_dtype(preset, place))
 
 
 def check_numbers(request: RunRequest) -> None:
@@ -308,18 +319,26 @@ def check_seeds(metrics: Sequence[MetricChoice], seeds: Sequence[int]) -> None:
                              f"Run with --seeds {seeds[0]},{seeds[0] + 1}, or leave it out of --metrics.")
 
 
-def roles(preset: Preset, metrics: Sequence[MetricChoice]) -> dict[str, str]:
-    """Return {extractor role that a metric needs: role that holds the network} ("clip" -> "image" where they are the same).
+def roles(plugins: Plugins, preset: Preset, metrics: Sequence[MetricChoice]) -> tuple[dict[str, str], dict[str, ExtractorChoice]]:
+    """Return {extractor role that a metric needs: role that holds the network} ("clip" -> "image" where they are the same), and {role that
+    holds a network: which it is}.
 
-    Raises UsageError for a role that the preset lacks.
+    A role that the preset lacks is the extractor of that name. Raises UsageError where there is none, or none of a `kind`.
     """
-    found = {}
+    found: dict[str, str] = {}
     for choice in metrics:
-        role = choice.metric.features
-        if not role:
-            continue
-        if role not in preset.extractors:
-            raise UsageError(f"metric '{choice.label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
-        target = preset.extractors[role].get("same_as")
-        found[role] = role if target is None else target
-    return found
+        for role in choice.metric.roles:
+            if role not in preset.extractors and role not in plugins.nouns["extractor"]:
+                raise UsageError(f"metric '{choice.label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
+            target = preset.extractors.get(role, {}).get("same_as")
+            found[role] = role if target is None else target
+    return found, {role: extractor_of(plugins, preset, role) for role in dict.fromkeys(found.values())}
+
+
+def extractor_of(plugins: Plugins, preset: Preset, role: str) -> ExtractorChoice:
+    """Return the extractor behind a role that is not the same as another. Raises UsageError for a `kind` that nobody registers."""
+    spec = preset.extractors.get(role)
+    kind = role if spec is None else spec.get("kind")
+    if kind is None:
+        raise UsageError(f"[extractors.{role}] of preset '{preset.name}' names no 'kind'. See: scottbench list extractors")
+    return ExtractorChoice(plugins.find("extractor", kind).noun, {} if spec is None else spec)

@@ -54,12 +54,13 @@ PARTS = {
         (*NETWORKS, *PICTURES, "models/noise.py", "models/sampling.py", "run/sample.py", "run/session.py", "run/worker.py"),
         ("method", "model", "dataset"), "plan"),
     "features": Part(
-        "features of images, references and prompts", ("models/extractors.py", *PICTURES), ("dataset",),
+        "features of images, references and prompts", ("models/extractors.py", *PICTURES), ("dataset", "extractor"),
         "plan; fingerprint of a metric that needs features"),
     "values": Part("the values of metrics", ("metrics/*.py",), ("metric",), "plan; fingerprint of the metric"),
     "intervals": Part(
         "intervals and paired differences",
-        ("run/measure.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py", "stats/uncertainty.py"), (), "plan"),
+        ("run/measure.py", "run/teacher.py", "stats/categories.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py",
+         "stats/uncertainty.py"), (), "plan"),
     "students": Part(
         "the weights of a student", (*NETWORKS, *PICTURES, "training/*.py"), ("trainer", "model", "dataset"),
         "student.json, `made_by`"),

@@ -18,6 +18,7 @@ from scottbench.plan.cells import PlannedCell, PlannedMetric
 from scottbench.plan.choices import Choices
 from scottbench.plan.inputs import Inputs
 from scottbench.plan.pictures import Reference
+from scottbench.plan.teachers import teacher_images
 from scottbench.registry.nouns import Metric
 from scottbench.store import folder
 from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
@@ -65,6 +66,7 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
 def registered(plugins: Plugins, choices: Choices, model: str) -> list[Registered]:
     """List the nouns that a plan uses, with the plug-ins that they come from; a model that is a folder is none."""
     names = [("method", choice.method.name) for choice in choices.methods] + [("metric", choice.metric.name) for choice in choices.metrics]
+    names += [("extractor", choice.extractor.name) for choice in choices.extractors.values()]
     has_data = not choices.request.scoring or choices.request.reference is not None
     names += [("dataset", choices.dataset.dataset.name)] * has_data + [("model", model)] * (model in plugins.nouns["model"])
     return [plugins.find(kind, name) for kind, name in dict.fromkeys(names)]
@@ -96,7 +98,7 @@ def source_record(source: Source) -> dict[str, Any]:
     """Write down which network makes the features, with which rules."""
     return {
         "kind": source.kind, "label": source.label, "model": source.model, "pretrained": source.pretrained, "digest": source.digest,
-        "resize": source.resize, "prefix": source.prefix,
+        "resize": source.resize, "prefix": source.prefix, **({"gives": "score"} if source.gives_score else {}),
     }  # fmt: skip
 
 
@@ -113,11 +115,13 @@ def fingerprints(plugins: Plugins, choices: Choices, inputs: Inputs) -> list[Pla
     for choice in choices.metrics:
         metric = choice.metric
         options = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(choice.options).items()))
-        parts = [f"{metric.name}({options})", f"{choice.distribution} {choice.version}", f"code {metric_code(plugins, metric)}"]
-        parts += inputs.sources[choices.roles[metric.features]].papers if metric.features else []
+        parts = [f"{metric.name}({options})", f"{choice.distribution} {choice.version}", f"code {metric_code(plugins, choices, metric)}"]
+        parts += [part for role in metric.roles for part in inputs.sources[choices.roles[role]].papers]
         parts += [f"n={n}", "ref=none" if real is None else f"ref={real.n}:{reference_digest(real.items.digest, real.n)[:8]}"]
         parts += [f"seeds={len(choices.seeds)}"] if metric.scope == "seeds" else []
-        planned.append(PlannedMetric(str(choice.label), metric, choice.options, "; ".join(parts)))
+        images = teacher_images(plugins, choices, inputs, choice)
+        parts += [] if images is None else [str(images)]
+        planned.append(PlannedMetric(str(choice.label), metric, choice.options, "; ".join(parts), images))
     return planned
 
 
@@ -134,7 +138,10 @@ def reference_digest(items_digest: str, n: int) -> str:
     return hashlib.sha256(f"{items_digest}/{n}".encode()).hexdigest()
 
 
-def metric_code(plugins: Plugins, metric: Metric) -> str:
+def metric_code(plugins: Plugins, choices: Choices, metric: Metric) -> str:
     """Return the head of the digest, 8 digits of hex, of all code that makes a metric's value from images or features."""
     found = code.part_code("values", plugins, [plugins.find("metric", metric.name)])
-    return code.short_digest(found | (code.host_code("features") if metric.features else {}))[:8]
+    networks = {choices.extractors[choices.roles[role]].extractor.name for role in metric.roles}
+    if networks:
+        found |= code.part_code("features", plugins, [plugins.find("extractor", name) for name in sorted(networks)])
+    return code.short_digest(found)[:8]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.plan import device as devices
 from scottbench.plan.cells import PlannedMethod
-from scottbench.plan.choices import Choices, check_guidance, check_scan, own_guidance
+from scottbench.plan.choices import Choices, ExtractorChoice, check_guidance, check_scan, own_guidance
 from scottbench.plan.data import DataChoice
 from scottbench.plan.pictures import (
     Reference,
@@ -73,7 +73,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
     if choices.request.scoring:
         return _of_pictures(choices)
     preset = choices.preset
-    sources = {role: functools.partial(find_source, preset, role) for role in dict.fromkeys(choices.roles.values())}
+    sources = {role: functools.partial(find_source, preset, choice) for role, choice in choices.extractors.items()}
     flush_denormals()
     with offline():
         found = gather({
@@ -97,10 +97,10 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
 
 def _of_pictures(choices: Choices) -> Inputs:
     """The inputs of pictures that are scored by themselves: their items and reference, and extractors. Raises as `open_inputs`."""
-    request, sources = choices.request, dict.fromkeys(choices.roles.values())
+    request = choices.request
     flush_denormals()
     with offline():
-        found = gather({role: functools.partial(find_source, choices.preset, role) for role in sources})
+        found = gather({role: functools.partial(find_source, choices.preset, choice) for role, choice in choices.extractors.items()})
         reference = None
         if request.reference is not None:
             items = open_reference(choices.dataset)
@@ -111,7 +111,7 @@ def _of_pictures(choices: Choices) -> Inputs:
     real = scored.reference if scored.reference is None or scored.reference.own else dataclasses.replace(scored.reference, n=n)
     remarks = [*scored.broken, *scored.remarks, *getattr(scored.items, "remarks", []), *remarks_of(rows), *long_prompts(scored.items, n)]
     return Inputs("", None, scored.name, scored.items, n, real, [as_method(label, one) for label, one in rows.items()],
-                  {role: found[role] for role in sources}, None, remarks, scored.broken)  # fmt: skip
+                  dict(found), None, remarks, scored.broken)  # fmt: skip
 
 
 def _n(scored: Scored) -> int:
@@ -172,11 +172,11 @@ def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: 
     return name, plugins.find("model", name).noun.open(device, dtype)
 
 
-def find_source(preset: Preset, role: str) -> Source:
+def find_source(preset: Preset, choice: ExtractorChoice) -> Source:
     """Find the network of an extractor role. Raises MissingAsset or DamagedAsset."""
     from scottbench.models.extractors import find_extractor
 
-    return find_extractor(preset.extractors[role], preset.path)
+    return find_extractor(choice.extractor, choice.spec, preset.path)
 
 
 def find_students(choices: Choices) -> dict[str, Path]:

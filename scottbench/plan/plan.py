@@ -13,6 +13,7 @@ from scottbench.plan.identity import identity
 from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.pictures import Reference
 from scottbench.plan.request import RunRequest, recorded
+from scottbench.plan.teachers import require_teachers
 from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import spans
@@ -97,6 +98,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     schedule = None if inputs.model is None else inputs.model.schedule
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, schedule)
     named = identity(plugins, choices, inputs, cells)
+    require_teachers(named.metrics, cells, inputs.sources, choices.roles, named.record)
     return Plan(
         record=named.record,
         hash=named.hash,

@@ -40,11 +40,14 @@ HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, *FILES)}  # hook name ->
 HOW_TO_USE = {
     "method": "use --methods {}", "metric": "use --metrics {}",
     "model": "use --model {}",
+    "extractor": "a preset names it: [extractors.ROLE] kind = \"{}\"",
     "preset": "use --preset {}",
     "trainer": "use: scottbench train {}",
     "dataset": "see: scottbench show dataset {}",
     "claim": "see: scottbench show claim {}",
 }
+WORDS = {"scope": ("cell", "seeds"), "reads": ("images", "images+prompts"), "gives": ("features", "score")}
+"""Fields of nouns that have one of some words."""
 CHOICE = "SCOTTBENCH_PLUGINS"
 """The variable that names the plug-ins to load, with commas between; all where it is not set."""
 LEFT_OUT: ContextVar[tuple[str, ...]] = ContextVar("left_out", default=())
@@ -61,7 +64,7 @@ class Registered:
     """A noun and where it comes from."""
 
     noun: Any
-    """A Model, Dataset, Method, Trainer, Metric, Preset or Claim."""
+    """A Model, Dataset, Method, Trainer, Extractor, Metric, Preset or Claim."""
     kind: str
     plugin: str
     distribution: str
@@ -305,8 +308,10 @@ def _checked(kind: str, noun: Any) -> Any:
     if not is_name(noun.name):
         raise PluginError(f"{kind} name {one_line(repr(noun.name))} may have letters, digits, '_', '.' and '-' only")
     wrong = misfit(noun)
-    if wrong is None and getattr(noun, "scope", "cell") not in ("cell", "seeds"):
-        wrong = f"field 'scope' must be \"cell\" or \"seeds\", found {one_line(repr(noun.scope))[:80]}"
+    for name, words in WORDS.items():
+        if wrong is None and getattr(noun, name, words[0]) not in words:
+            allowed = " or ".join(f'"{word}"' for word in words)
+            wrong = f"field '{name}' must be {allowed}, found {one_line(repr(getattr(noun, name)))[:80]}"
     if wrong is not None:
         raise PluginError(f"{kind} '{noun.name}': {wrong}")
     options = getattr(noun, "options", None)

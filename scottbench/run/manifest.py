@@ -109,7 +109,7 @@ def metric_entry(metric: PlannedMetric, plan: Plan) -> MetricEntry:
     title = noun.label if noun.label else label.name
     return MetricEntry(
         metric.label, f"{title} ({label.chosen})" if label.options else title, noun.unit, noun.summary, noun.paper, noun.higher_is_better,
-        noun.digits, noun.scope, metric.fingerprint, plan.sources[plan.roles[noun.features]].label if noun.features else "")
+        noun.digits, noun.scope, metric.fingerprint, " + ".join(dict.fromkeys(plan.sources[plan.roles[role]].label for role in noun.roles)))
 
 
 def update(manifest: Manifest, work: Work, status: Status) -> None:

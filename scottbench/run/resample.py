@@ -87,6 +87,8 @@ def _again(found: Findings, work: Work, owner: str, role: str, span: range, exac
     """Make the features of a chunk again, from the stored images, the reference images or the prompts, and compare."""
     import numpy as np
 
+    if owner == "reference" and work.extractors[role].source.gives_score:
+        return
     extractor, ids, name = work.extractors[role], work.ids(span, owner), f"features/{owner}/{role}/{span.start:05d}"
     if owner == "text":
         if extractor.text_tower is None:
@@ -96,7 +98,7 @@ def _again(found: Findings, work: Work, owner: str, role: str, span: range, exac
         images = work.real_items.images(span) if owner == "reference" else work.folder.get_images(("images", owner), span, ids)
         if images is None:
             return  # told already
-        made = extractor.features(images)
+        made = extractor.features(images, work.prompts(span))
     stored = work.folder.get_features(("features", owner, role), span, ids)
     if stored is None or stored.shape != made.shape:
         found.wrong.append(f"{name}: missing, damaged or of another shape")

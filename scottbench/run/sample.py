@@ -30,7 +30,7 @@ def reference_features(work: Work) -> None:
             with work.storing():
                 work.folder.put_images(("images", "reference"), span, ids, images)
         for role, extractor in work.extractors.items():
-            if work.folder.get_features(("features", "reference", role), span, ids) is None:
+            if not extractor.source.gives_score and work.folder.get_features(("features", "reference", role), span, ids) is None:
                 images = items.images(span) if images is None else images
                 features = extractor.features(images)
                 with work.storing():
@@ -102,7 +102,7 @@ def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarr
         place = ("features", planned.id, role)
         if work.folder.get_features(place, span, work.ids(span)) is None:
             with work.clock.stage(seconds, "features"):
-                made = extractor.features(images)
+                made = extractor.features(images, work.prompts(span))
             with work.storing():
                 work.folder.put_features(place, span, work.ids(span), made, {"seconds": seconds})
             seconds = {}

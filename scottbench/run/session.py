@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scottbench.models.extractors import Extractor
+from scottbench.models.extractors import OpenExtractor
 from scottbench.models.sampling import embed_prompts
 from scottbench.plan.plan import Plan
 from scottbench.run.chunks import Shard, all_spans, bind
@@ -30,7 +30,7 @@ class Work:
     plan: Plan
     folder: RunFolder
     clock: Clock
-    extractors: dict[str, Extractor]
+    extractors: dict[str, OpenExtractor]
     """Role -> opened extractor, one per network."""
     batch_size: int
     on_progress: Callable[[dict], None]

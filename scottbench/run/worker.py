@@ -52,6 +52,8 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
     for role, source in work.plan.sources.items():
         work.extractors[role] = extractor = open_extractor(source, work.plan.device)
         watched.enter_context(work.clock.watching(extractor, "image_tower", "extractor"))
+        if extractor.pair_tower is not None:
+            watched.enter_context(work.clock.watching(extractor, "pair_tower", "extractor"))
         if extractor.text_tower is not None:
             watched.enter_context(work.clock.watching(extractor, "text_tower", "extractor"))
 

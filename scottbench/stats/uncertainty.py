@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,14 +78,24 @@ def half(cell: CellFeatures, number: int, kept: np.ndarray) -> CellFeatures:
     A reference of another number of images is a set of its own, and stays whole. The memories of a half are kept in those of the cell, so
     that metrics share their neighbour searches there too.
     """
+    whole = paired(cell)
     cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "text")}
-    cut["reference"] = {role: rows[kept] for role, rows in cell.reference.items()} if paired(cell) else cell.reference
-    whole = cell.images
-    images = None if whole is None else lambda indices: whole([int(kept[i]) for i in indices])
+    cut["reference"] = {role: rows[kept] for role, rows in cell.reference.items()} if whole else cell.reference
+    metadata = {column: tuple(values[i] for i in kept) for column, values in cell.metadata.items()}
+    teacher = cell.teacher
+    made = None if teacher is None else lambda *which: {role: rows[kept] for role, rows in teacher(*which).items()}
     key = ("scottbench.stats.uncertainty", "half", number)
     memo = cell.memo.setdefault(key, {})
-    reference_memo = cell.reference_memo.setdefault(key, {}) if paired(cell) else cell.reference_memo
-    return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, reference_memo=reference_memo, images=images)
+    reference_memo = cell.reference_memo.setdefault(key, {}) if whole else cell.reference_memo
+    return CellFeatures(
+        len(kept), cut["generated"], cut["reference"], cut["text"], memo, reference_memo, _half_reader(cell.images, kept),
+        _half_reader(cell.reference_images, kept) if whole else cell.reference_images, tuple(cell.ids[i] for i in kept) if cell.ids else (),
+        tuple(cell.prompts[i] for i in kept) if cell.prompts else (), metadata, made)
+
+
+def _half_reader(images: Callable[[Sequence[int]], np.ndarray] | None, kept: np.ndarray) -> Callable[[Sequence[int]], np.ndarray] | None:
+    """A reader of images by their index within a half."""
+    return None if images is None else lambda indices: images([int(kept[i]) for i in indices])
 
 
 def paired(given: CellFeatures | list[CellFeatures]) -> bool:

@@ -85,6 +85,7 @@ class ExtractorIdentity(TypedDict):
     digest: Digest
     resize: str
     prefix: NotRequired[str]
+    gives: NotRequired[Annotated[Literal["score"], rule(description="absent of features; scores are of generated images only")]]
 
 
 class MetricIdentity(TypedDict):

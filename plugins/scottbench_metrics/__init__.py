@@ -103,7 +103,7 @@ def cell_metrics() -> list[Metric]:
 
 def further_metrics() -> list[Metric]:
     """Make the metrics of one cell that papers print beside FID; docs/metrics-more.md tells of them."""
-    distance = {"higher_is_better": False, "is_mean": False, "bounds": (0.0, None)}
+    distance: dict[str, Any] = {"higher_is_better": False, "is_mean": False, "bounds": (0.0, None)}
     return [
         metric("fd_dinov2", "FD-DINOv2", "Frechet distance between Gaussian fits of DINOv2 features", STEIN, features="dinov2", **distance),
         metric(

@@ -70,7 +70,8 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
     place = choices.device
     record = {
         "model": inputs.model.digest, "dataset": inputs.items.digest, "device": place.partition(":")[0], "dtype": choices.dtype,
-        "micro_batch": device.choose_micro_batch(place, inputs.model.latent_shape), "code": code.part_code("images", plugins, used) | features,
+        "micro_batch": device.choose_micro_batch(place, inputs.model.latent_shape),
+        "code": code.part_code("images", plugins, used) | features,
         "method": name, "version": method.version, "steps": steps, "seed": seed, "guidance_scale": guidance,
         "options": dataclasses.asdict(options), "timesteps": checked_timesteps(method, options, inputs.model.schedule, steps),
     }  # fmt: skip

@@ -56,7 +56,7 @@ def of_crops() -> Extractor:
     return Extractor(
         "patch", "InceptionV3 on a square of 299 pixels from each image, not scaled: for patch FID",
         lazy("scottbench_extractors.inception:find"), lazy("scottbench_extractors.inception:open_inception"),
-        rules=("patch", "patch2x2", "patch3x3", "patch4x4"), weights="inception-2015-12-05.pt, 96 MB", licence="Apache-2.0",
+        rules=("crop", "crop2x2", "crop3x3", "crop4x4"), weights="inception-2015-12-05.pt, 96 MB", licence="Apache-2.0",
         source="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/",
         paper="Lin et al. 2024, SDXL-Lightning: Progressive Adversarial Diffusion Distillation, arXiv 2402.13929",
     )  # fmt: skip

@@ -62,7 +62,10 @@ def open_scorer(source: Source, device: str) -> OpenExtractor:
 
 
 def head_of(weights: Mapping[str, Tensor], width: int, path: Path) -> torch.nn.Module:
-    """Make the head that a file holds, of either version, for features of a width. Raises DamagedAsset for a file of something else."""
+    """Make the head that a file holds, of either version: features (N,width) -> (N,1). weights: of any shape, (1,width) in version 1.
+
+    Raises DamagedAsset for a file of something else.
+    """
     if "weight" in weights:
         head: torch.nn.Module = torch.nn.Linear(width, 1)
         load_exactly(head, weights, path, "version 1 of the predictor")

@@ -73,7 +73,10 @@ def open_scorer(source: Source, device: str) -> OpenExtractor:
 
 
 def networks(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, Any, torch.nn.Module]:
-    """Make image encoder, text encoder and head of the sizes of the published weights, and load them. Raises DamagedAsset."""
+    """Make image encoder, text encoder and head of the sizes of the published weights, and load them. Raises DamagedAsset.
+
+    The sizes are those of the patches (width,3,patch,patch), the positions (1,1+patches,width) and the words (words,width).
+    """
     from transformers.models.blip.configuration_blip import BlipTextConfig, BlipVisionConfig
     from transformers.models.blip.modeling_blip import BlipVisionModel
     from transformers.models.blip.modeling_blip_text import BlipTextModel
@@ -107,12 +110,12 @@ def networks(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, Any, torch
 
 
 def part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights whose names begin with a prefix, without it."""
+    """Return the weights, of any shape each, whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def layers(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the layers "<prefix>0", "<prefix>1", ... among names."""
+    """Count the layers "<prefix>0", "<prefix>1", ... among the names of weights, of any shape each."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in weights if name.startswith(prefix)})
 
 

@@ -70,5 +70,5 @@ def open_scorer(source: Source, device: str) -> OpenExtractor:
 
 
 def no_tower(batch: Tensor) -> Tensor:
-    """Refuse images without prompts. Raises TypeError."""
+    """Refuse images (N,3,S,S) without prompts. Raises TypeError."""
     raise TypeError("this scorer reads each image with its prompt")

@@ -22,7 +22,7 @@ def fetched(name: str, fetch: str, pickle: str) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file, in float32. Raises SafetensorError or OSError."""
+    """Read all tensors of a safetensors file, float32 of any shape. Raises SafetensorError or OSError."""
     from safetensors.torch import load_file
 
     return {name: tensor.float() for name, tensor in load_file(path).items()}

@@ -60,6 +60,8 @@ def noun_facts(found: Registered) -> dict[str, Any]:
     facts["file"] = found.file
     for item in dataclasses.fields(noun):
         value = getattr(noun, item.name)
+        if isinstance(value, tuple) and all(isinstance(one, str) for one in value):
+            value = list(value) if value else None
         if item.name not in facts and value not in ("", None) and isinstance(value, (str, int, float, list, dict, Path)):
             facts[item.name] = str(value) if isinstance(value, Path) else value
     folder = getattr(noun, "folder", None)

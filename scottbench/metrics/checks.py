@@ -25,7 +25,7 @@ def feature_matrix(features: np.ndarray, what: str, least: int = 2) -> np.ndarra
     if features.ndim == 3:
         raise BadFeatures(
             f"{what} features are of {features.shape[1]} crops of every image, which this statistic does not read. "
-            "Name an extractor without 'crops'."
+            "Name an extractor with a resize rule of whole images."
         )
     if features.ndim != 2 or features.shape[1] < 1:
         raise BadFeatures(

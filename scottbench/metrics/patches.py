@@ -32,13 +32,15 @@ def patch_influence(real: np.ndarray, generated: np.ndarray) -> Influence:
 
 
 def patch_fit(features: np.ndarray, what: str) -> GaussianFit:
-    """Fit a Gaussian to (n, k, d) features of k crops of n images. what: the word for them in a message.
+    """Fit a Gaussian to (n, k, d) features of k crops of n images, or to (n, d) of one each. what: the word for them in a message.
 
-    Raises BadFeatures for fewer than two images, NaN or infinite values, and features that are not of crops.
+    Raises BadFeatures for fewer than two images, NaN or infinite values, and arrays of another form.
     """
     features = np.asarray(features)
+    if features.ndim == 2:  # one view of each image
+        features = features[:, None]
     if features.ndim != 3 or not features.shape[1]:
-        raise BadFeatures(f"{what} features have shape {features.shape}; expected (images, crops, dimensions): an extractor with 'crops'.")
+        raise BadFeatures(f"{what} features have shape {features.shape}; expected (images, crops, dimensions), of a resize rule of crops.")
     feature_matrix(features.reshape(len(features), features.shape[1] * features.shape[2]), what)
     return GaussianFit.of(features.reshape(-1, features.shape[2]), what)
 

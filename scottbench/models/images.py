@@ -124,7 +124,7 @@ def open_clip(image: np.ndarray, size: int, fit: Fit = USUAL) -> np.ndarray:
     return np.asarray(resized.crop((left, top, left + size, top + size))).astype(np.float32)
 
 
-PATCHES = {"patch": 1, "patch2x2": 2, "patch3x3": 3, "patch4x4": 4}
+PATCHES = {"crop": 1, "crop2x2": 2, "crop3x3": 3, "crop4x4": 4}
 """Names of the rules that take crops instead of resizing, and how many crops stand side by side; 1 is the centre."""
 
 

@@ -19,7 +19,6 @@ from scottbench.text import count, counts_in_words, one_line
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
     from scottbench.models.pictures import PictureSet
-    from scottbench.plan.teachers import TeacherImages
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,29 @@ class PlannedCell:
     steps: int
     seed: int
     timesteps: list[float]
+
+
+@dataclass(frozen=True)
+class TeacherImages:
+    """The cell of a teacher that a metric compares with."""
+
+    method: str
+    steps: int
+    seed: int
+    guidance: float
+    digest: str
+    """sha256 hex over all that its images and the code of their features depend on, the number of items aside."""
+
+    def __str__(self) -> str:
+        return f"teacher {self.method}@{self.steps} guidance {self.guidance:g} seed {self.seed} {self.digest[:8]}"
+
+    def cell_in(self, cells: Sequence[PlannedCell]) -> PlannedCell | None:
+        """Return the cell of a run that makes these images, or None."""
+        for cell in cells:
+            made = (cell.method.label, cell.steps, cell.seed, cell.method.guidance)
+            if cell.method.student is None and made == (self.method, self.steps, self.seed, self.guidance):
+                return cell
+        return None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import MissingAsset, UsageError
 from scottbench.plan import code, device
-from scottbench.plan.cells import PlannedCell, PlannedMetric, checked_timesteps
+from scottbench.plan.cells import PlannedCell, PlannedMetric, TeacherImages, checked_timesteps
 from scottbench.registry.options import make_options
 from scottbench.store.assets import cache_dir
 from scottbench.store.files import canonical
@@ -26,29 +25,6 @@ if TYPE_CHECKING:
     from scottbench.plan.choices import Choices, MetricChoice
     from scottbench.plan.inputs import Inputs
     from scottbench.registry.loader import Plugins
-
-
-@dataclass(frozen=True)
-class TeacherImages:
-    """The cell of a teacher that a metric compares with."""
-
-    method: str
-    steps: int
-    seed: int
-    guidance: float
-    digest: str
-    """sha256 hex over all that its images and the code of their features depend on, the number of items aside."""
-
-    def __str__(self) -> str:
-        return f"teacher {self.method}@{self.steps} guidance {self.guidance:g} seed {self.seed} {self.digest[:8]}"
-
-    def cell_in(self, cells: Sequence[PlannedCell]) -> PlannedCell | None:
-        """Return the cell of a run that makes these images, or None."""
-        for cell in cells:
-            made = (cell.method.label, cell.steps, cell.seed, cell.method.guidance)
-            if cell.method.student is None and made == (self.method, self.steps, self.seed, self.guidance):
-                return cell
-        return None
 
 
 def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: MetricChoice) -> TeacherImages | None:
@@ -74,7 +50,8 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
     place = choices.device
     record = {
         "model": model.digest, "dataset": inputs.items.digest, "device": place.partition(":")[0], "dtype": choices.dtype,
-        "micro_batch": device.choose_micro_batch(place, model.latent_shape), "code": code.part_code("images", plugins, used) | features,
+        "micro_batch": device.choose_micro_batch(place, model.latent_shape),
+        "code": code.part_code("images", plugins, used) | features,
         "method": name, "version": method.version, "steps": steps, "seed": seed, "guidance_scale": guidance,
         "options": dataclasses.asdict(options), "timesteps": checked_timesteps(method, options, model.schedule, steps),
     }  # fmt: skip

@@ -280,7 +280,7 @@ def read_only(given: Any) -> Any:
 
 
 def locked_rows(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the same arrays by role, as views in which nothing can be written."""
+    """Return the same arrays by role, (n,d) each, as views in which nothing can be written."""
     found = {role: rows.view() for role, rows in table.items()}
     for rows in found.values():
         rows.flags.writeable = False

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scottbench.errors import DamagedAsset, MissingAsset
-from scottbench.plan.teachers import TeacherImages, kept_file, kept_rows
+from scottbench.plan.cells import TeacherImages
+from scottbench.plan.teachers import kept_file, kept_rows
 from scottbench.store.files import Refused, parse_object, read_plain, write_file
 from scottbench.text import one_line
 
@@ -26,7 +27,10 @@ LARGEST = 2**31
 def teacher_reader(
     work: Work, manifest: Manifest, stored: Callable[[str, str], np.ndarray]
 ) -> Callable[[str, int, int], dict[str, np.ndarray]] | None:
-    """Return `CellFeatures.teacher` of a run, or None where no metric asks for it. stored: (cell, role of a network) -> (n, d) features."""
+    """Return `CellFeatures.teacher` of a run, or None where no metric asks for it. stored: (cell, role of a network) -> (n,d) features.
+
+    It raises MissingAsset where the teacher's cell failed, or for a cell that no metric asked for; DamagedAsset as `read_kept`.
+    """
     asked = {(one.method, one.steps, one.seed): one for metric in work.plan.metrics if (one := metric.teacher) is not None}
     if not asked:
         return None
@@ -51,7 +55,10 @@ def teacher_reader(
 
 
 def keep_teachers(work: Work, manifest: Manifest, stored: Callable[[str, str], np.ndarray]) -> None:
-    """Write the features of teachers' cells that this run made, and metrics asked for, to the cache, where that has fewer items."""
+    """Write the features of teachers' cells that this run made, and metrics asked for, to the cache, where that has fewer items.
+
+    stored: (cell, role of a network) -> (n,d) features.
+    """
     for metric in work.plan.metrics:
         cell = None if metric.teacher is None else metric.teacher.cell_in(work.plan.cells)
         if metric.teacher is None or cell is None or manifest.cell(cell.id).error is not None:
@@ -71,7 +78,7 @@ def write_kept(path: Path, features: np.ndarray) -> None:
 
 
 def read_kept(path: Path, n: int) -> np.ndarray:
-    """Read the first n rows of a file of the cache. Raises DamagedAsset where it is not what was written, or too short."""
+    """Read the first n rows of a file of the cache, (n,d) float32. Raises DamagedAsset where it is not what was written, or too short."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scottbench_metrics import clip_iqa as module
-from scottbench_metrics import register_extractors
+from scottbench_metrics import register_extractors, register_metrics
 
 from scottbench.errors import MissingAsset
 from scottbench.metrics import BadFeatures
 from scottbench.models.extractors import find_extractor, open_extractor
 from scottbench.registry.nouns import CellFeatures, NoOptions
+from scottbench.testing import check_metric, made_cells
 
 (NOUN,) = register_extractors()
 
@@ -69,3 +70,12 @@ def test_the_metric_is_the_mean_of_the_scores_and_refuses_what_are_none():
     for wrong in (np.full((3, 1), np.nan), np.ones((3, 2)), np.ones((0, 1))):
         with pytest.raises(BadFeatures, match="one finite score an image"):
             module.items(CellFeatures(len(wrong), {"clip_iqa": wrong}, {}, {}), NoOptions())
+
+
+def test_it_conforms_to_what_the_host_expects_of_a_metric():
+    cells = made_cells(roles=("clip_iqa",))
+    for cell in cells:
+        cell.generated["clip_iqa"] = 1 / (1 + np.exp(-cell.generated["clip_iqa"][:, :1]))
+        del cell.reference["clip_iqa"]
+    (metric,) = (metric for metric in register_metrics() if metric.name == "clip_iqa")
+    check_metric(metric, cells=cells)

@@ -49,6 +49,7 @@ def test_an_image_more_or_less_moves_the_value_as_its_influence_says():
 
 def test_one_crop_of_every_image_is_fid():
     real, generated = crops(20, 1), crops(15, 1, seed=2)
+    assert patch_distance(real[:, 0], generated[:, 0]).value == patch_distance(real, generated).value
     cell = CellFeatures(15, {"patch": generated, "image": generated[:, 0]}, {"patch": real, "image": real[:, 0]}, {})
     assert patch_fid.patch_fid(cell, NoOptions()) == fid(cell, NoOptions())
     assert patch_fid.influence(cell, NoOptions()).generated == pytest.approx(frechet_influence(real[:, 0], generated[:, 0]).generated)
@@ -66,7 +67,8 @@ def test_order_of_images_and_of_crops_changes_nothing_equal_sets_are_at_no_dista
 @pytest.mark.parametrize(
     ("generated", "message"),
     [
-        (np.ones((5, 4)), r"expected \(images, crops, dimensions\): an extractor with 'crops'"),
+        (np.ones(5), r"expected \(images, crops, dimensions\), of a resize rule of crops"),
+        (np.ones((5, 0, 5)), r"expected \(images, crops, dimensions\), of a resize rule of crops"),
         (crops(1), "found 1 generated images; this statistic needs at least 2"),
         (np.full((5, 4, 5), np.nan), "5 of 5 generated images are NaN"),
         (crops(5, d=4), "reference features have 5 dimensions, generated ones 4"),
@@ -142,11 +144,11 @@ def test_an_extractor_puts_the_features_of_crops_side_by_side_image_by_image():
         return torch.cat([batch.mean((2, 3)), batch.std((2, 3))], dim=1)
 
     crops, plain = (
-        OpenExtractor(Source("toy", "toy", "0" * 64, Path("toy"), resize=rule), 32, tower, None, None) for rule in ("patch3x3", "clean")
+        OpenExtractor(Source("toy", "toy", "0" * 64, Path("toy"), resize=rule), 32, tower, None, None) for rule in ("crop3x3", "clean")
     )
     images = np.random.default_rng(0).integers(0, 256, (20, 48, 48, 3), dtype=np.uint8)
     found = crops.features(images)
-    assert found.shape == (20, 9 * 6) and "resize patch3x3" in crops.source.papers
+    assert found.shape == (20, 9 * 6) and "resize crop3x3" in crops.source.papers
     assert max(seen) <= 64 and sum(seen) == 20 * 9
     taken_apart = crops.source.by_crop(found)
     assert taken_apart.shape == (20, 9, 6)
@@ -157,5 +159,5 @@ def test_an_extractor_puts_the_features_of_crops_side_by_side_image_by_image():
 
 
 def test_a_rule_with_crops_that_nobody_has_is_refused_with_those_that_there_are(tmp_path):
-    with pytest.raises(UsageError, match=r"resize rule 'patch9x9'.*unknown; known: clean, .*patch, patch2x2, patch3x3, patch4x4"):
-        tiny.find_extractor({"kind": "open_clip", "folder": str(tmp_path), "resize": "patch9x9"}, lambda text: tmp_path / text)
+    with pytest.raises(UsageError, match=r"resize rule 'crop9x9'.*unknown; known: clean, .*crop, crop2x2, crop3x3, crop4x4"):
+        tiny.find_extractor({"kind": "open_clip", "folder": str(tmp_path), "resize": "crop9x9"}, lambda text: tmp_path / text)

@@ -72,7 +72,7 @@ def record(cls: type) -> str:
 
 
 def hooks() -> str:
-    """The seven hooks, each with the record that it returns and what that record's functions are given."""
+    """The eight hooks, each with the record that it returns and what that record's functions are given."""
     parts = []
     for hook, kind in HOOKS.items():
         function = getattr(hookspecs, hook)

@@ -21,13 +21,14 @@ DEFAULT_PRESET = "pocket"
 """The preset that needs nothing but this package: what `benchmark`, `distil` and the command line take where none is named."""
 
 if TYPE_CHECKING:
-    from scottbench.models.extractors import Extractor as Extractor
+    from scottbench.models.extractors import OpenExtractor as OpenExtractor
     from scottbench.registry.hookspecs import hookimpl as hookimpl
     from scottbench.registry.lazy import lazy as lazy
     from scottbench.registry.nouns import Batch as Batch
     from scottbench.registry.nouns import CellFeatures as CellFeatures
     from scottbench.registry.nouns import Dataset as Dataset
     from scottbench.registry.nouns import Distillation as Distillation
+    from scottbench.registry.nouns import Extractor as Extractor
     from scottbench.registry.nouns import Influence as Influence
     from scottbench.registry.nouns import Items as Items
     from scottbench.registry.nouns import Method as Method
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
     from scottbench.training.notebook import distil as distil
 
 _WHERE = {
-    "models.extractors": "Extractor",
+    "models.extractors": "OpenExtractor",
     "registry.hookspecs": "hookimpl",
     "registry.lazy": "lazy",
-    "registry.nouns": "Batch CellFeatures Dataset Distillation Influence Items Method Metric Model NoOptions Sampling Trainer",
+    "registry.nouns": "Batch CellFeatures Dataset Distillation Extractor Influence Items Method Metric Model NoOptions Sampling Trainer",
     "run.notebook": "Run benchmark open_run",
     "training.context": "Context",
     "training.notebook": "Student distil",

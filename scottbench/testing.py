@@ -73,7 +73,7 @@ def check_metric(metric: Metric, cells: Sequence[CellFeatures] | None = None) ->
     earlier calls, that no input is changed and no global random state used; that `influence` is (n,), finite and of mean 0, and that
     `items` is (n,), finite and its mean the value. Raises NotConforming.
     """
-    who, given = f"metric '{metric.name}'", list(made_cells() if cells is None else cells)
+    who, given = f"metric '{metric.name}'", list(made_cells(roles=metric.roles) if cells is None else cells)
     options = _check_options(who, metric.options)
     ask = lambda function, order=None: function(_argument(metric, given, order), options)  # noqa: E731
     before = [array.copy() for array in _arrays(given)]
@@ -107,14 +107,19 @@ def analytic_model(student: dict[str, Any] | None = None) -> DiffusionModel:
     return DiffusionModel("0" * 64, schedule, "epsilon", _Tokens(), _Text(), unet, _Decoder(), student=student)
 
 
-def made_cells(n: int = 64, width: int = 8, side: int = 192, seeds: int = 2) -> list[CellFeatures]:
+def made_cells(n: int = 64, width: int = 8, side: int = 192, seeds: int = 2, roles: Sequence[str] = ()) -> list[CellFeatures]:
     """Make features (n, width) of generated images, reference images and prompts, one cell a seed; images are (n,side,side,3).
 
-    Roles "image" and "clip" are both there; the numbers are normal, and the images smooth.
+    Roles "image" and "clip" are both there, and those of `roles`; the numbers are normal, and the images smooth. There are ids, prompts, a
+    column "category" and a teacher's features too.
     """
     generator = np.random.default_rng(0)
     draw = lambda rows, shift: (generator.normal(size=(rows, width)) + shift).astype(np.float32)  # noqa: E731
-    reference, text = {role: draw(n, 0.0) for role in ("image", "clip")}, {"clip": draw(n, 0.2), "image": draw(n, 0.2)}
+    names = tuple(dict.fromkeys(("image", "clip", *roles)))
+    reference, text = {role: draw(n, 0.0) for role in names}, {"clip": draw(n, 0.2), "image": draw(n, 0.2)}
+    teacher = {role: draw(n, 0.1) for role in names}
+    ids, prompts = tuple(f"item-{i}" for i in range(n)), tuple(f"a thing of kind {i % 5}" for i in range(n))
+    columns = {"category": tuple("ab"[i % 2] for i in range(n))}
     ramp = np.zeros((1, side, side, 3), np.float32) + np.linspace(0, 155, side, dtype=np.float32)[None, :, None, None]
 
     def images_of(seed: int) -> Callable[[Sequence[int]], np.ndarray]:
@@ -122,7 +127,10 @@ def made_cells(n: int = 64, width: int = 8, side: int = 192, seeds: int = 2) -> 
 
     cells = []
     for images in map(images_of, range(seeds)):
-        cells.append(CellFeatures(n, {role: draw(n, 0.3) for role in ("image", "clip")}, reference, text, images=images))
+        generated = {role: draw(n, 0.3) for role in names}
+        cells.append(CellFeatures(
+            n, generated, reference, text, images=images, reference_images=images_of(0), ids=ids, prompts=prompts, metadata=columns,
+            teacher=lambda method, steps, seed: teacher))  # fmt: skip
     return cells
 
 
@@ -296,7 +304,12 @@ def _argument(metric: Metric, cells: list[CellFeatures], order: np.ndarray | Non
     for cell in cells:
         images = None if cell.images is None else lambda indices, read=cell.images: read([int(places[i]) for i in indices])
         moved = lambda table: {role: rows if order is None else rows[order] for role, rows in table.items()}  # noqa: E731
-        given.append(CellFeatures(cell.n, moved(cell.generated), cell.reference, moved(cell.text), images=images))
+        ids, prompts = (tuple(texts[i] for i in places) if texts else () for texts in (cell.ids, cell.prompts))
+        columns = {column: tuple(values[i] for i in places) for column, values in cell.metadata.items()}
+        teacher = None if cell.teacher is None else lambda *which, read=cell.teacher, moved=moved: moved(read(*which))
+        given.append(CellFeatures(
+            cell.n, moved(cell.generated), cell.reference, moved(cell.text), images=images, reference_images=cell.reference_images, ids=ids,
+            prompts=prompts, metadata=columns, teacher=teacher))  # fmt: skip
     return given if metric.scope == "seeds" else given[0]
 
 

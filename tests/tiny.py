@@ -114,3 +114,11 @@ def tiny_evaluator(folder: Path, side: int = 32, width: int = 16, seed: int = 0)
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
+
+
+def find_extractor(spec, path):
+    """The Source of a preset's table [extractors.ROLE], of a bundled kind. path: of `scottbench.models.extractors.find_extractor`."""
+    from scottbench.models.extractors import find_extractor as find
+    from scottbench.registry.loader import load_plugins
+
+    return find(load_plugins().find("extractor", spec["kind"]).noun, {key: value for key, value in spec.items() if key != "kind"}, path)

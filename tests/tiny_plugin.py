@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import scottbench_extractors
 import tiny
 
 from scottbench.diffusion import consistency_function, skipping_grid, spread, update
@@ -121,7 +122,7 @@ def make_files(folder: Path) -> Path:
     return folder
 
 
-def tiny_plugins(folder: Path, methods=(), metrics=(), items=Dots, preset: str | None = None) -> Plugins:
+def tiny_plugins(folder: Path, methods=(), metrics=(), items=Dots, preset: str | None = None, extractors=()) -> Plugins:
     """Plugins over the files of `make_files`; further methods and metrics, another dataset or preset text if given."""
     path = folder / "preset.toml"
     if preset is not None:
@@ -134,6 +135,7 @@ def tiny_plugins(folder: Path, methods=(), metrics=(), items=Dots, preset: str |
     module.register_methods = hookimpl(lambda: [*METHODS, *methods])
     module.register_trainers = hookimpl(lambda: [Trainer("hop", "none", build=lambda context, options: None)])
     module.register_metrics = hookimpl(lambda: [*METRICS, *metrics])
+    module.register_extractors = hookimpl(lambda: [*scottbench_extractors.register_extractors(), *extractors])
     module.register_presets = hookimpl(lambda: [path])
     for name in [name for name in vars(module) if name.startswith("register_")]:
         getattr(module, name).__name__ = name

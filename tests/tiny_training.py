@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scottbench_cd
+import scottbench_extractors
 import scottbench_instaflow
 import scottbench_scott
 import scottbench_solvers
@@ -37,10 +38,12 @@ class Registry:
         extractors = {} if evaluator is None else {"image": {"kind": "open_clip", "folder": str(evaluator), "label": "tiny features"}}
         preset = Preset("tiny", "", "tiny", "items", [], [], [1], extractors=extractors, train={"batch_size": 4})
         self.plugins = []  # entry points: it has none
-        self.nouns = {kind: {} for kind in ("preset", "model", "dataset", "method", "trainer")}
+        self.nouns = {kind: {} for kind in ("preset", "model", "dataset", "method", "trainer", "extractor", "metric")}
         self.add("preset", preset)
         self.add("model", Model("tiny", "", lambda device, dtype: open_pipeline(pipeline, device, dtype)))
         self.add("dataset", Dataset("items", "", lambda split: Items()))
+        for extractor in scottbench_extractors.register_extractors():
+            self.add("extractor", extractor)
         for plugin in PLUGINS:
             for kind in ("method", "trainer"):
                 for noun in getattr(plugin, f"register_{kind}s", list)():

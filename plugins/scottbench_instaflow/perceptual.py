@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from scottbench import Extractor
+from scottbench import OpenExtractor
 
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
@@ -21,7 +21,7 @@ class FeatureDistance:
     metrics' own rule only where no resizing is needed.
     """
 
-    def __init__(self, model: DiffusionModel, extractor: Extractor):
+    def __init__(self, model: DiffusionModel, extractor: OpenExtractor):
         self.model, self.extractor, self.digest = model, extractor, extractor.source.digest
 
     def features(self, latents: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """LPIPS within a prompt: the mean learned perceptual distance of one prompt's images at two seeds (Zhang et al. 2018), as in DMD2.
 
-Needs the package lpips, which brings the linear heads, and torchvision's AlexNet file; neither is shipped nor fetched here.
+torchmetrics brings network and linear heads; torchvision's AlexNet file is neither shipped nor fetched here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench import CellFeatures, Influence, NoOptions
-from scottbench.errors import DamagedAsset, MissingAsset
+from scottbench.errors import DamagedAsset
 from scottbench.metrics import BadFeatures
 from scottbench.metrics.diversity import check_seeds, mean_over_pairs
+from scottbench.models.importing import importing
 from scottbench.stats.intervals import of_mean
 from scottbench.store.assets import Needed, file_digest, require
 from scottbench_metrics.once import once
@@ -37,7 +38,7 @@ def lpips(cells: list[CellFeatures], options: NoOptions) -> float:
 def items(cells: list[CellFeatures], options: NoOptions) -> np.ndarray:
     """Compute the mean distance over pairs of seeds for each prompt, (n,) float64.
 
-    Raises BadFeatures for one seed, no images or images that are too small, and MissingAsset where package or weights are absent.
+    Raises BadFeatures for one seed, no images or images that are too small, and MissingAsset where the weights are absent.
     """
     import numpy as np
 
@@ -79,17 +80,15 @@ def compare(network: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray
 def open_network() -> Callable[[Tensor, Tensor], Tensor]:
     """Open LPIPS 0.1 on AlexNet, from local files only: (N,3,H,W) float32 pairs in -1..1 -> (N,1,1,1).
 
-    Raises MissingAsset where the package or AlexNet's file is absent, DamagedAsset for another file.
+    Raises MissingAsset where AlexNet's file is absent, DamagedAsset for another file.
     """
     import torch
 
-    try:
-        import lpips as package
-    except ImportError:
-        raise MissingAsset("metric 'lpips' cannot be used:\n  missing the package lpips  fetch: pip install lpips") from None
     weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
     fetch = f"curl -L --create-dirs -o {weights} https://download.pytorch.org/models/{ALEXNET}"
     require("metric 'lpips'", [Needed(weights, fetch)])
     if not file_digest(weights).startswith(ALEXNET.rpartition("-")[2].removesuffix(".pth")):
         raise DamagedAsset(f"metric 'lpips' cannot be used:\n  damaged {weights}  fetch: {fetch}")
-    return package.LPIPS(net="alex", verbose=False).eval()
+    with importing():
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex").net

@@ -19,6 +19,22 @@ class BallOptions:
 
 
 @dataclass(frozen=True)
+class TeacherOptions:
+    """Options of FID-T: the teacher's cell that it compares with."""
+
+    teacher: str = "ddim"
+    """Method that samples the teacher itself, at the preset's guidance."""
+    steps: int = 25
+    """Its number of sampling steps."""
+    seed: int = 0
+    """Its seed."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.seed < 0:
+            raise ValueError("steps must be at least 1 and seed at least 0")
+
+
+@dataclass(frozen=True)
 class KernelOptions:
     """Options of the kernel distance."""
 
@@ -74,3 +90,33 @@ class DistanceOptions:
 
     distance: Literal["cosine", "euclidean"] = "cosine"
     """Distance between two images' features: 1 - cosine, or the Euclidean one in feature units."""
+
+
+@dataclass(frozen=True)
+class GaussianOptions:
+    """Options of CMMD."""
+
+    sigma: float = 10.0
+    """Width of the Gaussian kernel between features of length 1; the paper's is 10."""
+    scale: float = 1000.0
+    """The squared distance is multiplied by this; the paper's is 1000."""
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0 or not self.scale > 0:
+            raise ValueError("sigma and scale must be above 0")
+
+
+@dataclass(frozen=True)
+class SlicedOptions:
+    """Options of MIND."""
+
+    projections: int = 1000
+    """Number of random directions, the default of torch-fidelity."""
+    seed: int = 2020
+    """Seed of the directions, the default of torch-fidelity; all cells share them."""
+
+    def __post_init__(self) -> None:
+        if self.projections < 1:
+            raise ValueError("projections must be at least 1")
+        if self.seed < 0:
+            raise ValueError("seed must be at least 0")

@@ -35,16 +35,22 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     if as_json:
         print_json({
             "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": images, "level": level,
-            "cells": [vars(cell) for cell in found.cells], "seconds": found.seconds, "bytes": found.bytes,
+            "cells": [{**vars(cost), "guidance_scale": cell.method.guidance} for cost, cell in zip(found.cells, plan.cells, strict=True)],
+            "seconds": found.seconds, "bytes": found.bytes,
             "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
             "settings": plan.settings, "warnings": plan.warnings,
         })  # fmt: skip
         return
-    methods, steps, seeds = ({key(cell) for cell in plan.cells} for key in KEYS)
+    methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} for key in KEYS)
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
-    print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images")
-    rows = [[cell.id, f"{plan.n:,}", str(cell.nfe), f"{1000 * cell.seconds_per_image:.1f}"] for cell in found.cells]
-    print_table(["cell", "images", "NFE", "ms/image"], rows, right=(1, 2, 3))
+    given = sum(cell.steps == 0 for cell in plan.cells)
+    rows_given = f", {count(given, 'row')} of pictures given" if given else ""
+    print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images - given * plan.n:,} images{rows_given}")
+    rows = []
+    for cost, cell in zip(found.cells, plan.cells, strict=True):
+        made = [f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe)] if cell.steps else ["-", f"{plan.n:,}", "-"]
+        rows.append([cost.id, *made, f"{1000 * cost.seconds_per_image:.1f}"])
+    print_table(["cell", "guidance", "images", "NFE", "ms/image"], rows, right=(1, 2, 3, 4))
     print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")

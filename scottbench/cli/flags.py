@@ -42,6 +42,8 @@ FLAGS = [
     setting("-d", "--device", name="device", default="auto", show_default=True, metavar="auto|cpu|cuda"),
     setting("--student", name="students", multiple=True, metavar="NAME=FOLDER", help="In place of the preset's; may be repeated."),
     setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder."),
+    setting("--dataset", name="dataset", metavar="NAME|FOLDER", help="Data in place of the preset's: a name, or a folder of pictures."),
+    setting("--prompts", name="prompts", metavar="FILE", help="Captions of such a folder: CSV, JSONL, JSON or lines of text."),
     click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model; recorded and shown in the report."),
     click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these values."),
 ]
@@ -75,7 +77,9 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all flags that say what is asked for."""
     for flag in reversed(FLAGS):
         command = flag(command)
-    return command
+    return click.option(
+        "--method", "pictures", multiple=True, metavar="NAME=DIR", help="A row of pictures made elsewhere, beside the methods."
+    )(command)  # fmt: skip
 
 
 def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int | None]:
@@ -101,6 +105,9 @@ def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int 
         device=values["device"],
         students=folders("--student", values["students"]),
         model=values["model"],
+        dataset=values["dataset"],
+        prompts=values["prompts"],
+        pictures=folders("--method", values["pictures"]),
         allow_unsafe_checkpoint=values["allow_unsafe_checkpoint"],
         command=command,
         origins={"preset": "default", **origins(sources, values["config"])},

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 HOW_TO_SET = {
     "method": "Set with -m {name}@{example}, or for all methods of a run with -O {example}",
     "metric": "Set with -k {name}@{example}",
+    "dataset": "Set with --dataset {name}@{example}, or in a preset's table [dataset]",
     "trainer": "Set with scottbench train {name} -O {example}",
 }
 
@@ -59,6 +60,8 @@ def noun_facts(found: Registered) -> dict[str, Any]:
     facts["file"] = found.file
     for item in dataclasses.fields(noun):
         value = getattr(noun, item.name)
+        if isinstance(value, tuple) and all(isinstance(one, str) for one in value):
+            value = list(value) if value else None
         if item.name not in facts and value not in ("", None) and isinstance(value, (str, int, float, list, dict, Path)):
             facts[item.name] = str(value) if isinstance(value, Path) else value
     folder = getattr(noun, "folder", None)

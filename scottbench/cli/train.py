@@ -63,6 +63,8 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @own("--seed", name="seed", default="0", show_default=True)
 @setting("-d", "--device", name="device", default="auto", show_default=True, metavar="auto|cpu|cuda")
 @setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder.")
+@setting("--dataset", name="dataset", metavar="NAME|FOLDER", help="Data in place of the preset's: a name, or a folder of pictures.")
+@setting("--prompts", name="prompts", metavar="FILE", help="Captions of such a folder: CSV, JSONL, JSON or lines of text.")
 @click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model.")
 @own("--tracker", name="tracker", metavar="NAME", help="Log to one of accelerate's trackers too (tensorboard, wandb, ...).")
 @click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these under [train].")
@@ -176,7 +178,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
     going_on = "its training goes on" if choices.request.resume else "nothing is there yet"
     lines = [
         f"training {choices.trainer.name}  preset {preset.name}  teacher {teacher} ({found.teacher[:12]})",
-        f"data     {preset.dataset}: {found.items:,} items, {split}; {encoding}",
+        f"data     {choices.data.name}: {found.items:,} items, {split}; {encoding}",
         f"batch    {settings.batch_size}, {parts}",
         f"trained  {', '.join(f'{role} {count:,} parameters' for role, count in found.parameters.items())}",
         f"budget   {' or '.join(limits)}",

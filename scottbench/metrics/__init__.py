@@ -4,7 +4,10 @@
     frechet_distance(real, generated).value          # (m, d) and (n, d) float features of the two sets
 
 Frechet distance (FID): frechet_distance, frechet_influence; GaussianFit factors a reference once for many comparisons
+Frechet distance of crops (patch FID): patch_distance, patch_influence
 Kernel distance (KID): kernel_distance, kernel_influence
+Gaussian kernel distance (CMMD): gaussian_distance, gaussian_influence
+Sliced Wasserstein distance (MIND): sliced_distance
 Precision, recall, density, coverage: prdc; coverage_influence, precision_influence, recall_influence, density_influence
 Vendi score: vendi_score, vendi_influence
 CLIP score: clip_score
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
     from scottbench.metrics.frechet import frechet_distance as frechet_distance
     from scottbench.metrics.frechet_derivative import NoInfluence as NoInfluence
     from scottbench.metrics.frechet_derivative import frechet_influence as frechet_influence
+    from scottbench.metrics.gaussian_kernel import GaussianSums as GaussianSums
+    from scottbench.metrics.gaussian_kernel import gaussian_distance as gaussian_distance
+    from scottbench.metrics.gaussian_kernel import gaussian_influence as gaussian_influence
+    from scottbench.metrics.gaussian_kernel import gaussian_sums as gaussian_sums
     from scottbench.metrics.kernel import KernelDistance as KernelDistance
     from scottbench.metrics.kernel import KernelSums as KernelSums
     from scottbench.metrics.kernel import kernel_distance as kernel_distance
@@ -51,6 +58,10 @@ if TYPE_CHECKING:
     from scottbench.metrics.kernel import kernel_sums as kernel_sums
     from scottbench.metrics.nearest import Neighbours as Neighbours
     from scottbench.metrics.nearest import nearest_neighbours as nearest_neighbours
+    from scottbench.metrics.patches import patch_distance as patch_distance
+    from scottbench.metrics.patches import patch_influence as patch_influence
+    from scottbench.metrics.sliced import SlicedDistance as SlicedDistance
+    from scottbench.metrics.sliced import sliced_distance as sliced_distance
     from scottbench.metrics.ssim import ms_ssim as ms_ssim
     from scottbench.metrics.ssim import ms_ssim_diversity as ms_ssim_diversity
     from scottbench.metrics.sweep import MinMaxHarmonicMean as MinMaxHarmonicMean
@@ -67,8 +78,11 @@ clip: ClipScore clip_score
 diversity: Diversity pairwise_distance
 frechet: FrechetDistance GaussianFit RankLimited frechet_distance
 frechet_derivative: NoInfluence frechet_influence
+gaussian_kernel: GaussianSums gaussian_distance gaussian_influence gaussian_sums
 kernel: KernelDistance KernelSums kernel_distance kernel_influence kernel_sums
 nearest: Neighbours nearest_neighbours
+patches: patch_distance patch_influence
+sliced: SlicedDistance sliced_distance
 ssim: ms_ssim ms_ssim_diversity
 sweep: MinMaxHarmonicMean mmhm
 vendi: VendiScore vendi_influence vendi_score

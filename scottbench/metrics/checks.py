@@ -22,6 +22,11 @@ def feature_matrix(features: np.ndarray, what: str, least: int = 2) -> np.ndarra
     import numpy as np
 
     features = np.asarray(features)
+    if features.ndim == 3:
+        raise BadFeatures(
+            f"{what} features are of {features.shape[1]} crops of every image, which this statistic does not read. "
+            "Name an extractor with a resize rule of whole images."
+        )
     if features.ndim != 2 or features.shape[1] < 1:
         raise BadFeatures(
             f"{what} features have shape {features.shape}; expected (images, dimensions). Delete this run's features folder and run again."

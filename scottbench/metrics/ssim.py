@@ -1,4 +1,8 @@
-"""Multi-scale structural similarity of images (Wang, Simoncelli & Bovik 2003), and the diversity within a prompt that it measures."""
+"""Multi-scale structural similarity of images (Wang, Simoncelli & Bovik 2003), and the diversity within a prompt that it measures.
+
+torchmetrics compares the images at each scale. The scales are put together here: its own function for all of them refuses images of 88
+to 98 pixels, and has no exponents for images that are too small for five scales.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn.functional import avg_pool2d, conv2d, pad
+from torch.nn.functional import avg_pool2d
 
 from scottbench.metrics.checks import BadFeatures
 from scottbench.metrics.diversity import Diversity, check_seeds, mean_over_pairs
@@ -16,9 +20,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first (Wang et al. 2003, sect. 3.2)."""
-WINDOW, SIGMA = 11, 1.5
-"""Pixels and width of the Gaussian window."""
-C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+WINDOW = 11
+"""Pixels of torchmetrics' Gaussian window, whose width is 1.5."""
 BATCH = 16
 """Image pairs compared at a time."""
 
@@ -39,8 +42,8 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     a, b: (n, H, W, 3) uint8, image i of `a` beside image i of `b`. The Gaussian window is 11x11 of width 1.5; K1 = 0.01, K2 = 0.03, range
     255. Scales halve by 2x2 means. Their exponents are `WEIGHTS`; images too small for five scales use the first few, divided by their
-    sum. Borders are those of torchmetrics 1.9, to which the result is equal: images are reflected, contrast counts away from the border,
-    the coarsest similarity everywhere. Negative terms become 0.
+    sum. Borders are torchmetrics': images are reflected, contrast counts away from the border, the coarsest similarity everywhere.
+    Negative terms become 0.
     Raises BadFeatures for another shape or dtype, unequal shapes, or images under 11 pixels.
     """
     a, b = np.asarray(a), np.asarray(b)
@@ -61,33 +64,14 @@ def ms_ssim_diversity(images: np.ndarray) -> Diversity:
 
 def _pyramid(a: Tensor, b: Tensor) -> np.ndarray:
     """Multiply the terms of all scales, for (N,3,H,W) float32 0..255 pairs; (N,)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim  # seconds to import
+
     count = scales(*a.shape[2:])
     weights = np.array(WEIGHTS[:count]) / (sum(WEIGHTS[:count]) if count < len(WEIGHTS) else 1)
     result = np.ones(len(a))
     for scale, weight in enumerate(weights):
-        similarity, contrast = _ssim(a, b)
+        similarity, contrast = ssim(a, b, data_range=255.0, reduction="none", return_contrast_sensitivity=True)
         term = similarity if scale == count - 1 else contrast
         result *= term.double().clamp(min=0).numpy() ** weight
         a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
     return result
-
-
-def _ssim(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the means of the structural similarity and of its contrast term alone, (N,) each, for (N,3,H,W) pairs."""
-    border = WINDOW // 2
-    a, b = (pad(image, [border] * 4, mode="reflect") for image in (a, b))
-    mean_a, mean_b, square_a, square_b, product = _blur(torch.cat([a, b, a * a, b * b, a * b])).chunk(5)
-    variance = (square_a - mean_a**2).clamp(min=0) + (square_b - mean_b**2).clamp(min=0)
-    contrast = (2 * (product - mean_a * mean_b) + C2) / (variance + C2)
-    similarity = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1) * contrast
-    inner = contrast[..., border:-border, border:-border]
-    return similarity.flatten(1).mean(1), inner.flatten(1).mean(1)
-
-
-def _blur(images: Tensor) -> Tensor:
-    """Blur (N,3,H,W) images with the Gaussian window, one axis after the other, wherever it fits."""
-    offsets = torch.arange(WINDOW, dtype=torch.float32) - WINDOW // 2
-    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    window = (window / window.sum()).to(images).expand(images.shape[1], 1, 1, -1)
-    images = conv2d(images, window, groups=images.shape[1])
-    return conv2d(images, window.transpose(2, 3), groups=images.shape[1])

@@ -124,11 +124,41 @@ def open_clip(image: np.ndarray, size: int, fit: Fit = USUAL) -> np.ndarray:
     return np.asarray(resized.crop((left, top, left + size, top + size))).astype(np.float32)
 
 
+PATCHES = {"crop": 1, "crop2x2": 2, "crop3x3": 3, "crop4x4": 4}
+"""Names of the rules that take crops instead of resizing, and how many crops stand side by side; 1 is the centre."""
+
+
+def patches(image: np.ndarray, size: int, grid: int) -> np.ndarray:
+    """Cut (H,W,3) uint8 into grid x grid squares, row by row: (grid * grid,S,S,3) float32 0..255.
+
+    A crop has the S pixels of the extractor's input and is not scaled. Of an image with a side of S or less it has half of the shorter
+    side, and "clean" enlarges it to S. One crop is the centre; several lie evenly from border to border, and may overlap.
+    """
+    height, width = image.shape[:2]
+    short = min(height, width)
+    side = size if short > size else max(1, short // 2)
+    tops, lefts = (_offsets(length - side, grid) for length in (height, width))
+    crops = [image[top : top + side, left : left + side] for top in tops for left in lefts]
+    return np.stack([resize(crop, size, "clean") for crop in crops])
+
+
+def _offsets(room: int, grid: int) -> list[int]:
+    """Where crops begin that have `room` pixels to move in: in the middle, or evenly from 0 to the end."""
+    return [room // 2] if grid == 1 else [round(i * room / (grid - 1)) for i in range(grid)]
+
+
+def squashed(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize (H,W,3) uint8 to (S,S,3) float32 whole numbers by PIL's bicubic filter on 8 bit, sides stretched, as dgm-eval does by
+    default (torchvision's Resize((S, S)))."""
+    return open_clip(image, size, Fit("squash"))
+
+
 RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "clean": clean,
     "gigagan256": gigagan256,
     "tf1": tf1,
     "tm-aa": torchmetrics_antialiased,
     "open_clip": open_clip,
+    "squash8": squashed,
 }
-"""Name in a preset -> (image, size) -> resized; "open_clip" is for extractors of that kind only."""
+"""Name in a preset -> (image, size) -> resized; "open_clip" is for CLIP models, which say how they fit pictures."""

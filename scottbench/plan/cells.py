@@ -18,6 +18,7 @@ from scottbench.text import count, counts_in_words, one_line
 
 if TYPE_CHECKING:
     from scottbench.diffusion import Schedule
+    from scottbench.models.pictures import PictureSet
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class PlannedMethod:
     weights_digest: str
     steps: tuple[int, ...] = ()
     """Its own numbers of sampling steps; (): the run's."""
+    pictures: PictureSet | None = None
+    """The pictures of a row that was made elsewhere, one for each item; None of a method that is sampled."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,29 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
+class TeacherImages:
+    """The cell of a teacher that a metric compares with."""
+
+    method: str
+    steps: int
+    seed: int
+    guidance: float
+    digest: str
+    """sha256 hex over all that its images and the code of their features depend on, the number of items aside."""
+
+    def __str__(self) -> str:
+        return f"teacher {self.method}@{self.steps} guidance {self.guidance:g} seed {self.seed} {self.digest[:8]}"
+
+    def cell_in(self, cells: Sequence[PlannedCell]) -> PlannedCell | None:
+        """Return the cell of a run that makes these images, or None."""
+        for cell in cells:
+            made = (cell.method.label, cell.steps, cell.seed, cell.method.guidance)
+            if cell.method.student is None and made == (self.method, self.steps, self.seed, self.guidance):
+                return cell
+        return None
+
+
+@dataclass(frozen=True)
 class PlannedMetric:
     """A metric with its options and fingerprint."""
 
@@ -61,16 +87,25 @@ class PlannedMetric:
     """An instance of the metric's Options."""
     fingerprint: str
     """All that the value depends on beside the images, in words."""
+    teacher: TeacherImages | None = None
+    """The teacher's images that it compares with; None for most."""
 
 
-def make_cells(methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule) -> list[PlannedCell]:
-    """Make the cells, method by method, step count by step count, seed by seed.
+def make_cells(
+    methods: Sequence[PlannedMethod], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule | None
+) -> list[PlannedCell]:
+    """Make the cells, method by method, step count by step count, seed by seed; of pictures made elsewhere one, of 0 steps.
+
+    schedule: the model's; None where no method is sampled.
 
     Raises UsageError: a step count that a method has no time steps for.
     """
     cells = []
     for method in methods:
         name = Label.parse(method.label).file_name
+        if method.pictures is not None or schedule is None:
+            cells.append(PlannedCell(check_name(f"{name}__images", "row"), method, 0, seeds[0], []))
+            continue
         for number in dict.fromkeys(method.steps if method.steps else steps):
             times = checked_timesteps(method.noun, method.options, schedule, number)
             for seed in dict.fromkeys(seeds):
@@ -148,6 +183,8 @@ def unusual_steps(cells: Sequence[PlannedCell]) -> list[str]:
     """Warn, a line a cell, of numbers of steps that the method can do, but its student, or else the method, was not made for."""
     lines = []
     for cell in cells:
+        if cell.method.pictures is not None:
+            continue
         student = {} if cell.method.facts is None else cell.method.facts
         made_for = student.get("made_for", cell.method.noun.made_for)
         whose = "the student of method" if "made_for" in student else "method"

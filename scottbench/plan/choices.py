@@ -1,7 +1,8 @@
 """From what the user wrote to what is meant: names to methods and metrics, text to options and numbers. Nothing here touches a file.
 
-Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance], else the method's own. Words that the host
-itself understands after a method's @ are in `OF_HOST`; all others are options of the method.
+Where guidance comes from: NAME@guidance= or --guidance, else the preset's [guidance] for the method, else for the student that it
+samples (that of the trainer of this name, so that two methods of one student are not compared at two scales), else the method's own. Words
+that the host itself understands after a method's @ are in `OF_HOST`; all others are options of the method.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.plan import device
+from scottbench.plan.data import DataChoice, choose_data
+from scottbench.plan.pictures import check_rows
 from scottbench.registry.label import Label
-from scottbench.registry.nouns import Dataset, Method, Metric
+from scottbench.registry.nouns import Extractor, Method, Metric
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
 from scottbench.text import did_you_mean, one_line
@@ -59,16 +62,29 @@ class MetricChoice:
 
 
 @dataclass(frozen=True)
+class ExtractorChoice:
+    """A registered extractor and what the preset says of it."""
+
+    extractor: Extractor
+    spec: dict[str, Any]
+    """The keys of [extractors.ROLE]; none where the extractor is there by its own name."""
+
+
+@dataclass(frozen=True)
 class Choices:
     """All that was asked for, each name looked up and each number checked; no file is open yet."""
 
     request: RunRequest
     preset: Preset
-    dataset: Dataset
+    dataset: DataChoice
+    """Where prompts and reference images come from; of pictures that are scored it is what they are compared with, and only where there
+    is a reference of this kind."""
     methods: list[MethodChoice]
     metrics: list[MetricChoice]
     roles: dict[str, str]
     """Extractor role that a metric needs -> role that holds the network."""
+    extractors: dict[str, ExtractorChoice]
+    """Role that holds a network -> which one it is."""
     steps: list[int]
     """Numbers of sampling steps of the methods that have none of their own."""
     seeds: list[int]
@@ -76,19 +92,28 @@ class Choices:
     dtype: str
 
 
+@dataclass(frozen=True)
+class DataAsked:
+    """A request for data alone."""
+
+    dataset: str | None
+    prompts: str | None
+
+
 def choose(plugins: Plugins, request: RunRequest) -> Choices:
     """Look up every name and check every number of a request. Raises UsageError."""
     preset = plugins.find("preset", request.preset).noun
     check_numbers(request)
-    methods = find_methods(plugins, preset, request)
+    methods = [] if request.scoring else find_methods(plugins, preset, request)
     check_students(plugins, request, methods)
+    check_rows(request.pictures, [str(choice.label) for choice in methods])
     metrics = find_metrics(plugins, preset, request)
     check_seeds(metrics, request.seeds)
-    needed = roles(preset, metrics)
+    needed, specs = roles(plugins, preset, metrics)
     place = device.choose_device(request.device, preset)
-    dataset = plugins.find("dataset", preset.dataset).noun
+    dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
-    return Choices(request, preset, dataset, methods, metrics, needed, steps, seeds, place, device.choose_dtype(preset, place))
+    return Choices(request, preset, dataset, methods, metrics, needed, specs, steps, seeds, place, device.choose_dtype(preset, place))
 
 
 def check_numbers(request: RunRequest) -> None:
@@ -142,10 +167,19 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     known = _option_names(method)
     values = {key: value for key, value in request.options.items() if key in known} | dict(label.without(*OF_HOST).options)
     asked = label.options.get("guidance", request.guidance)
-    guidance = preset.guidance.get(method.name, method.guidance) if asked is None else _guidance(asked, text)
     options = make_options(method.options, values, f"method '{method.name}'")
     student, steps = _student(method, label, request, text), _steps(label, text)
+    guidance = of_preset(preset, method, student) if asked is None else _guidance(asked, text)
     return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps)
+
+
+def of_preset(preset: Preset, method: Method, student: str | None) -> float:
+    """Return the guidance scale of a method where the user names none: its own in the preset, else its student's there, else its own.
+
+    student: the name of its student; a student of another name than its trainer has the trainer's scale, unless the preset names it.
+    """
+    names = (method.name, student, method.trainer)
+    return next((preset.guidance[name] for name in names if name is not None and name in preset.guidance), method.guidance)
 
 
 def _guidance(value: str | float, where: str) -> float:
@@ -261,9 +295,15 @@ def at_guidance(label: str, scale: str) -> str:
 def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[MetricChoice]:
     """Find each metric, each once. Raises UsageError: an unknown name or option, or none at all."""
     found: dict[Label, MetricChoice] = {}
+    alone = request.scoring and request.reference is None
     for text in preset.metrics if request.metrics is None else request.metrics:
         label = Label.parse(text)
         registered = plugins.find("metric", label.name)
+        if alone and registered.noun.reference:
+            if request.metrics is None:
+                continue
+            raise UsageError(f"metric '{one_line(label)}' compares with reference images, and there are none. Give some with --reference "
+                             "FOLDER|NAME, or leave it out.")
         options = make_options(registered.noun.options, label.options, f"metric '{label.name}'")
         found[label] = MetricChoice(label, registered.noun, options, registered.distribution, registered.version)
     if not found:
@@ -279,18 +319,26 @@ def check_seeds(metrics: Sequence[MetricChoice], seeds: Sequence[int]) -> None:
                              f"Run with --seeds {seeds[0]},{seeds[0] + 1}, or leave it out of --metrics.")
 
 
-def roles(preset: Preset, metrics: Sequence[MetricChoice]) -> dict[str, str]:
-    """Return {extractor role that a metric needs: role that holds the network} ("clip" -> "image" where they are the same).
+def roles(plugins: Plugins, preset: Preset, metrics: Sequence[MetricChoice]) -> tuple[dict[str, str], dict[str, ExtractorChoice]]:
+    """Return {extractor role that a metric needs: role that holds the network} ("clip" -> "image" where they are the same), and {role that
+    holds a network: which it is}.
 
-    Raises UsageError for a role that the preset lacks.
+    A role that the preset lacks is the extractor of that name. Raises UsageError where there is none, or none of a `kind`.
     """
-    found = {}
+    found: dict[str, str] = {}
     for choice in metrics:
-        role = choice.metric.features
-        if not role:
-            continue
-        if role not in preset.extractors:
-            raise UsageError(f"metric '{choice.label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
-        target = preset.extractors[role].get("same_as")
-        found[role] = role if target is None else target
-    return found
+        for role in choice.metric.roles:
+            if role not in preset.extractors and role not in plugins.nouns["extractor"]:
+                raise UsageError(f"metric '{choice.label}' needs an extractor '{role}', which preset '{preset.name}' lacks.")
+            target = preset.extractors.get(role, {}).get("same_as")
+            found[role] = role if target is None else target
+    return found, {role: extractor_of(plugins, preset, role) for role in dict.fromkeys(found.values())}
+
+
+def extractor_of(plugins: Plugins, preset: Preset, role: str) -> ExtractorChoice:
+    """Return the extractor behind a role that is not the same as another. Raises UsageError for a `kind` that nobody registers."""
+    spec = preset.extractors.get(role)
+    kind = role if spec is None else spec.get("kind")
+    if kind is None:
+        raise UsageError(f"[extractors.{role}] of preset '{preset.name}' names no 'kind'. See: scottbench list extractors")
+    return ExtractorChoice(plugins.find("extractor", kind).noun, {} if spec is None else spec)

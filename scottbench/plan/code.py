@@ -45,21 +45,24 @@ class Part:
     """The record that holds the digests."""
 
 
+PICTURES = ("models/images.py", "models/pictures.py", "store/captions.py", "store/pictures.py")
+"""Reads pictures that anybody made."""
 NETWORKS = ("diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py")
 PARTS = {
     "images": Part(
         "the images of every cell",
-        (*NETWORKS, "models/noise.py", "models/sampling.py", "run/sample.py", "run/session.py", "run/worker.py"),
+        (*NETWORKS, *PICTURES, "models/noise.py", "models/sampling.py", "run/sample.py", "run/session.py", "run/worker.py"),
         ("method", "model", "dataset"), "plan"),
     "features": Part(
-        "features of images, references and prompts", ("models/extractors.py", "models/images.py"), ("dataset",),
+        "features of images, references and prompts", ("models/extractors.py", *PICTURES), ("dataset", "extractor"),
         "plan; fingerprint of a metric that needs features"),
     "values": Part("the values of metrics", ("metrics/*.py",), ("metric",), "plan; fingerprint of the metric"),
     "intervals": Part(
         "intervals and paired differences",
-        ("run/measure.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py", "stats/uncertainty.py"), (), "plan"),
+        ("run/measure.py", "run/teacher.py", "stats/categories.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py",
+         "stats/uncertainty.py"), (), "plan"),
     "students": Part(
-        "the weights of a student", (*NETWORKS, "models/images.py", "training/*.py"), ("trainer", "model", "dataset"),
+        "the weights of a student", (*NETWORKS, *PICTURES, "training/*.py"), ("trainer", "model", "dataset"),
         "student.json, `made_by`"),
 }  # fmt: skip
 """The one table of what makes what; docs/architecture.md shows it."""

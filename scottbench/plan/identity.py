@@ -17,6 +17,8 @@ from scottbench.plan import code, device
 from scottbench.plan.cells import PlannedCell, PlannedMetric
 from scottbench.plan.choices import Choices
 from scottbench.plan.inputs import Inputs
+from scottbench.plan.pictures import Reference
+from scottbench.plan.teachers import teacher_images
 from scottbench.registry.nouns import Metric
 from scottbench.store import folder
 from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
@@ -45,13 +47,14 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
     record = {
         "schema": PLAN_SCHEMA,
         "preset": preset.name,
-        "model": {"name": inputs.model_name, "digest": model.digest, "unsafe": model.pickled},
-        "dataset": {"name": preset.dataset, "split": "evaluation", "digest": items.digest, "n": inputs.n},
+        "model": None if model is None else {"name": inputs.model_name, "digest": model.digest, "unsafe": model.pickled},
+        "dataset": {
+            "name": inputs.data_name, "split": "evaluation", "digest": items.digest, "n": inputs.n, **reference_record(inputs.reference)},
         "seeds": choices.seeds,
         "device": choices.device.partition(":")[0],
         "dtype": choices.dtype,
         "chunk": folder.CHUNK,
-        "micro_batch": device.choose_micro_batch(choices.device, model.latent_shape),
+        "micro_batch": device.choose_micro_batch(choices.device, (1, 1, 1) if model is None else model.latent_shape),
         "code": {part: code.part_code(part, plugins, used) for part in code.IN_PLAN},
         "cells": [cell_record(cell) for cell in cells],
         "extractors": {role: source_record(inputs.sources[target]) for role, target in choices.roles.items()},
@@ -63,7 +66,9 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
 def registered(plugins: Plugins, choices: Choices, model: str) -> list[Registered]:
     """List the nouns that a plan uses, with the plug-ins that they come from; a model that is a folder is none."""
     names = [("method", choice.method.name) for choice in choices.methods] + [("metric", choice.metric.name) for choice in choices.metrics]
-    names += [("dataset", choices.dataset.name)] + [("model", model)] * (model in plugins.nouns["model"])
+    names += [("extractor", choice.extractor.name) for choice in choices.extractors.values()]
+    has_data = not choices.request.scoring or choices.request.reference is not None
+    names += [("dataset", choices.dataset.dataset.name)] * has_data + [("model", model)] * (model in plugins.nouns["model"])
     return [plugins.find(kind, name) for kind, name in dict.fromkeys(names)]
 
 
@@ -93,7 +98,7 @@ def source_record(source: Source) -> dict[str, Any]:
     """Write down which network makes the features, with which rules."""
     return {
         "kind": source.kind, "label": source.label, "model": source.model, "pretrained": source.pretrained, "digest": source.digest,
-        "resize": source.resize, "prefix": source.prefix,
+        "resize": source.resize, "prefix": source.prefix, **({"gives": "score"} if source.gives_score else {}),
     }  # fmt: skip
 
 
@@ -105,17 +110,27 @@ def metric_record(metric: PlannedMetric) -> dict[str, Any]:
 def fingerprints(plugins: Plugins, choices: Choices, inputs: Inputs) -> list[PlannedMetric]:
     """Give each metric its fingerprint: name, version, code, options, extractor (model, weights, resize rule, prefix), N, reference set;
     that of a metric over several seeds has also their number."""
-    n, reference = inputs.n, reference_digest(inputs.items.digest, inputs.n)
+    n, real = inputs.n, inputs.reference
     planned = []
     for choice in choices.metrics:
         metric = choice.metric
         options = ",".join(f"{key}={value}" for key, value in sorted(dataclasses.asdict(choice.options).items()))
-        parts = [f"{metric.name}({options})", f"{choice.distribution} {choice.version}", f"code {metric_code(plugins, metric)}"]
-        parts += inputs.sources[choices.roles[metric.features]].papers if metric.features else []
-        parts += [f"n={n}", f"ref={n}:{reference[:8]}"]
+        parts = [f"{metric.name}({options})", f"{choice.distribution} {choice.version}", f"code {metric_code(plugins, choices, metric)}"]
+        parts += [part for role in metric.roles for part in inputs.sources[choices.roles[role]].papers]
+        parts += [f"n={n}", "ref=none" if real is None else f"ref={real.n}:{reference_digest(real.items.digest, real.n)[:8]}"]
         parts += [f"seeds={len(choices.seeds)}"] if metric.scope == "seeds" else []
-        planned.append(PlannedMetric(str(choice.label), metric, choice.options, "; ".join(parts)))
+        images = teacher_images(plugins, choices, inputs, choice)
+        parts += [] if images is None else [str(images)]
+        planned.append(PlannedMetric(str(choice.label), metric, choice.options, "; ".join(parts), images))
     return planned
+
+
+def reference_record(reference: Reference | None) -> dict[str, Any]:
+    """Write down reference images that are not one for each prompt: none at all, or a set of their own. {} where they are the items'."""
+    if reference is not None and not reference.own:
+        return {}
+    return {"reference": None if reference is None else {
+        "name": reference.name, "digest": reference_digest(reference.items.digest, reference.n), "n": reference.n}}  # fmt: skip
 
 
 def reference_digest(items_digest: str, n: int) -> str:
@@ -123,7 +138,10 @@ def reference_digest(items_digest: str, n: int) -> str:
     return hashlib.sha256(f"{items_digest}/{n}".encode()).hexdigest()
 
 
-def metric_code(plugins: Plugins, metric: Metric) -> str:
+def metric_code(plugins: Plugins, choices: Choices, metric: Metric) -> str:
     """Return the head of the digest, 8 digits of hex, of all code that makes a metric's value from images or features."""
     found = code.part_code("values", plugins, [plugins.find("metric", metric.name)])
-    return code.short_digest(found | (code.host_code("features") if metric.features else {}))[:8]
+    networks = {choices.extractors[choices.roles[role]].extractor.name for role in metric.roles}
+    if networks:
+        found |= code.part_code("features", plugins, [plugins.find("extractor", name) for name in sorted(networks)])
+    return code.short_digest(found)[:8]

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.plan import device as devices
 from scottbench.plan.cells import PlannedMethod
-from scottbench.plan.choices import Choices, check_guidance, check_scan, own_guidance
+from scottbench.plan.choices import Choices, ExtractorChoice, check_guidance, check_scan, own_guidance
+from scottbench.plan.data import DataChoice
+from scottbench.plan.pictures import (
+    Reference,
+    Scored,
+    ScoredItems,
+    as_method,
+    long_prompts,
+    open_scored,
+    remarks_of,
+    rows_of_run,
+)
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
 from scottbench.store.files import check_name, read_object
+from scottbench.store.pictures import safe_id
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -34,15 +47,23 @@ class Inputs:
     """Everything that a run reads, opened or found on this machine, with its digests."""
 
     model_name: str
-    model: DiffusionModel
+    model: DiffusionModel | None
+    """None where no method is sampled: all rows are pictures made elsewhere."""
+    data_name: str
     items: Items
     n: int
     """Items of the run: the first n of the evaluation split."""
+    reference: Reference | None
+    """The real images; None where pictures are scored by their prompts alone."""
     methods: list[PlannedMethod]
     sources: dict[str, Source]
     """Extractor role -> where its network is; a role that is the same as another is not in it."""
     model_card: dict | None
     recorded: dict | None
+    remarks: list[str] = field(default_factory=list)
+    """Lines for the user about the data."""
+    broken: list[str] = field(default_factory=list)
+    """A line for each place of which pictures could not be read and were left out."""
 
 
 def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
@@ -50,8 +71,10 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
 
     Raises MissingAsset or DamagedAsset, one message for all files; UsageError for a model, limit or guidance that cannot be meant.
     """
+    if choices.request.scoring:
+        return _of_pictures(choices)
     preset = choices.preset
-    sources = {role: functools.partial(find_source, preset, role) for role in dict.fromkeys(choices.roles.values())}
+    sources = {role: functools.partial(find_source, preset, choice) for role, choice in choices.extractors.items()}
     flush_denormals()
     with offline():
         found = gather({
@@ -65,8 +88,55 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
         (name, model), items = found["model"], found["items"]
         methods = with_weights(choices, found["students"], model.digest)
         admit_students(methods, model)
-    n = count(items, choices.request.limit, preset.dataset)
-    return Inputs(name, model, items, n, methods, {role: found[f"extractor {role}"] for role in sources}, found["card"], found["recorded"])
+    n = count(items, choices.request.limit, choices.dataset.name)
+    rows = rows_of_run(choices.request.pictures, items, n, choices.dataset.name)
+    methods += [as_method(label, pictures) for label, pictures in rows.items()]
+    remarks = [*getattr(items, "remarks", []), *remarks_of(rows), *long_prompts(items, n)]
+    card = found["card"] if choices.dataset.own else None
+    return Inputs(name, model, choices.dataset.name, items, n, Reference(items, n), methods,
+                  {role: found[f"extractor {role}"] for role in sources}, card, found["recorded"], remarks)  # fmt: skip
+
+
+def _of_pictures(choices: Choices) -> Inputs:
+    """The inputs of pictures that are scored by themselves: their items and reference, and extractors. Raises as `open_inputs`."""
+    request = choices.request
+    flush_denormals()
+    with offline():
+        found = gather({role: functools.partial(find_source, choices.preset, choice) for role, choice in choices.extractors.items()})
+        reference = None
+        if request.reference is not None:
+            items = open_reference(choices.dataset)
+            reference = Reference(items, len(items.ids), choices.dataset.name)
+        scored = open_scored(request.pictures, request.prompts, reference)
+    n = count(scored.items, request.limit, scored.name) if request.limit is not None else count(scored.items, _n(scored), scored.name)
+    rows = {label: pictures.at(range(n)) for label, pictures in scored.rows.items()}
+    real = scored.reference if scored.reference is None or scored.reference.own else dataclasses.replace(scored.reference, n=n)
+    remarks = [*scored.broken, *scored.remarks, *getattr(scored.items, "remarks", []), *remarks_of(rows), *long_prompts(scored.items, n)]
+    return Inputs("", None, scored.name, scored.items, n, real, [as_method(label, one) for label, one in rows.items()],
+                  dict(found), None, None, remarks, scored.broken)  # fmt: skip
+
+
+def _n(scored: Scored) -> int:
+    """Items that all rows have: of a dataset they may be the first of many."""
+    return min(len(pictures) for pictures in scored.rows.values())
+
+
+def open_reference(choice: DataChoice) -> Items:
+    """Open real images to compare with: a dataset, or a folder of pictures, which need no captions and may differ in size. Raises
+    DamagedAsset for a picture that cannot be read."""
+    if not choice.dataset.path_option:
+        return choice.open("evaluation")
+    from scottbench.models.pictures import open_pictures
+
+    opened = open_pictures(getattr(choice.options, choice.dataset.path_option), needs_captions=False).pictures
+    if opened.broken:
+        name, why = next(iter(opened.broken.items()))
+        raise DamagedAsset(f"--reference {opened.place}/{one_line(name)} {why}. Put a whole picture in its place, or take it away.")
+    ids = [one if one else f"{number:06d}" for number, one in enumerate(opened.ids)]
+    if len(set(ids)) < len(ids):
+        ids = [safe_id(str(Path(entry.name).with_suffix(""))) for entry in opened.entries]
+    named = opened.at(range(len(opened)), ids)
+    return ScoredItems(ids, [""] * len(ids), named, range(len(ids)), named.digest)
 
 
 class ModelRequest(Protocol):
@@ -104,11 +174,11 @@ def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: 
     return name, plugins.find("model", name).noun.open(device, dtype)
 
 
-def find_source(preset: Preset, role: str) -> Source:
+def find_source(preset: Preset, choice: ExtractorChoice) -> Source:
     """Find the network of an extractor role. Raises MissingAsset or DamagedAsset."""
     from scottbench.models.extractors import find_extractor
 
-    return find_extractor(preset.extractors[role], preset.path)
+    return find_extractor(choice.extractor, choice.spec, preset.path)
 
 
 def find_students(choices: Choices) -> dict[str, Path]:
@@ -171,9 +241,11 @@ def admit_students(methods: Sequence[PlannedMethod], model: DiffusionModel) -> N
     gather({str(folder): functools.partial(admit_student, folder, model) for folder in folders})
 
 
-def doubts(methods: Sequence[PlannedMethod], model: DiffusionModel) -> list[str]:
-    """Warn, a line each, of a model or of guidance scales that can be used, but seldom are meant."""
-    lines = list(model.warnings)
+def doubts(methods: Sequence[PlannedMethod], model: DiffusionModel | None) -> list[str]:
+    """Warn, a line each, of a model or of guidance scales that can be used, but seldom are meant. model: None where none is sampled."""
+    if model is None:
+        return []
+    lines, methods = list(model.warnings), [method for method in methods if method.pictures is None]
     for method in methods:
         if method.student is None and not model.takes_guidance and 0 <= method.guidance < 1:
             lines.append(

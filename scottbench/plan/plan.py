@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,12 @@ from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unseal
 from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
 from scottbench.plan.inputs import doubts, open_inputs
+from scottbench.plan.pictures import Reference
 from scottbench.plan.request import RunRequest, recorded
+from scottbench.plan.teachers import require_teachers
 from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
+from scottbench.store.folder import spans
 
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
@@ -30,9 +34,12 @@ class Plan:
     preset: Preset
     command: str
     device: str
-    model: DiffusionModel
+    teacher: DiffusionModel | None
+    """The model that is sampled; None where all rows are pictures made elsewhere."""
     items: Items
     n: int
+    reference: Reference | None
+    """The real images; None where pictures are measured by their prompts alone."""
     chunk: int
     micro_batch: int | None
     """Images per call of the networks that generate, always: a last call that lacks some is filled up. None: as many as --batch-size."""
@@ -52,6 +59,33 @@ class Plan:
     """Time that planning took, part of the run's wall time."""
     warnings: list[str] = field(default_factory=list)
     """Lines for the user: these things can be run, and should be known."""
+    own_data: bool = True
+    """The data are the preset's own."""
+    broken: list[str] = field(default_factory=list)
+    """Lines about pictures that could not be read and were left out; they are among the warnings too."""
+
+    @property
+    def model(self) -> DiffusionModel:
+        """Return the model that is sampled, of a plan that samples one."""
+        assert self.teacher is not None, "a plan of pictures alone has no model"
+        return self.teacher
+
+    @property
+    def data_name(self) -> str:
+        """Return the name of the data."""
+        return str(self.record["dataset"]["name"])
+
+    def ids_of(self, owner: str) -> Sequence[str]:
+        """Return the ids of what the chunks of an owner hold, in order: "reference", "text" or a cell."""
+        if owner == "reference" and self.reference is not None:
+            return self.reference.items.ids[: self.reference.n]
+        return self.items.ids[: self.n]
+
+    def spans_of(self, owner: str) -> list[range]:
+        """Return the chunks of an owner, in the order of its ids; none of reference images that are not there."""
+        if owner == "reference":
+            return [] if self.reference is None else spans(self.reference.n, self.chunk)
+        return spans(self.n, self.chunk)
 
 
 def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
@@ -63,17 +97,20 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     choices = choose(plugins, request)
     tried = try_out(choices)
     inputs = open_inputs(plugins, choices)
-    cells = make_cells(inputs.methods, choices.steps, choices.seeds, inputs.model.schedule)
+    schedule = None if inputs.model is None else inputs.model.schedule
+    cells = make_cells(inputs.methods, choices.steps, choices.seeds, schedule)
     named = identity(plugins, choices, inputs, cells)
+    require_teachers(named.metrics, cells, inputs.sources, choices.roles, named.record)
     return Plan(
         record=named.record,
         hash=named.hash,
         preset=choices.preset,
         command=request.command,
         device=choices.device,
-        model=inputs.model,
+        teacher=inputs.model,
         items=inputs.items,
         n=inputs.n,
+        reference=inputs.reference,
         chunk=named.record["chunk"],
         micro_batch=named.record["micro_batch"],
         cells=cells,
@@ -84,5 +121,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         recorded=inputs.recorded,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],
+        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],
+        own_data=choices.dataset.own if not request.scoring else inputs.data_name == choices.preset.dataset,
+        broken=inputs.broken,
     )

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from scottbench.registry.presets import Preset
 
 PREFIX = "SCOTTBENCH_"
-NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", "options", "device", "students", "model", "batch_size")
+NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", "options", "device", "students", "model", "dataset",
+         "prompts", "batch_size")
 """Settings that a variable and a config file may give; flags have the same names with dashes."""
-LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model"}
-OF_PRESET = ("methods", "steps", "metrics", "device", "model", "guidance", "students")
+LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model", "dataset", "prompts"}
+OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guidance", "students")
 NOT_KEPT = ("command", "origins")
 SWITCHES = {"gradient_checkpointing", "fsdp"}
 """Settings of a training that a config file gives as true or false."""
-SECTION, SHARED = "train", ("preset", "device", "model")
+SECTION, SHARED = "train", ("preset", "device", "model", "dataset", "prompts")
 """The table of a config file that `scottbench train` reads, and the run's keys that count for it too."""
 
 
@@ -204,6 +205,16 @@ class RunRequest:
     """Name of a model, or path of a diffusers pipeline folder, in place of the preset's."""
     allow_unsafe_checkpoint: bool = False
     """Read pickled weights (.bin) of a `model` folder that has no safetensors; the run and its report say so."""
+    dataset: str | None = None
+    """Name of a dataset, or a folder or archive of pictures with captions, in place of the preset's; each may have @key=value."""
+    prompts: str | None = None
+    """File of captions: of a `dataset` that is a folder, or of the `pictures` that are scored."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """Row -> folder or archive of pictures that were made elsewhere."""
+    scoring: bool = False
+    """Measure `pictures` alone: no method is sampled and no model opened."""
+    reference: str | None = None
+    """Name of a dataset, or a folder or archive, that `pictures` are compared with when they are scored; None: prompts alone."""
     command: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     """Field -> where its value comes from ("flag", "SCOTTBENCH_STEPS", "file bench.toml"), for those that were given."""

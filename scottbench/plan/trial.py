@@ -45,7 +45,7 @@ def try_out(choices: Choices) -> list[str]:
 def _try(choice: MetricChoice, seeds: int) -> str | None:
     """A warning about a metric, or None. Raises UsageError for one that cannot be right."""
     metric, who = choice.metric, f"metric '{choice.label}'"
-    made: Any = [made_cell(seed, metric.features) for seed in range(max(2, seeds))]
+    made: Any = [made_cell(seed, *metric.roles) for seed in range(max(2, seeds))]
     given = read_only(made if metric.scope == "seeds" else made[0])
     try:
         with warnings.catch_warnings():
@@ -69,11 +69,12 @@ def _try(choice: MetricChoice, seeds: int) -> str | None:
     return None
 
 
-def made_cell(seed: int, role: str) -> CellFeatures:
-    """Make a cell of N images: features (N,WIDTH) float32 of roles "image", "clip" and `role`, images (n,SIDE,SIDE,3) uint8."""
+def made_cell(seed: int, *needed: str) -> CellFeatures:
+    """Make a cell of N images: features (N,WIDTH) float32 of roles "image", "clip" and those needed, images (n,SIDE,SIDE,3) uint8, ids and
+    prompts."""
     import numpy as np
 
-    generator, roles = np.random.default_rng(seed), sorted({"image", "clip", role} - {""})
+    generator, roles = np.random.default_rng(seed), sorted({"image", "clip", *needed})
 
     def draw(shift: float) -> dict[str, np.ndarray]:
         return {name: (generator.normal(size=(N, WIDTH)) + shift).astype(np.float32) for name in roles}
@@ -83,4 +84,5 @@ def made_cell(seed: int, role: str) -> CellFeatures:
         shade = np.asarray(indices, np.float32)[:, None, None, None] % 50
         return (np.zeros((1, SIDE, SIDE, 3), np.float32) + ramp + shade + seed % 5).astype(np.uint8)
 
-    return CellFeatures(N, draw(0.3), draw(0.0), draw(0.2), images=images)
+    ids, prompts = tuple(f"item-{i}" for i in range(N)), tuple(f"a thing of kind {i % 5}" for i in range(N))
+    return CellFeatures(N, draw(0.3), draw(0.0), draw(0.2), images=images, reference_images=images, ids=ids, prompts=prompts)

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from scottbench.errors import UsageError
@@ -120,6 +121,8 @@ def convert(value: object, kind: Any) -> Any:
         return True if text.lower() in TRUE else False if text.lower() in FALSE else NO_VALUE
     if kind is str:
         return text
+    if kind is Path:
+        return Path(text).expanduser() if text else NO_VALUE
     try:
         number = kind(text)
     except ValueError:
@@ -160,7 +163,7 @@ def describe(kind: Any, form: Form = TEXT) -> str:
     if dict in (kind, origin):
         return "a table"
     text = "text" if form.is_text else "string"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: text, type(None): "none"}
+    names = {Path: "a path", int: "a whole number", float: "a number", bool: "true or false", str: text, type(None): "none"}
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
 

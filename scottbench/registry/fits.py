@@ -14,18 +14,23 @@ def misfit(noun: Any) -> str | None:
     for item in dataclasses.fields(noun):
         value, kind = getattr(noun, item.name), str(item.type)
         allowed = _allowed(kind)
-        fits = _fits_tuple(value, kind) if kind.startswith("tuple") else any(_fits(value, one) for one in kind.split(" | "))
+        if kind == "str | tuple[str, ...]":
+            fits = isinstance(value, str) or _fits_tuple(value, kind)
+        else:
+            fits = _fits_tuple(value, kind) if kind.startswith("tuple") else any(_fits(value, one) for one in kind.split(" | "))
         if allowed is not None and not fits:
             return f"field '{item.name}' must be {allowed}, found {one_line(repr(value))[:80]}"
     return None
 
 
 def _allowed(kind: str) -> str | None:
+    if kind == "str | tuple[str, ...]":
+        return "text or a tuple of texts"
     words = {"str": "text", "bool": "True or False", "int": "a whole number", "float": "a number", "type": "a class"}
     if kind.startswith("Callable"):
         return "a function" + (" or None" if kind.endswith("| None") else "")
     if kind.startswith("tuple"):
-        return "a tuple of whole numbers" if "int" in kind else "two numbers or None"
+        return "a tuple of whole numbers" if "int" in kind else "a tuple of texts" if "str" in kind else "two numbers or None"
     found = [words.get(one, "None" if one == "None" else "") for one in kind.split(" | ")]
     return " or ".join(found) if all(found) else None
 
@@ -43,6 +48,8 @@ def _fits(value: Any, kind: str) -> bool:
 
 
 def _fits_tuple(value: Any, kind: str) -> bool:
+    if "str" in kind:
+        return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)
     if "int" in kind:
         return isinstance(value, (tuple, list, range)) and all(_fits(item, "int") for item in value)
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(item is None or _fits(item, "float") for item in value)

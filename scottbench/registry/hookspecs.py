@@ -1,4 +1,4 @@
-"""The seven hooks of a plug-in. One form: each returns a list. Registering is cheap: no torch, no files opened."""
+"""The eight hooks of a plug-in. One form: each returns a list. Registering is cheap: no torch, no files opened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pluggy
 
-from scottbench.registry.nouns import Dataset, Method, Metric, Model, Trainer
+from scottbench.registry.nouns import Dataset, Extractor, Method, Metric, Model, Trainer
 
 PROJECT = "scottbench"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -34,6 +34,12 @@ def register_methods() -> list[Method]:
 @hookspec
 def register_trainers() -> list[Trainer]:
     """Recipes that make a student, named as the user types them after `scottbench train`."""
+    return []
+
+
+@hookspec
+def register_extractors() -> list[Extractor]:
+    """Networks that turn images and prompts into features or scores, named as `kind` in a preset's [extractors.ROLE] or by a metric."""
     return []
 
 

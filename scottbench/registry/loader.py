@@ -31,20 +31,23 @@ from scottbench.registry.guard import Owner, guarded, is_ours, useful_line
 from scottbench.registry.label import Label
 from scottbench.registry.lazy import lazy
 from scottbench.registry.nouns import KINDS
-from scottbench.registry.presets import read_preset
+from scottbench.registry.presets import read_draft, settle
 from scottbench.text import closest, did_you_mean, is_name, one_line
 
 GROUP = "scottbench"
-FILES: dict[str, Callable[[Path], Any]] = {"preset": read_preset, "claim": read_claim}  # kinds that are registered as paths of TOML files
+FILES: dict[str, Callable[[Path], Any]] = {"preset": read_draft, "claim": read_claim}  # kinds that are registered as paths of TOML files
 HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, *FILES)}  # hook name -> kind of noun
 HOW_TO_USE = {
     "method": "use --methods {}", "metric": "use --metrics {}",
     "model": "use --model {}",
+    "extractor": "a preset names it: [extractors.ROLE] kind = \"{}\"",
     "preset": "use --preset {}",
     "trainer": "use: scottbench train {}",
     "dataset": "see: scottbench show dataset {}",
     "claim": "see: scottbench show claim {}",
 }
+WORDS = {"scope": ("cell", "seeds"), "reads": ("images", "images+prompts"), "gives": ("features", "score")}
+"""Fields of nouns that have one of some words."""
 CHOICE = "SCOTTBENCH_PLUGINS"
 """The variable that names the plug-ins to load, with commas between; all where it is not set."""
 LEFT_OUT: ContextVar[tuple[str, ...]] = ContextVar("left_out", default=())
@@ -61,7 +64,7 @@ class Registered:
     """A noun and where it comes from."""
 
     noun: Any
-    """A Model, Dataset, Method, Trainer, Metric, Preset or Claim."""
+    """A Model, Dataset, Method, Trainer, Extractor, Metric, Preset or Claim."""
     kind: str
     plugin: str
     distribution: str
@@ -149,8 +152,24 @@ def load_plugins(entry_points: Iterable[Any] | None = None) -> Plugins:
             plugins.plugins.append(_load(entry_point, plugins))
         else:
             plugins.plugins.append(_plugin(entry_point, OMITTED))
+    _settle_presets(plugins)
     plugins.remarks = _strangers(plugins)
     return plugins
+
+
+def _settle_presets(plugins: Plugins) -> None:
+    """Make presets of the files that lean on others'. A plug-in of which one cannot be made is BROKEN, and takes all its nouns along."""
+    presets = plugins.nouns["preset"]
+    settled, faults = settle({name: registered.noun for name, registered in presets.items()})
+    for name, fault in faults.items():
+        owner = presets[name].plugin
+        for position, plugin in enumerate(plugins.plugins):
+            if plugin.name == owner and not plugin.broken:
+                plugins.plugins[position] = dataclasses.replace(plugin, status=f"BROKEN: {one_line(fault)}")
+        for names in plugins.nouns.values():
+            for gone in [other for other, registered in names.items() if registered.plugin == owner and other not in faults]:
+                del names[gone]
+    plugins.nouns["preset"] = {name: dataclasses.replace(presets[name], noun=settled[name]) for name in presets if name in settled}
 
 
 def _wanted(names: list[str]) -> set[str]:
@@ -289,8 +308,10 @@ def _checked(kind: str, noun: Any) -> Any:
     if not is_name(noun.name):
         raise PluginError(f"{kind} name {one_line(repr(noun.name))} may have letters, digits, '_', '.' and '-' only")
     wrong = misfit(noun)
-    if wrong is None and getattr(noun, "scope", "cell") not in ("cell", "seeds"):
-        wrong = f"field 'scope' must be \"cell\" or \"seeds\", found {one_line(repr(noun.scope))[:80]}"
+    for name, words in WORDS.items():
+        if wrong is None and getattr(noun, name, words[0]) not in words:
+            allowed = " or ".join(f'"{word}"' for word in words)
+            wrong = f"field '{name}' must be {allowed}, found {one_line(repr(getattr(noun, name)))[:80]}"
     if wrong is not None:
         raise PluginError(f"{kind} '{noun.name}': {wrong}")
     options = getattr(noun, "options", None)

@@ -1,6 +1,6 @@
-"""The records of what plugs in (models, datasets, methods, trainers, metrics), and of what their functions are given.
+"""The records of what plugs in (models, datasets, methods, trainers, extractors, metrics), and of what their functions are given.
 
-A plug-in registers instances of `Model`, `Dataset`, `Method`, `Trainer`, `Metric` (and paths of preset TOML files).
+A plug-in registers instances of `Model`, `Dataset`, `Method`, `Trainer`, `Extractor`, `Metric` (and paths of preset TOML files).
 Registering must be cheap: give heavy functions as `lazy("package.module:function")`, so that `scottbench list` imports
 neither torch nor any weights.
 
@@ -10,9 +10,10 @@ eps = eps_uncond + s (eps_cond - eps_uncond), s = 1 unguided; inside losses w = 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from scottbench.registry.lazy import lazy as lazy
@@ -59,7 +60,8 @@ class Items(Protocol):
     """sha256 hex over ids, prompts and image bytes: equal digests mean equal items."""
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Return n reference images, one for each of n indices: (n,H,W,3) uint8 0..255, RGB, all of one size."""
+        """Return n reference images, one for each of n indices: (n,H,W,3) uint8 0..255, RGB, all of one size. Optional beside it:
+        `metadata`, {column: n texts}, such as {"category": ["face", ...]}; means per item are then told by the values of each column."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,13 @@ class Dataset:
     name: str
     summary: str
     open: Callable[..., Items]
-    """(split: "evaluation" | "train") -> Items; raises MissingAsset, DamagedAsset, or UsageError for an unknown split."""
+    """(split: "evaluation" | "train") -> Items; raises MissingAsset, DamagedAsset, or UsageError for an unknown split. A dataset with
+    options of its own: (split, options) -> Items."""
     licence: str = ""
+    options: type = NoOptions
+    """Frozen dataclass, as of a method; set in a preset's table [dataset], or with --dataset NAME@key=value."""
+    path_option: str = ""
+    """Name of the option that is the place of the data: such a dataset opens what --dataset FOLDER names. "" for one that has its own."""
 
 
 # --- Method ----------------------------------------------------------------------------------------------------------
@@ -185,19 +192,54 @@ class Distillation(Protocol):
         guidance = "baked": sampled with s = 1 only; made_for: step counts, in place of the method's own."""
 
 
+# --- Extractor -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A kind of network that turns images, prompts, or each image with its prompt, into numbers that metrics are made of.
+
+    A preset names it as `kind` of a role, [extractors.ROLE]. A metric may also name one as its role: where the preset says nothing of that
+    role, the extractor of that name is taken, with its `defaults`.
+    """
+
+    name: str
+    summary: str
+    find: Callable[..., Any]
+    """(spec: the keys of [extractors.ROLE] over `defaults`, path: a relative path of the preset -> Path) ->
+    `scottbench.models.extractors.Source`: located and digested, not opened. Raises MissingAsset or DamagedAsset in lines that say what is
+    missing and how to fetch it, UsageError for keys that it cannot use."""
+    open: Callable[..., Any]
+    """(Source, device: str) -> `scottbench.models.extractors.OpenExtractor` in float32; raises DamagedAsset for files of another form."""
+    reads: str = "images"
+    """"images", or "images+prompts": it has a text tower too or, where it gives a score, reads each image with its prompt."""
+    gives: str = "features"
+    """"features", (n, d) of images and, with a text tower, of prompts; or "score", one number for each generated image."""
+    rules: tuple[str, ...] = ("clean", "gigagan256", "tf1", "tm-aa")
+    """Resize rules (`scottbench.models.images.RULES`) that a preset may name; the first one holds where it names none."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Keys of [extractors.ROLE] that hold where no preset says otherwise."""
+    weights: str = ""
+    """Files of weights and their size, for `scottbench show`."""
+    licence: str = ""
+    source: str = ""
+    """Place that the weights come from."""
+    paper: str = ""
+
+
 # --- Metric ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class CellFeatures:
-    """Features of one (method, steps, seed) cell, in item order; generated first, real second."""
+    """One (method, steps, seed) cell as a metric sees it, in item order; generated first, real second. Nothing in it can be written."""
 
     n: int
     """Number of generated images."""
     generated: dict[str, np.ndarray]
-    """extractor role -> (n, d) float32 of the generated images."""
+    """extractor role -> (n, d) float32 of the generated images; (n, 1), the scores, of an extractor that gives a score."""
     reference: dict[str, np.ndarray]
-    """extractor role -> (m, d) float32 of the reference images."""
+    """extractor role -> (m, d) float32 of the reference images; not of extractors that give a score."""
     text: dict[str, np.ndarray]
     """extractor role -> (n, d) float32 of the prompts, where the extractor has a text tower."""
     memo: dict = field(default_factory=dict)
@@ -209,21 +251,56 @@ class CellFeatures:
     images: Callable[[Sequence[int]], np.ndarray] | None = None
     """Generated images by item index, (len(indices), H, W, 3) uint8 0..255, as `Items.images` gives the reference's; None where
     only features are at hand."""
+    reference_images: Callable[[Sequence[int]], np.ndarray] | None = None
+    """Reference images by item index, as `images`; None where there are none."""
+    ids: tuple[str, ...] = ()
+    """n item ids; () where none are known."""
+    prompts: tuple[str, ...] = ()
+    """n prompts; () where none are known."""
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column, such as "category" -> its n values, where the dataset has columns."""
+    teacher: Callable[[str, int, int], dict[str, np.ndarray]] | None = None
+    """(method, steps, seed) -> extractor role -> (n, d) float32 of the images that a method made of the same prompts from the teacher, at
+    the preset's guidance: a cell of the same run, or kept of an earlier one. Raises MissingAsset, which says how to make them."""
 
 
 def read_only(given: Any) -> Any:
     """Return a CellFeatures, or a list of them, as one metric gets it: the same arrays and memories, in which nothing can be written.
 
-    A metric that writes into its arrays, or puts others in their place, would change the value of the next one.
+    A metric that writes into its arrays, or puts others in their place, would change the value of the next one. Images are read-only
+    too, each time that they are asked for.
     """
     if isinstance(given, list):
         return [read_only(cell) for cell in given]
-    tables: dict[str, Any] = {}
-    for name in ("generated", "reference", "text"):
-        tables[name] = {role: rows.view() for role, rows in getattr(given, name).items()}
-        for rows in tables[name].values():
-            rows.flags.writeable = False
-    return replace(given, **tables)
+    tables: dict[str, Any] = {name: locked_rows(getattr(given, name)) for name in ("generated", "reference", "text")}
+    tables |= {name: _locked_reader(getattr(given, name)) for name in ("images", "reference_images")}
+    teacher = given.teacher
+    tables["teacher"] = None if teacher is None else lambda method, steps, seed: locked_rows(teacher(method, steps, seed))
+    return replace(given, **tables, metadata=MappingProxyType(dict(given.metadata)))
+
+
+def locked_rows(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the same arrays by role, (n,d) each, as views in which nothing can be written."""
+    found = {role: rows.view() for role, rows in table.items()}
+    for rows in found.values():
+        rows.flags.writeable = False
+    return found
+
+
+def _locked_reader(images: Callable[[Sequence[int]], np.ndarray] | None) -> Callable[[Sequence[int]], np.ndarray] | None:
+    """Images by index whose pixels cannot be written."""
+    if images is None:
+        return None
+    read = images
+
+    def reader(indices: Sequence[int]) -> np.ndarray:
+        found = read(indices)
+        if hasattr(found, "flags"):
+            found = found.view()
+            found.flags.writeable = False
+        return found
+
+    return reader
 
 
 @dataclass(frozen=True)
@@ -247,14 +324,17 @@ class Metric:
     higher_is_better: bool
     unit: str = ""
     """Unit of the value; "" for a pure number."""
-    features: str = "image"
-    """Extractor role it needs: "image" (FID, coverage) or "clip" (CLIP score); "" for none (it reads `CellFeatures.images`)."""
+    features: str | tuple[str, ...] = "image"
+    """Extractor roles it needs: one, "image" (FID, coverage) or "clip" (CLIP score), or several, ("image", "dinov2"); a role that the
+    preset lacks is taken for the name of an extractor. "" for none (it reads `CellFeatures.images`)."""
     scope: str = "cell"
     """Its functions get: "cell", one CellFeatures; "seeds", a list of two or more, one per seed of a method at a number of steps."""
     label: str = ""
     """Column title of reports; defaults to the name."""
     digits: int = 3
     """Decimals in tables."""
+    reference: bool = True
+    """The value is a comparison with reference images; false: generated images, and prompts, are enough."""
     options: type = NoOptions
     """Frozen dataclass, as of a method; part of the metric's fingerprint."""
     paper: str = ""
@@ -266,7 +346,17 @@ class Metric:
     """(CellFeatures, options) -> (n,) values per item whose mean is the metric's value; kept in items.parquet."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Least and greatest value possible, None = no limit; intervals stay inside."""
+    teacher: Callable[[Any], tuple[str, int, int]] | None = None
+    """(options) -> (method, steps, seed) of the teacher's images of the same prompts that it compares with, `CellFeatures.teacher`; part of
+    its fingerprint. None: it needs none."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """List the extractor roles that it needs."""
+        return tuple(filter(None, (self.features,) if isinstance(self.features, str) else self.features))
 
 
-KINDS: dict[str, type[Any]] = {"method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer}
+KINDS: dict[str, type[Any]] = {
+    "method": Method, "metric": Metric, "model": Model, "dataset": Dataset, "trainer": Trainer, "extractor": Extractor,
+}  # fmt: skip
 """Everything a plug-in registers as an instance; presets are TOML files."""

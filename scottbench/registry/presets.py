@@ -1,7 +1,12 @@
-"""A preset: a TOML file of a plug-in that names a model, a dataset, metrics and the protocol of a run."""
+"""A preset: a TOML file of a plug-in that names a model, a dataset, metrics and the protocol of a run.
+
+A file may also lean on a preset of another plug-in: `extends = "NAME"` makes a new preset of it with some keys changed, `adds_to = "NAME"`
+gives it students, guidance scales, extractors or training defaults that it lacks. Such files become presets when all plug-ins are loaded.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +14,7 @@ from typing import Any, Literal
 from scottbench.errors import UsageError
 from scottbench.registry.fields import TOML, check_keys, describe, fits, make
 from scottbench.registry.toml import NoToml, read_table
-from scottbench.text import is_name, one_line
+from scottbench.text import did_you_mean, is_name, one_line
 
 EXTRACTOR_KEYS = (
     "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "label", "bytes", "sha256", "same_as",
@@ -33,7 +38,8 @@ class Preset:
     model: str
     """Name of the teacher."""
     dataset: str
-    """Name of the dataset, whose evaluation split gives prompts and reference images."""
+    """Name of the dataset, whose evaluation split gives prompts and reference images; or a table [dataset] with `kind`, the name, and the
+    dataset's options (`scottbench show dataset folder`)."""
     metrics: list[str]
     """Metrics that `run` measures when the user names none."""
     methods: list[str]
@@ -42,6 +48,10 @@ class Preset:
     """Numbers of sampling steps that `run` takes when the user names none."""
     folder: Path = Path(".")
     """Folder of the TOML file; not a key of it."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The dataset's options, out of the table [dataset]; not a key of the file."""
+    data_folder: Path = Path(".")
+    """Folder to which paths in `data` are relative; not a key of the file."""
     device: str = "cpu"
     """The device that `--device auto` means: cpu, cuda, or "auto" for a GPU if there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -54,10 +64,12 @@ class Preset:
     """JSON file with rows of a published run, such as the teacher's: shown beside a run's own where N, prompts and extractors are equal."""
     limits: list[str] = field(default_factory=list)
     """Sentences for the report's Limits section."""
+    data_limits: list[str] = field(default_factory=list)
+    """Such sentences about the dataset; a run of other data leaves them out."""
     students: dict[str, str] = field(default_factory=dict)
     """Trainer -> student folder."""
     guidance: dict[str, float] = field(default_factory=dict)
-    """Method -> guidance scale s (pipelines' form, s = 1 unguided)."""
+    """Method -> guidance scale s (pipelines' form, s = 1 unguided). A method without one takes that of its student: its trainer's."""
     extractors: dict[str, dict] = field(default_factory=dict)
     """Role ("image", "clip") -> which network makes the features."""
     train: dict[str, Any] = field(default_factory=dict)
@@ -69,8 +81,33 @@ class Preset:
         return self.folder / Path(relative).expanduser()
 
 
-KEYS = {item.name: item for item in fields(Preset) if item.name != "folder"}
+OF_FILE = ("folder", "data", "data_folder")
+"""Fields that are no keys of a preset file."""
+KEYS = {item.name: item for item in fields(Preset) if item.name not in OF_FILE}
 """The keys of a preset file, with the fields that they fill."""
+TABLES = ("students", "guidance", "extractors", "train")
+"""Keys whose entries a preset that extends another takes over one by one."""
+ADDED = ("students", "guidance", "extractors", "train", "limits")
+"""Keys that a file may add entries of to another plug-in's preset."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A preset file that leans on another preset, before that one is at hand."""
+
+    name: str
+    base: str
+    """Name of the preset that it leans on."""
+    table: dict[str, Any]
+    """The file's other keys."""
+    path: Path
+    adds: bool
+    """True: it adds to `base`; false: it is a preset of its own that extends `base`."""
+
+    @property
+    def where(self) -> str:
+        """Name the file in messages."""
+        return f"preset {self.path}"
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -82,11 +119,171 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def read_preset(path: Path) -> Preset:
-    """Parse and check one TOML file. Raises UsageError: unreadable, unknown or missing key, value of a wrong type."""
+    """Parse and check one TOML file that leans on no other. Raises UsageError: unreadable, unknown or missing key, value of a wrong
+    type."""
+    found = read_draft(path)
+    if isinstance(found, Draft):
+        raise UsageError(f"{found.where}: it {'adds to' if found.adds else 'extends'} '{found.base}', and no other preset is at hand here")
+    return found
+
+
+def read_draft(path: Path) -> Preset | Draft:
+    """Parse one TOML file: a Preset, checked, or a Draft where it leans on another. Raises UsageError as `read_preset`."""
     path = Path(path)
-    preset = make(Preset, read_toml(path, "preset"), f"preset {path}", folder=path.resolve().parent)
-    _check(preset, f"preset {path}")
+    table, where = read_toml(path, "preset"), f"preset {path}"
+    leans = [key for key in ("extends", "adds_to") if key in table]
+    if not leans:
+        return _made(table, where, path.resolve().parent)
+    base = table.pop(leans[0])
+    if len(leans) > 1 or not isinstance(base, str):
+        raise UsageError(f"{where}: give the name of one other preset, as extends = \"NAME\" or as adds_to = \"NAME\"")
+    if leans == ["adds_to"]:
+        check_keys(table, ADDED, where, "the file, which adds to a preset")
+        return Draft(f"{base}+{path.stem}", base, table, path, adds=True)
+    if not isinstance(table.get("name"), str):
+        raise UsageError(f"{where}: key 'name' is missing, or no string; a preset that extends another has a name of its own")
+    return Draft(table["name"], base, table, path, adds=False)
+
+
+def _made(
+    table: Mapping[str, Any], where: str, folder: Path, data: dict[str, Any] | None = None, data_folder: Path | None = None
+) -> Preset:
+    """The preset of a table, checked. data, data_folder: the dataset's options where [dataset] is no table."""
+    table, dataset = dict(table), table.get("dataset")
+    data, data_folder = {} if data is None else data, folder if data_folder is None else data_folder
+    if isinstance(dataset, dict):
+        if not isinstance(dataset.get("kind"), str):
+            raise UsageError(f"{where}: [dataset] needs 'kind', the name of a dataset: scottbench list datasets")
+        table["dataset"], data_folder = dataset["kind"], folder
+        data = {key: value for key, value in dataset.items() if key != "kind"}
+    preset = make(Preset, table, where, folder=folder, data=data, data_folder=data_folder)
+    _check(preset, where)
     return preset
+
+
+# --- presets that lean on others -------------------------------------------------------------------------------------
+
+
+def settle(found: Mapping[str, Preset | Draft]) -> tuple[dict[str, Preset], dict[str, str]]:
+    """Make presets of all drafts. found: everything that plug-ins registered, by name.
+
+    Returns the presets by name, and why drafts cannot be one, by their name: the base is not there, leans on the draft itself, or has what
+    the draft adds. No UsageError leaves it.
+    """
+    settled: dict[str, Preset] = {}
+    faults: dict[str, str] = {}
+    names = [name for name, one in found.items() if not (isinstance(one, Draft) and one.adds)]
+
+    def settle_one(name: str, below: tuple[str, ...]) -> Preset:
+        if name in settled:
+            return settled[name]
+        if name in faults:
+            raise UsageError(faults[name])
+        one = found[name]
+        if isinstance(one, Draft):
+            _check_base(one, names, (*below, name))
+            one = extended(settle_one(one.base, (*below, name)), one)
+        settled[name] = one
+        for draft in found.values():
+            if isinstance(draft, Draft) and draft.adds and draft.base == name:
+                try:
+                    settled[name] = added(settled[name], draft)
+                except UsageError as error:
+                    faults[draft.name] = str(error)
+        return settled[name]
+
+    for name, one in found.items():
+        try:
+            if name in names:
+                settle_one(name, ())
+            elif isinstance(one, Draft):
+                _check_base(one, names, ())
+        except UsageError as error:
+            faults[name] = str(error)
+    return settled, faults
+
+
+def _check_base(draft: Draft, names: Sequence[str], below: Sequence[str]) -> None:
+    """Raise UsageError where there is no preset of the name that a draft leans on, or that one leans on the draft. below: those that do."""
+    if draft.base in below:
+        raise UsageError(f"{draft.where}: it extends '{draft.base}', which extends it")
+    if draft.base not in names:
+        hint = did_you_mean(draft.base, names)
+        raise UsageError(f"{draft.where}: there is no preset '{one_line(draft.base)}' for it to lean on.{hint}")
+
+
+def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return keys of a preset file in `folder` with paths that lead to the same files from any folder; what is no path stays."""
+    found = dict(table)
+    if isinstance(found.get("model_card"), str):
+        found["model_card"] = _path(folder, found["model_card"])
+    if isinstance(found.get("students"), dict):
+        found["students"] = {name: _path(folder, one) for name, one in found["students"].items()}
+    if isinstance(found.get("extractors"), dict):
+        found["extractors"] = {
+            role: {**one, "folder": _path(folder, one["folder"])} if isinstance(one, dict) and "folder" in one else one
+            for role, one in found["extractors"].items()
+        }
+    return found
+
+
+def _path(folder: Path, value: Any) -> Any:
+    return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
+
+
+def _table(preset: Preset) -> dict[str, Any]:
+    """The keys of a preset as a TOML file would have them, paths rooted."""
+    return rooted({key: value for key in KEYS if (value := getattr(preset, key)) is not None}, preset.folder)
+
+
+def extended(base: Preset, draft: Draft) -> Preset:
+    """Make a preset of another: the keys of its file in place of the other's, tables entry by entry. Raises UsageError as `read_preset`."""
+    table = _table(base)
+    for key, value in draft.table.items():
+        table[key] = _over(table.get(key, {}), value) if key in TABLES and isinstance(value, dict) else value
+    if "dataset" in draft.table and "data_limits" not in draft.table:
+        table["data_limits"] = []  # they are about the other's data
+    if {"model", "dataset"} & draft.table.keys() and "model_card" not in draft.table:
+        table.pop("model_card", None)
+    data = {} if "dataset" in draft.table else base.data
+    return _made(table, draft.where, draft.path.resolve().parent, data, base.data_folder if data else None)
+
+
+def _over(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Entries of two tables, the new one's first; options of trainers are merged option by option."""
+    merged = {**old, **new}
+    if isinstance(old.get("options"), dict) and isinstance(new.get("options"), dict):
+        merged["options"] = {**old["options"]}
+        for trainer, options in new["options"].items():
+            both = isinstance(options, dict) and isinstance(old["options"].get(trainer), dict)
+            merged["options"][trainer] = {**old["options"][trainer], **options} if both else options
+    return merged
+
+
+def added(preset: Preset, draft: Draft) -> Preset:
+    """Give a preset what a draft adds. Raises UsageError where it has one of the entries already, and as `read_preset`."""
+    table, own = _table(preset), rooted(draft.table, draft.path.resolve().parent)
+    train, limits = own.pop("train", {}), own.pop("limits", [])
+    if not isinstance(train, dict) or train.keys() - {"options"} or not isinstance(limits, list):
+        raise UsageError(f"{draft.where}: [train] may add options of trainers only ([train.options.NAME]), and limits must be a list")
+    table["limits"] = [*table["limits"], *limits]
+    for key, entries in own.items():
+        table[key] = _with(table[key], entries, key, preset.name, draft.where)
+    if train:
+        options = _with(table["train"].get("options", {}), train["options"], "train.options", preset.name, draft.where)
+        table["train"] = {**table["train"], "options": options}
+    return _made(table, draft.where, preset.folder, preset.data, preset.data_folder)
+
+
+def _with(there: dict[str, Any], entries: Any, key: str, name: str, where: str) -> dict[str, Any]:
+    """A table of preset `name` with more entries, none in the place of another. Raises UsageError."""
+    if not isinstance(entries, dict):
+        raise UsageError(f"{where}: '{key}' must be a table")
+    if taken := [entry for entry in entries if entry in there]:
+        raise UsageError(
+            f"{where}: preset '{name}' has {key}.{one_line(taken[0])} already; what a preset has is not changed from outside. "
+            f"Make a preset of your own: extends = \"{name}\"")
+    return {**there, **entries}
 
 
 def _check(preset: Preset, where: str) -> None:

@@ -69,12 +69,13 @@ def _finalize(value: Any) -> Any:
 def contents(record: RunRecord) -> dict[str, Any]:
     """Gather all that the template shows, tables and figures numbered in the order of the page."""
     from scottbench.report import prose, tables
+    from scottbench.report.categories import category_tables
     from scottbench.report.figures import figures
     from scottbench.report.pairs import claims_table, pairs_table
     from scottbench.report.results import results_tables
     from scottbench.report.samples import sample_grid
 
-    results, charts, grid = results_tables(record), figures(record), sample_grid(record)
+    results, charts, grid = [*results_tables(record), *category_tables(record)], figures(record), sample_grid(record)
     timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)
     students, fingerprints = tables.students_table(record), tables.fingerprints_table(record)
     pairs, claims = pairs_table(record), claims_table(record)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scottbench.report.categories import category_tables
 from scottbench.report.forms import latex, markdown
 from scottbench.report.pairs import claims_table, pairs_table
 from scottbench.report.results import results_tables
@@ -63,6 +64,7 @@ def _page(run: Path) -> list[tuple[str, bytes]]:
 def named_tables(record: RunRecord) -> dict[str, Table]:
     """File name without suffix -> table, of the tables that a paper quotes: results, results-2, pairs, claims, timings."""
     found: dict[str, Table | None] = {f"results{'' if i == 0 else f'-{i + 1}'}": table for i, table in enumerate(results_tables(record))}
+    found |= {f"categories{'' if i == 0 else f'-{i + 1}'}": table for i, table in enumerate(category_tables(record))}
     found |= {"pairs": pairs_table(record), "claims": claims_table(record), "timings": timing_table(record)}
     return {name: table for name, table in found.items() if table is not None}
 

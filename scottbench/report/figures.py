@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord
-from scottbench.text import in_one_line
+from scottbench.text import at_steps, in_one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ def figures(record: RunRecord) -> list[Figure]:
         return []
     first, second = metrics[0], metrics[1] if len(metrics) > 1 else None
     drawn = []
-    if any(first.name in cell.values for cell in cells):
+    if any(first.name in cell.values and cell.steps for cell in cells):
         title = f"{first.title} against the number of sampling steps"
         drawn.append(_draw(title, cells, [first], lambda drawing, axes: _against_steps(drawing, axes, cells, first)))
     if second is not None and any(first.name in cell.values and second.name in cell.values for cell in cells):
@@ -92,7 +92,7 @@ def _draw(title: str, cells: Sequence[CellRecord], metrics: list[MetricRecord], 
         draw(drawing, drawing.subplots())
         source = _data_uri(drawing)
     values = [
-        f"{cell.method}@{cell.steps}: " + ", ".join(metric.show(cell.values[metric.name]) for metric in metrics)
+        f"{at_steps(cell.method, cell.steps)}: " + ", ".join(metric.show(cell.values[metric.name]) for metric in metrics)
         for cell in cells
         if all(metric.name in cell.values for metric in metrics)
     ]
@@ -149,10 +149,13 @@ def _against_steps(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], me
 
     for index, (name, line) in enumerate(_by_method(cells).items()):
         line = [cell for cell in line if metric.name in cell.values]
+        if line and not line[0].steps:  # pictures made elsewhere, of no number of steps
+            axes.axhline(line[0].values[metric.name], label=_name(name), color=COLOURS[index % len(COLOURS)], linestyle=":", linewidth=1.2)
+            continue
         steps, values = [cell.steps for cell in line], [cell.values[metric.name] for cell in line]
         axes.plot(steps, values, label=_name(name), **_line_style(index))
         axes.errorbar(steps, values, yerr=_bars(line, metric), **_bar_style(index))
-    steps = sorted({cell.steps for cell in cells})
+    steps = sorted({cell.steps for cell in cells if cell.steps})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(steps))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -184,7 +187,7 @@ def _against_metric(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], y
         axes.plot(across, up, label=_name(name), **_line_style(index))
         if line:
             axes.errorbar(across, up, xerr=_bars(line, x), yerr=_bars(line, y), **_bar_style(index))
-        texts = [str(cell.steps) if many else f"{_name(cell.method)}@{cell.steps}" for cell in line]
+        texts = [cell.steps_text if many else at_steps(_name(cell.method), cell.steps) for cell in line]
         points += [(place, text, COLOURS[index % len(COLOURS)]) for place, text in zip(zip(across, up), texts)]
     _zoom(axes, "x", x)
     _zoom(axes, "y", y)

@@ -8,7 +8,7 @@ from typing import Any
 
 from scottbench.report.tables import Column, Entry, Table, sizes
 from scottbench.store.record import MetricRecord, RunRecord, text
-from scottbench.text import bracket, decimals, p_text, signed
+from scottbench.text import at_steps, bracket, decimals, p_text, signed
 
 ROWS = 48
 """A longer table of pairs is cut; the others are in pairs.parquet."""
@@ -81,7 +81,8 @@ def tests(n: int) -> str:
 
 def _names(row: dict[str, Any]) -> str:
     """ "scott@2 - cd@2"."""
-    return f"{row['method_a']}@{row['steps_a']} - {row['method_b']}@{row['steps_b']}"
+    a, b = (at_steps(row[f"method_{one}"], row[f"steps_{one}"]) for one in "ab")
+    return f"{a} - {b}"
 
 
 def _value(metric: MetricRecord, row: dict[str, Any]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from scottbench.report.results import metric_column
 from scottbench.report.tables import number
@@ -46,10 +47,11 @@ def abstract(record: RunRecord) -> str:
 def setup(record: RunRecord) -> str:
     """Say what was run, in sentences."""
     plan = record.plan
-    dataset, model = plan.get("dataset", {}), plan.get("model", {})
-    steps = _by_method({cell.method: _steps([other for other in record.cells if other.method == cell.method]) for cell in record.cells})
-    seeds = _listed(str(cell.facts["seed"]) for cell in record.cells)
-    guidance = _by_method({cell.method: number(cell.facts.get("guidance_scale")) for cell in record.cells})
+    dataset, model = section(plan, "dataset"), section(plan, "model")
+    sampled, given = ([cell for cell in record.cells if (cell.steps > 0) is made] for made in (True, False))
+    steps = _by_method({cell.method: _steps([other for other in sampled if other.method == cell.method]) for cell in sampled})
+    seeds = _listed(str(cell.facts["seed"]) for cell in sampled)
+    guidance = _by_method({cell.method: number(cell.facts.get("guidance_scale")) for cell in sampled})
     extractors = _listed(
         f"{source.get('label')} ({source.get('kind')}, resize rule “{source.get('resize')}”)"
         for source in plan.get("extractors", {}).values()
@@ -57,12 +59,33 @@ def setup(record: RunRecord) -> str:
     sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
     reference = section(record.manifest, "reference")
     features = f"Features come from {extractors}. " if extractors else ""
-    return (
-        f"Each method draws N = {sizes} images at {steps} with the model {model.get('name')}, one per prompt of {dataset.get('name')} "
-        f"({dataset.get('split')} split), with seed {seeds}. The guidance scale s is {guidance} (s = 1 is unguided). The reference is "
-        f"{number(reference.get('n'))} real images. {features}"
-        f"Networks ran in {plan.get('dtype')} on {plan.get('device')}."
-    )
+    parts = []
+    if sampled:
+        parts.append(
+            f"Each method draws N = {sizes} images at {steps} with the model {model.get('name')}, one per prompt of {dataset.get('name')} "
+            f"({dataset.get('split')} split), with seed {seeds}. The guidance scale s is {guidance} (s = 1 is unguided)."
+        )
+    if given:
+        files = "; ".join(f"{cell.method}: {_given(cell)}" for cell in given)
+        whole = "" if sampled else f" N = {sizes} of them, one per prompt of {dataset.get('name')}, are measured."
+        parts.append(f"Pictures that were made elsewhere are read from files ({files}).{whole}")
+    parts.append(_reference(dataset, reference))
+    return " ".join(parts) + f" {features}Networks ran in {plan.get('dtype')} on {plan.get('device')}."
+
+
+def _given(cell: CellRecord) -> str:
+    """The files of a row of pictures in words: "PNG 1000, 64 x 64"."""
+    facts = section(cell.facts, "options")
+    return f"{facts.get('formats', 'n/a')}, {facts.get('sizes', 'n/a')}{', lossy' if facts.get('lossy') is True else ''}"
+
+
+def _reference(dataset: dict[str, Any], reference: dict[str, Any]) -> str:
+    """The reference images in a sentence."""
+    own = dataset.get("reference")
+    if reference.get("n") == 0:
+        return "There are no reference images: no metric compares with any."
+    which = f", a set of their own ({own.get('name')})" if isinstance(own, dict) else ""
+    return f"The reference is {number(reference.get('n'))} real images{which}."
 
 
 def _steps(cells: list[CellRecord]) -> str:
@@ -91,7 +114,7 @@ def digest_rows(record: RunRecord) -> list[tuple[str, str]]:
     plan, manifest = record.plan, record.manifest
     rows = {
         "Plan": manifest["plan_hash"],
-        "Model": plan.get("model", {}).get("digest"),
+        "Model": section(plan, "model").get("digest"),
         "Data": plan.get("dataset", {}).get("digest"),
         "Reference": section(manifest, "reference").get("digest"),
     }
@@ -173,6 +196,8 @@ def limits(record: RunRecord) -> list[str]:
         )
     seeds = len({cell.facts["seed"] for cell in record.cells})
     drawn = "one seed" if seeds == 1 else f"{seeds} seeds"
+    if not any(cell.steps for cell in record.cells):
+        drawn = "one image a prompt"
     spread = f"Point estimates from {drawn} without intervals: a small difference may be noise."
     if any(cell.intervals for cell in record.cells):
         spread = (
@@ -183,10 +208,11 @@ def limits(record: RunRecord) -> list[str]:
         broken = [f"{flaw} of {cell.name}" for cell in record.cells if (flaw := flawed(cell.facts))]
         found = "; ".join(broken) + ". They are measured like all others." if broken else "none."
         own.append(f"Images that no method means to make (black, of one colour, duplicates, with pixels that are not finite): {found}")
+    timed = ["Times are of this machine and this batch size; NFE is what transfers to another."]
     return [
         *own,
         "Only numbers of equal fingerprint and equal N share a column and a ranking; several of the metrics depend on N itself.",
         spread,
-        "Times are of this machine and this batch size; NFE is what transfers to another.",
+        *(timed if any(cell.steps for cell in record.cells) else []),
         "The samples are the first of the plan, not a random or a typical choice.",
     ]

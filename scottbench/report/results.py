@@ -45,7 +45,7 @@ def leading_tables(record: RunRecord) -> list[Table]:
 
 
 def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[CellRecord], parts: int, scope: str) -> Table:
-    timed, several = scope == "cell", len({cell.seeds for cell in record.cells}) > 1
+    timed, several = scope == "cell" and any(cell.steps for cell in record.cells), len({cell.seeds for cell in record.cells}) > 1
     columns = [Column("Method", short="method"), Column("Steps", number=True, short="steps")]
     columns += [Column("Seed" if timed else "Seeds", number=True, short="seed" if timed else "")] if several else []
     columns += [Column("NFE", number=True), *_metric_columns(metrics)]
@@ -60,7 +60,7 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
         nfe = cell.facts.get("nfe")
         flaw = flawed(cell.facts)
         mark = _letter(reasons, f"Images: {flaw}.") if flaw else ""
-        row = [Entry(cell.method, mark=mark), Entry(str(cell.steps)), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
+        row = [Entry(cell.method, mark=mark), Entry(cell.steps_text), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
         row.append(Entry(number(nfe), short="-" if nfe is None else str(nfe)))
         for x, column in enumerate(shown):
             metric, value = metrics[x] if x < len(metrics) else None, column[y]
@@ -118,6 +118,11 @@ def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], r
 def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
     seed = f", seed {cells[0].facts['seed']}" if len({cell.seeds for cell in record.cells}) == 1 else ""
     timed = ", median over chunks of images with its 95 % interval" if any(cell.sampling and cell.sampling[1] for cell in cells) else ""
+    if not any(cell.steps for cell in record.cells):
+        return (
+            f"Results on {_dataset(record)}, N = {cells[0].n:,} pictures per row, made elsewhere. ↓ lower is better, ↑ higher is better; "
+            f"{_ranking(cells)}.{_apart(parts)}{interval_methods(record, cells)}"
+        )
     return (
         f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
         f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"

@@ -48,7 +48,9 @@ def sample_grid(record: RunRecord) -> Grid | None:
         return None
     shown = record.first_seed()
     seeds = len(shown) < len(record.cells)
-    places = [("reference", "", "reference")] + [(cell.method, _detail(cell, seeds), str(cell.facts["id"])) for cell in shown]
+    has_reference = section(record.manifest, "reference").get("n") != 0 and "reference" not in section(record.plan, "dataset")
+    places = [("reference", "", "reference")] * has_reference
+    places += [(cell.method, _detail(cell, seeds), str(cell.facts["id"])) for cell in shown]
     pictures = []
     chunks = chunks_of(record.folder, record.manifest)
     for method, detail, place in places:
@@ -57,15 +59,19 @@ def sample_grid(record: RunRecord) -> Grid | None:
         pictures.append([_picture(found.get(item_id), f"{prompt}: {what}") for item_id, prompt in zip(ids, prompts)])
     rows = [(prompt, [column[y] for column in pictures]) for y, prompt in enumerate(prompts)]
     sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
-    caption = (
-        f"Samples: the first {len(ids)} of the N = {sizes} prompts in the plan's order, not chosen by hand. In a row all methods "
-        "start from the same noise; left, the reference image of the prompt."
-    )
+    caption = f"Samples: the first {len(ids)} of the N = {sizes} prompts in the plan's order, not chosen by hand."
+    if any(cell.steps for cell in shown):
+        caption += " In a row all methods start from the same noise" + ("; left," if has_reference else ".")
+    elif has_reference:
+        caption += " Left,"
+    caption += " the reference image of the prompt." if has_reference else ""
     # twice 64 px keeps pixels square; many columns get less
     return Grid(caption, [(method, detail) for method, detail, _ in places], rows, 128 if len(places) <= 5 else 96)
 
 
 def _detail(cell: CellRecord, seeds: bool) -> str:
+    if cell.steps == 0:
+        return "pictures given"
     steps = f"{cell.steps} step" if cell.steps == 1 else f"{cell.steps} steps"
     return f"{steps}, seed {cell.facts['seed']}" if seeds else steps
 

@@ -83,7 +83,7 @@ def _timing_row(cell: CellRecord, several: bool) -> list[Entry]:
     seconds, seed = cell.seconds, [Entry(str(cell.facts["seed"]))] if several else []
     stages = [Entry(f"{1000 * seconds[stage]:.2f}" if stage in seconds else "-") for stage in STAGES]
     known = [seconds[stage] for stage in STAGES if stage in seconds]
-    return [Entry(cell.method), Entry(str(cell.steps)), *seed, *stages, Entry(f"{1000 * sum(known):.2f}" if known else "-")]
+    return [Entry(cell.method), Entry(cell.steps_text), *seed, *stages, Entry(f"{1000 * sum(known):.2f}" if known else "-")]
 
 
 def card_table(record: RunRecord) -> Table | None:
@@ -115,7 +115,8 @@ def _recipe(cell: CellRecord) -> list[Entry]:
     facts = cell.facts
     options = ", ".join(f"{key} = {number(value)}" for key, value in section(facts, "options").items())
     times = ", ".join(str(t) for t in facts.get("timesteps", []))
-    texts = [cell.method, str(cell.steps), str(facts.get("version", "")), number(facts.get("guidance_scale"))]
+    scale = number(facts.get("guidance_scale")) if cell.steps else "-"
+    texts = [cell.method, cell.steps_text, str(facts.get("version", "")), scale]
     return [*map(Entry, texts), Entry(options if options else "none"), Entry(times), Entry(short(facts.get("weights_digest")), code=True)]
 
 

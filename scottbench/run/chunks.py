@@ -41,11 +41,11 @@ def inventory(folder: RunFolder, plan: Plan) -> Inventory:
     found = Inventory()
     bind(folder, plan)
     for owner in ("reference", *(cell.id for cell in plan.cells)):
-        places: list[tuple[str, ...]] = [("features", owner, role) for role in plan.sources]
+        places: list[tuple[str, ...]] = [("features", owner, role) for role in roles_of(plan, owner)]
         if owner != "reference":
             places.insert(0, ("images", owner))
-        for span in spans(plan.n, plan.chunk):
-            ids = list(plan.items.ids[span.start : span.stop])
+        for span in plan.spans_of(owner):
+            ids = list(plan.ids_of(owner)[span.start : span.stop])
             states = [folder.state(place, span, ids) for place in places]
             found.chunks += 1
             found.whole += set(states) == {"whole"}
@@ -55,6 +55,11 @@ def inventory(folder: RunFolder, plan: Plan) -> Inventory:
             if set(states) != {"whole"}:
                 found.missing.append(name)
     return found
+
+
+def roles_of(plan: Plan, owner: str) -> list[str]:
+    """List the roles under which the features of an owner lie: a cell's id, or "reference", which no extractor of scores sees."""
+    return [role for role, source in plan.sources.items() if owner != "reference" or not source.gives_score]
 
 
 @dataclass(frozen=True)

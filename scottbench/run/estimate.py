@@ -28,7 +28,8 @@ class CellCost:
     """The cost of one image of a cell."""
 
     id: str
-    nfe: int
+    nfe: int | None
+    """None of pictures made elsewhere."""
     seconds_per_image: float
     """Text, denoising, decoding, features and storing."""
     bytes_per_image: float
@@ -50,18 +51,20 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
     """Make three images of every method and step count, twice where it is the first, and scale. folder: a run of the same plan to go on
     with, None for a new one. Nothing is left on disk."""
     count = min(PROBE, plan.n)
-    probe = dataclasses.replace(plan, n=count, chunk=count, micro_batch=None)
+    real = None if plan.reference is None else dataclasses.replace(plan.reference, n=min(count, plan.reference.n))
+    probe = dataclasses.replace(plan, n=count, chunk=count, micro_batch=None, reference=real)
     costs: dict[tuple, CellCost] = {}
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as watched, offline():
         work = Work(probe, RunFolder(Path(place)), Clock(plan.device), {}, count, lambda event: None, lambda event, **facts: None)
         open_extractors(work, watched)
         reference = _timed(work, lambda: sample.reference_features(work)) / count
-        work.empty_prompt()  # made before the clock of the first cell runs
+        if plan.teacher is not None:
+            work.empty_prompt()  # made before the clock of the first cell runs
         students: dict[Path, DiffusionModel] = {}
         for cell in plan.cells:
             key = (cell.method.label, cell.steps)
             if key not in costs:
-                costs[key] = _probe(work, cell, open_weights(work, cell, students), warm=bool(costs))
+                costs[key] = _probe(work, cell, students, warm=bool(costs))
     cells = [dataclasses.replace(costs[cell.method.label, cell.steps], id=cell.id) for cell in plan.cells]
     done = inventory(RunFolder(Path(place) if folder is None else folder), plan)
     left = 1 - done.whole / done.chunks
@@ -70,14 +73,18 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
     return Estimate(cells, left * seconds, round(left * size), done)
 
 
-def _probe(work: Work, cell: PlannedCell, model: DiffusionModel, warm: bool) -> CellCost:
+def _probe(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel], warm: bool) -> CellCost:
     span = range(work.plan.n)
-    if not warm:
-        sample.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
-    seconds = _timed(work, lambda: sample.sample_cell(work, cell, model))
+    if cell.method.pictures is not None:
+        seconds = _timed(work, lambda: sample.take_pictures(work, cell))
+    else:
+        model = open_weights(work, cell, students)
+        if not warm:
+            sample.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
+        seconds = _timed(work, lambda: sample.sample_cell(work, cell, model))
     files = [path for kind in ("images", "features") for path in (work.folder.root / kind / cell.id).rglob("*") if path.is_file()]
     facts = work.folder.facts(("images", cell.id), span) or {}
-    return CellCost(cell.id, int(facts["nfe"]), seconds / len(span), sum(path.stat().st_size for path in files) / len(span))
+    return CellCost(cell.id, facts.get("nfe"), seconds / len(span), sum(path.stat().st_size for path in files) / len(span))
 
 
 def _timed(work: Work, do: Callable[[], object]) -> float:

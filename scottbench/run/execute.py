@@ -46,7 +46,9 @@ def execute(
         raise UsageError(f"--batch-size {batch_size}: must be auto or a whole number of at least 1.")
     clock = Clock(plan.device)
     clock.started -= plan.seconds
-    size = auto_batch(plan.model.latent_shape) if batch_size is None else min(batch_size, plan.chunk)
+    size = plan.chunk if batch_size is None else min(batch_size, plan.chunk)
+    if batch_size is None and plan.teacher is not None:
+        size = auto_batch(plan.teacher.latent_shape)
     workers, part = Workers(plan.device), Shard() if shard is None else shard
     with contextlib.ExitStack() as stack:
         root = Path(workers.agree(lambda: str(_claim(stack, plan, default_folder(plan) if out is None else Path(out)))))
@@ -114,7 +116,7 @@ def _created(folder: RunFolder) -> dict:
 
 
 def _distributions(plan: Plan, plugins: Plugins) -> list[str]:
-    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells]
+    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells if cell.method.pictures is None]
     used += [plugins.find("metric", metric.noun.name) for metric in plan.metrics] + [plugins.find("preset", plan.preset.name)]
     return [registered.distribution for registered in used]
 
@@ -192,7 +194,8 @@ def _finish(work: Work, state: Manifest, plugins: Plugins) -> None:
     (root / CLAIMS).unlink(missing_ok=True)  # of an earlier attempt
     state.files = manifest.digests(root, RECORDS)
     save(work, state, "running")  # claims are judged from the records as everybody reads them, digests and all
-    write_claims(work.folder, plugins)
+    if work.plan.teacher is not None:  # claims are about methods that are sampled
+        write_claims(work.folder, plugins)
     work.log_event("stop", failures=len(failures))
     manifest.seal(state, work)
     save(work, state, "failed" if failures else "complete")

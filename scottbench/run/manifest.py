@@ -17,7 +17,7 @@ from scottbench.store.environment import arithmetic
 from scottbench.store.events import log_digest, read_events, read_log, spent
 from scottbench.store.files import read_plain, timestamp
 from scottbench.store.folder import LOCK
-from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, Recorded, SeedsEntry, Status
+from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, Recorded, Reference, SeedsEntry, Status
 from scottbench.store.reader import LARGEST_TABLE, RECORDS, damaged
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
         recorded=cast("Recorded | None", plan.recorded),
-        limits=[*plan.preset.limits, *unsafe_sentence(plan), *(f"{line[:1].upper()}{line[1:]}" for line in plan.warnings)],
-        reference={"n": plan.n, "digest": reference_digest(plan.items.digest, plan.n)},
+        limits=[*plan.preset.limits, *of_data(plan), *unsafe_sentence(plan), *(f"{line[:1].upper()}{line[1:]}" for line in plan.warnings)],
+        reference=reference_entry(plan),
     )
 
 
@@ -72,9 +72,21 @@ def level(plan: Plan, environments: list[dict[str, Any]]) -> Level:
 
 def unsafe_sentence(plan: Plan) -> list[str]:
     """Return the sentence for the report's limits where weights were read from pickles; nothing otherwise."""
-    if not plan.model.pickled:
+    if plan.teacher is None or not plan.teacher.pickled:
         return []
-    return [f"Weights were read from pickled checkpoints ({', '.join(plan.model.pickled)}), which can run code when they are read."]
+    return [f"Weights were read from pickled checkpoints ({', '.join(plan.teacher.pickled)}), which can run code when they are read."]
+
+
+def of_data(plan: Plan) -> list[str]:
+    """Return the preset's sentences about its dataset, for a run of that dataset."""
+    return plan.preset.data_limits if plan.own_data else []
+
+
+def reference_entry(plan: Plan) -> Reference:
+    """Return how many reference images there are, and their digest; that of nothing where there are none."""
+    if plan.reference is None:
+        return {"n": 0, "digest": hashlib.sha256(b"").hexdigest()}
+    return {"n": plan.reference.n, "digest": reference_digest(plan.reference.items.digest, plan.reference.n)}
 
 
 def cell_entry(cell: PlannedCell, n: int) -> CellEntry:
@@ -98,7 +110,7 @@ def metric_entry(metric: PlannedMetric, plan: Plan) -> MetricEntry:
     title = noun.label if noun.label else label.name
     return MetricEntry(
         metric.label, f"{title} ({label.chosen})" if label.options else title, noun.unit, noun.summary, noun.paper, noun.higher_is_better,
-        noun.digits, noun.scope, metric.fingerprint, plan.sources[plan.roles[noun.features]].label if noun.features else "")
+        noun.digits, noun.scope, metric.fingerprint, " + ".join(dict.fromkeys(plan.sources[plan.roles[role]].label for role in noun.roles)))
 
 
 def update(manifest: Manifest, work: Work, status: Status) -> None:
@@ -121,10 +133,12 @@ def seal(manifest: Manifest, work: Work) -> None:
 def chunk_digests(work: Work) -> dict[str, str]:
     """Return "images/CELL" and the like -> the digest of its chunks (`RunFolder.digest`), for all folders of a plan that are whole."""
     plan = work.plan
-    places: list[tuple[str, ...]] = [("images", cell.id) for cell in plan.cells]
+    places: list[tuple[str, ...]] = [("images", owner) for owner in ("reference", *(cell.id for cell in plan.cells))]
     places += [("features", owner, role) for owner in ("reference", "text", *(cell.id for cell in plan.cells)) for role in plan.sources]
-    found: dict[tuple[str, ...], str | None] = {("images", "reference"): work.folder.digest(("images", "reference"), work.chunks[:1])}
-    found |= {place: work.folder.digest(place, work.chunks) for place in places}
+    found: dict[tuple[str, ...], str | None] = {}
+    for place in places:
+        chunks = plan.spans_of(place[1])[: 1 if place == ("images", "reference") else None]
+        found[place] = work.folder.digest(place, chunks) if chunks else None
     return {"/".join(place): digest for place, digest in found.items() if digest is not None}
 
 

@@ -21,15 +21,19 @@ from scottbench.plan.cells import PlannedMetric, by_seeds, over_seeds_id
 from scottbench.plan.plan import Plan, PlannedCell
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import CellFeatures, read_only
+from scottbench.run.chunks import roles_of
+from scottbench.run.teacher import keep_teachers, teacher_reader
 from scottbench.run.timings import write_timings
+from scottbench.stats.categories import category_rows, usable
 from scottbench.stats.intervals import interval
 from scottbench.stats.measured import ITEMS, Measured, average, degrees_of_freedom, items_frame
 from scottbench.stats.paired import pairs_frame, run_pairs
 from scottbench.stats.uncertainty import Uncertainty, interval_or_reason
-from scottbench.store.tables import PAIRS, RESULTS, RESULTS_SCHEMA, frame
+from scottbench.store.tables import CATEGORIES, CATEGORIES_SCHEMA, PAIRS, RESULTS, RESULTS_SCHEMA, frame
 from scottbench.text import in_one_line, one_line, printable
 
 if TYPE_CHECKING:
+    from scottbench.registry.nouns import Items
     from scottbench.run.session import Work
     from scottbench.store.manifest import Manifest
 
@@ -74,7 +78,9 @@ def measure(work: Work, manifest: Manifest) -> list[Result]:
     plan, results = work.plan, []
     single = [metric for metric in plan.metrics if metric.noun.scope != "seeds"]
     several = [metric for metric in plan.metrics if metric.noun.scope == "seeds"]
-    shared = shared_features(work)
+    stored = functools.partial(stored_features, work)
+    shared = dataclasses.replace(shared_features(work), teacher=teacher_reader(work, manifest, stored))
+    keep_teachers(work, manifest, stored)
     for cells in by_seeds(plan.cells):
         own: list[Result] = []
         together: list[CellFeatures] = []
@@ -118,9 +124,19 @@ def _over_seeds(
 
 def shared_features(work: Work) -> CellFeatures:
     """Read what all cells share: features of the reference images and of the prompts."""
-    real = {role: stored_features(work, "reference", role) for role in work.extractors}
+    roles = [] if work.plan.reference is None else roles_of(work.plan, "reference")
+    real = {role: stored_features(work, "reference", role) for role in roles}
     text = {role: stored_features(work, "text", role) for role, extractor in work.extractors.items() if extractor.text_tower is not None}
-    return CellFeatures(work.plan.n, {}, by_role(work.plan, real), by_role(work.plan, text))
+    items, n, reference = work.plan.items, work.plan.n, work.plan.reference
+    pictures = None if reference is None else lambda indices: reference.items.images(list(map(int, indices)))
+    return CellFeatures(
+        n, {}, by_role(work.plan, real), by_role(work.plan, text), reference_images=pictures,
+        ids=tuple(items.ids[:n]), prompts=tuple(items.prompts[:n]), metadata=columns_of(items, n))
+
+
+def columns_of(items: Items, n: int) -> dict[str, tuple[str, ...]]:
+    """Return the columns of the first n items, such as "category" -> n values; none where the dataset has none."""
+    return {str(name): tuple(map(str, values[:n])) for name, values in getattr(items, "metadata", {}).items()}
 
 
 def cell_features(work: Work, cell: PlannedCell, shared: CellFeatures) -> CellFeatures:
@@ -135,18 +151,19 @@ def by_role(plan: Plan, features: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def stored_features(work: Work, owner: str, role: str) -> np.ndarray:
-    """Read (n, d) float32 features in item order from the run folder. Raises Incomplete where a chunk is not there any more,
-    IntegrityError where chunks do not fit each other."""
+    """Read (n, d) float32 features, or (n, k, d) of k crops, in item order from the run folder. Raises Incomplete where a chunk is not
+    there any more, IntegrityError where chunks do not fit each other."""
     chunks: list[np.ndarray] = []
-    for span in work.chunks:
-        chunk = work.folder.get_features(("features", owner, role), span, work.ids(span))
+    for span in work.plan.spans_of(owner):
+        chunk = work.folder.get_features(("features", owner, role), span, work.ids(span, owner))
         if chunk is None:
             raise lost(work, f"features of {owner}")
         if chunks and chunk.shape[1] != chunks[0].shape[1]:
             raise IntegrityError(f"{work.folder.root}: the chunks of features/{owner}/{role} have rows of several lengths. Delete that "
                                  f"folder, then: scottbench resume {work.folder.root}")
         chunks.append(chunk)
-    return np.concatenate(chunks)
+    rows = np.concatenate(chunks)
+    return rows if owner == "text" else work.extractors[role].source.by_crop(rows)
 
 
 def lost(work: Work, what: str) -> Incomplete:
@@ -158,7 +175,7 @@ def lost(work: Work, what: str) -> Incomplete:
 
 def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarray]:
     """Return `CellFeatures.images` of the run folder: indices to (n, H, W, 3) uint8. It reads the chunks that hold them, and keeps the
-    last one. Raises Incomplete where a chunk is not there any more."""
+    last one. Raises Incomplete where a chunk is not there any more, ScottbenchError where pictures have several sizes."""
 
     @functools.lru_cache(maxsize=1)
     def chunk(number: int) -> np.ndarray:
@@ -166,6 +183,8 @@ def stored_images(work: Work, owner: str) -> Callable[[Sequence[int]], np.ndarra
         found = work.folder.get_images(("images", owner), span, work.ids(span))
         if found is None:
             raise lost(work, f"images of {owner}")
+        if found.dtype == object:
+            raise ScottbenchError("its pictures have several sizes, and this metric compares pixels. Bring them to one size")
         return found
 
     def images(indices: Sequence[int]) -> np.ndarray:
@@ -264,7 +283,7 @@ def row(plan: Plan, result: Result) -> dict[str, Any]:
     ends = (None, None, None) if spread is None else (spread.interval.low, spread.interval.high, spread.method)
     return {
         "method": cells[0].method.label, "steps": cells[0].steps, "nfe": result.subject.nfe,
-        "seed": cells[0].seed if len(cells) == 1 else None, "guidance_scale": cells[0].method.guidance, "dataset": plan.preset.dataset,
+        "seed": cells[0].seed if len(cells) == 1 else None, "guidance_scale": cells[0].method.guidance, "dataset": plan.data_name,
         "n": plan.n, "metric": metric.label, "value": result.value, "unit": metric.noun.unit,
         "higher_is_better": metric.noun.higher_is_better, "fingerprint": metric.fingerprint, "ci_low": ends[0], "ci_high": ends[1],
         "ci_method": ends[2], "seeds": ",".join(str(cell.seed) for cell in cells),
@@ -289,7 +308,20 @@ def write(work: Work, manifest: Manifest, results: Sequence[Result]) -> None:
     note_reasons(manifest, results)
     work.folder.put_table(RESULTS, frame([row(work.plan, result) for result in results], RESULTS_SCHEMA))
     write_tables(work.folder.put_table, measured(work.plan, results))
+    write_categories(work, results)
     write_timings(work, [cell for cell in work.plan.cells if manifest.cell(cell.id).error is None])
+
+
+def write_categories(work: Work, results: Sequence[Result]) -> None:
+    """Write categories.parquet, where the dataset's items have columns that part them."""
+    columns = columns_of(work.plan.items, work.plan.n)
+    rows = []
+    for result in results if usable(columns) else ():
+        spread = result.uncertainty
+        if not result.is_mean and spread is not None and spread.items is not None:
+            rows += category_rows(evidence(work.plan, result), spread.items, columns, result.metric.noun.bounds)
+    if rows:
+        work.folder.put_table(CATEGORIES, frame(rows, CATEGORIES_SCHEMA))
 
 
 def write_tables(put: Callable[[str, Any], object], found: Sequence[tuple[Measured, np.ndarray | None]]) -> None:

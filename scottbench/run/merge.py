@@ -15,7 +15,7 @@ from scottbench.store.environment import ENVIRONMENT_SCHEMA, ENVIRONMENTS, arith
 from scottbench.store.events import NAME as EVENTS
 from scottbench.store.events import attempts, read_events
 from scottbench.store.files import canonical
-from scottbench.store.folder import RunFolder, spans
+from scottbench.store.folder import RunFolder
 from scottbench.store.lock import locked
 from scottbench.store.reader import read_environments
 
@@ -38,7 +38,7 @@ def merge(plan: Plan, sources: list[Path], out: Path, on_progress: Callable[[dic
         new = _histories(folder, shards)
         owners = ["reference", "text", *(cell.id for cell in plan.cells)]
         for done, owner in enumerate(owners, start=1):
-            for span in spans(plan.n, plan.chunk):
+            for span in plan.spans_of(owner):
                 _merge_chunk(folder, shards, plan, owner, span)
             on_progress({"stage": "merge", "cell": owner, "done": done, "total": len(owners)})
         # last: a merge that was killed takes everything again
@@ -58,7 +58,7 @@ def _open(path: Path, plan: Plan) -> RunFolder:
 
 def _merge_chunk(folder: RunFolder, shards: list[RunFolder], plan: Plan, owner: str, span: range) -> None:
     """Images and features of a chunk come from one shard together: those that have both whole go first."""
-    ids = list(plan.items.ids[span.start : span.stop])
+    ids = list(plan.ids_of(owner)[span.start : span.stop])
     places: list[tuple[str, ...]] = [("features", owner, role) for role in plan.sources]
     if owner != "text" and (owner != "reference" or span.start == 0):
         places.insert(0, ("images", owner))

@@ -44,6 +44,12 @@ class RunSettings(TypedDict, total=False):
     """Trainer -> student folder or `Student`, in place of the preset's."""
     model: Folder
     """Teacher: a name, or a Stable Diffusion pipeline folder."""
+    dataset: Folder
+    """Data in place of the preset's: a name, or a folder of pictures with captions."""
+    prompts: Folder
+    """File of captions of such a folder."""
+    pictures: Mapping[str, Folder]
+    """Row -> folder of pictures made elsewhere, beside the methods."""
     device: str
     """auto, cpu, cuda or cuda:N."""
     batch_size: int
@@ -234,15 +240,14 @@ def _request(given: dict[str, Any]) -> RunRequest:
     given = {name: value for name, value in given.items() if name not in absent}
     read: dict[str, Callable[[str, Any], Any]] = {
         "preset": _word, "device": _word, "methods": _names, "metrics": _names, "steps": _whole, "guidance": _number, "options": _texts,
-        "students": _texts,
+        "students": _texts, "pictures": _texts,
     }  # fmt: skip
     asked: dict[str, Any] = {name: read.get(name, lambda _, value: value)(name, value) for name, value in given.items()}
     if "limit" in asked:
         asked["limit"] = _whole("limit", asked["limit"])[0]
     if "seeds" in asked:
         asked["seeds"] = parse_seeds(",".join(map(str, _whole("seeds", asked["seeds"]))))
-    if "model" in asked:
-        asked["model"] = os.fspath(asked["model"])
+    asked |= {name: os.fspath(asked[name]) for name in ("model", "dataset", "prompts") if name in asked}
     words = ", ".join(f"{name}={value!r}" for name, value in asked.items())
     return RunRequest(**asked, command=f"scottbench.benchmark({words})")
 

@@ -12,7 +12,10 @@ from scottbench.store.verify import Findings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
     from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.plan.cells import PlannedCell
     from scottbench.plan.plan import Plan
     from scottbench.run.session import Work
 
@@ -31,8 +34,7 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
     """
     import numpy as np
 
-    from scottbench.run.sample import resample_item
-    from scottbench.run.worker import open_extractors, open_weights
+    from scottbench.run.worker import open_extractors
 
     found = Findings()
     students: dict[Path, DiffusionModel] = {}
@@ -47,14 +49,16 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
         if stored is None:
             found.wrong.append(f"{name}: its chunk is missing or damaged")
             continue
-        made = resample_item(work, cell, open_weights(work, cell, students), span, number - span.start)
+        made = _image(work, cell, number, span, students)
         difference = np.abs(made.astype(int) - stored[number - span.start].astype(int))
         mean, largest = float(difference.mean()), int(difference.max())
         if largest if exact else (mean > MEAN or largest > LARGEST):
             found.wrong.append(f"{name}: made again, it differs by {mean:.3f} grey levels on average, {largest} at most")
         else:
             found.checked.append(f"{name}: {'the same bytes' if largest == 0 else f'within {mean:.3f} grey levels'}")
-    owners = dict.fromkeys((owner, span_of(work, number)) for cell, number in chosen for owner in (cell.id, "reference", "text"))
+    owners = dict.fromkeys((owner, span_of(work, number)) for cell, number in chosen for owner in (cell.id, "text"))
+    if plan.reference is not None:
+        owners |= dict.fromkeys(("reference", span_of(work, min(number, plan.reference.n - 1), "reference")) for _, number in chosen)
     with contextlib.ExitStack() as watched:
         open_extractors(work, watched)
         for owner, span in owners:
@@ -63,25 +67,38 @@ def resample(work: Work, plan: Plan, count: int, exact: bool) -> Findings:
     return found
 
 
-def span_of(work: Work, number: int) -> range:
-    """Return the chunk that holds an item of the plan."""
-    return next(span for span in work.chunks if number in span)
+def _image(work: Work, cell: PlannedCell, number: int, span: range, students: dict[Path, DiffusionModel]) -> np.ndarray:
+    """An image of a cell made again; of pictures made elsewhere, read again. span: the chunk that holds item `number`."""
+    from scottbench.run.sample import resample_item
+    from scottbench.run.worker import open_weights
+
+    if cell.method.pictures is not None:
+        found: np.ndarray = cell.method.pictures.images([number])[0]
+        return found
+    return resample_item(work, cell, open_weights(work, cell, students), span, number - span.start)
+
+
+def span_of(work: Work, number: int, owner: str = "") -> range:
+    """Return the chunk that holds an item of the plan, or of an owner of its own items."""
+    return next(span for span in work.plan.spans_of(owner) if number in span)
 
 
 def _again(found: Findings, work: Work, owner: str, role: str, span: range, exact: bool) -> None:
     """Make the features of a chunk again, from the stored images, the reference images or the prompts, and compare."""
     import numpy as np
 
-    extractor, ids, name = work.extractors[role], work.ids(span), f"features/{owner}/{role}/{span.start:05d}"
+    if owner == "reference" and work.extractors[role].source.gives_score:
+        return
+    extractor, ids, name = work.extractors[role], work.ids(span, owner), f"features/{owner}/{role}/{span.start:05d}"
     if owner == "text":
         if extractor.text_tower is None:
             return
         made = extractor.text_features(work.prompts(span))
     else:
-        images = work.plan.items.images(span) if owner == "reference" else work.folder.get_images(("images", owner), span, ids)
+        images = work.real_items.images(span) if owner == "reference" else work.folder.get_images(("images", owner), span, ids)
         if images is None:
             return  # told already
-        made = extractor.features(images)
+        made = extractor.features(images, work.prompts(span))
     stored = work.folder.get_features(("features", owner, role), span, ids)
     if stored is None or stored.shape != made.shape:
         found.wrong.append(f"{name}: missing, damaged or of another shape")

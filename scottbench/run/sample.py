@@ -22,15 +22,16 @@ from scottbench.store.timings import COLD
 def reference_features(work: Work) -> None:
     """Store features of the reference images, and the images themselves of the first chunk, which the report shows."""
     done = 0
-    for span in work.mine:
-        ids, images = work.ids(span), None
+    for span in work.mine_of("reference"):
+        ids, images = work.ids(span, "reference"), None
+        items = work.real_items
         if span.start == 0 and work.folder.get_images(("images", "reference"), span, ids) is None:
-            images = work.plan.items.images(span)
+            images = items.images(span)
             with work.storing():
                 work.folder.put_images(("images", "reference"), span, ids, images)
         for role, extractor in work.extractors.items():
-            if work.folder.get_features(("features", "reference", role), span, ids) is None:
-                images = work.plan.items.images(span) if images is None else images
+            if not extractor.source.gives_score and work.folder.get_features(("features", "reference", role), span, ids) is None:
+                images = items.images(span) if images is None else images
                 features = extractor.features(images)
                 with work.storing():
                     work.folder.put_features(("features", "reference", role), span, ids, features)
@@ -52,6 +53,27 @@ def embed_prompts(work: Work) -> None:
                 with work.storing():
                     work.folder.put_features(place, span, work.ids(span), features)
         work.progress("text", sum(map(len, work.mine)))
+
+
+def take_pictures(work: Work, planned: PlannedCell) -> None:
+    """Store the pictures of a row that was made elsewhere, and their features: the chunks of this process that the folder lacks.
+
+    Raises DamagedAsset for a picture that changed since the plan was made.
+    """
+    pictures, done = planned.method.pictures, 0
+    assert pictures is not None, planned.id
+    for span in work.mine:
+        ids, before = work.ids(span), work.stored.get("store", 0.0)
+        images = work.folder.get_images(("images", planned.id), span, ids)
+        if images is None:
+            images = pictures.images(span)
+            with work.storing():
+                work.folder.put_images(("images", planned.id), span, ids, images, {LOOKS: looks(images)})
+        put_features(work, planned, span, images, {})
+        done += len(span)
+        if work.stored.get("store", 0.0) > before:
+            work.log_event("chunk", part=planned.id, first=span.start)
+        work.progress("cell", done, planned.id)
 
 
 def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
@@ -80,7 +102,7 @@ def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarr
         place = ("features", planned.id, role)
         if work.folder.get_features(place, span, work.ids(span)) is None:
             with work.clock.stage(seconds, "features"):
-                made = extractor.features(images)
+                made = extractor.features(images, work.prompts(span))
             with work.storing():
                 work.folder.put_features(place, span, work.ids(span), made, {"seconds": seconds})
             seconds = {}

@@ -15,7 +15,7 @@ from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.identity import on_stored_images
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
-from scottbench.run.chunks import all_spans, bind
+from scottbench.run.chunks import bind, roles_of
 from scottbench.run.clock import Clock
 from scottbench.run.execute import check_history
 from scottbench.run.measure import measure, write
@@ -29,7 +29,7 @@ from scottbench.store.files import canonical
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
 from scottbench.store.plan_record import plan_digest
-from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS
+from scottbench.store.tables import CATEGORIES, ITEMS, PAIRS, RESULTS, TIMINGS
 
 
 class ScoreFolder(RunFolder):
@@ -73,7 +73,8 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
             manifest.finish_cell(state, work, cell, None)
         write(work, state, measure(work, state))
         manifest.update(state, work, "failed" if state.failures() else "complete")
-        state.files, state.chunks = manifest.digests(root / "scores" / name, [RESULTS, ITEMS, PAIRS, TIMINGS]), manifest.chunk_digests(work)
+        state.files = manifest.digests(root / "scores" / name, [RESULTS, ITEMS, PAIRS, CATEGORIES, TIMINGS])
+        state.chunks = manifest.chunk_digests(work)
         state.scored = found["plan_hash"]
         folder.put_json(MANIFEST, state.as_json())
     return root / "scores" / name
@@ -87,8 +88,11 @@ def comparable(plan: Plan, root: Path, locked_plan: dict) -> tuple[Plan, set[str
     for role in shared:
         check_same(root, locked_plan["extractors"][role], plan.record["extractors"][role])
     if shared:
-        kept, here = ({"code": {"features": record["code"]["features"]}} for record in (locked_plan, plan.record))
-        check_same(root, kept, here)
+        kept, here = (record["code"]["features"] for record in (locked_plan, plan.record))
+        packages = {name.partition("/")[0] for name in kept}
+        # packages of extractors that the run did not use made none of its features
+        here = {name: digest for name, digest in here.items() if name.partition("/")[0] in packages}
+        check_same(root, {"code": {"features": kept}}, {"code": {"features": here}})
     record = on_stored_images(plan.record, locked_plan)
     return dataclasses.replace(plan, record=record, hash=plan_digest(record)), shared
 
@@ -97,9 +101,12 @@ def _refuse_unfinished(folder: RunFolder, plan: Plan, roles: Iterable[str]) -> N
     """Raise Incomplete unless all images are there, and no features of `roles`, which the run itself has made, are damaged; those that are
     missing are made again."""
     places: dict[tuple[str, ...], tuple[str, ...]] = {("images", cell.id): ("absent", "damaged") for cell in plan.cells}
-    places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells)) for role in roles}
+    places |= {("features", owner, role): ("damaged",) for owner in ("reference", *(cell.id for cell in plan.cells))
+               for role in roles if role in roles_of(plan, owner)}
     bind(folder, plan)
-    chunks = [(place, span, plan.items.ids[span.start : span.stop]) for place in places for span in all_spans(plan)]
+    chunks = [
+        (place, span, list(plan.ids_of(place[1])[span.start : span.stop])) for place in places for span in plan.spans_of(place[1])
+    ]  # fmt: skip
     missing = ["/".join(place) for place, span, ids in chunks if folder.state(place, span, ids) in places[place]]
     if missing:
         named = ", ".join(list(dict.fromkeys(missing))[:3])

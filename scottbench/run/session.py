@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scottbench.models.extractors import Extractor
+from scottbench.models.extractors import OpenExtractor
 from scottbench.models.sampling import embed_prompts
 from scottbench.plan.plan import Plan
 from scottbench.run.chunks import Shard, all_spans, bind
 from scottbench.run.clock import Clock
 from scottbench.store.folder import RunFolder
+
+if TYPE_CHECKING:
+    from scottbench.registry.nouns import Items
 
 TEXT_CACHE_BYTES = 512 * 2**20
 """Text embeddings are kept for all cells while they are smaller than this; larger ones are made again for every cell."""
@@ -26,7 +30,7 @@ class Work:
     plan: Plan
     folder: RunFolder
     clock: Clock
-    extractors: dict[str, Extractor]
+    extractors: dict[str, OpenExtractor]
     """Role -> opened extractor, one per network."""
     batch_size: int
     on_progress: Callable[[dict], None]
@@ -55,9 +59,19 @@ class Work:
         """The chunks of this process, in the order in which it makes them."""
         return self.shard.of(self.chunks)
 
-    def ids(self, span: range) -> list[str]:
-        """Return the item ids of a chunk."""
-        return list(self.plan.items.ids[span.start : span.stop])
+    def mine_of(self, owner: str) -> list[range]:
+        """Return the chunks of an owner ("reference", "text", a cell) that this process makes."""
+        return self.shard.of(self.plan.spans_of(owner))
+
+    @property
+    def real_items(self) -> Items:
+        """Return the reference images, of a plan that has some."""
+        assert self.plan.reference is not None, "a plan without reference images"
+        return self.plan.reference.items
+
+    def ids(self, span: range, owner: str = "") -> list[str]:
+        """Return the ids of a chunk of an owner; "": of the items."""
+        return list(self.plan.ids_of(owner)[span.start : span.stop])
 
     def prompts(self, span: range) -> list[str]:
         """Return the prompts of a chunk."""
@@ -65,7 +79,7 @@ class Work:
 
     def progress(self, stage: str, done: int, cell: str | None = None) -> None:
         """Report how many items of a stage are done."""
-        total = self.plan.n if stage == "metrics" else sum(map(len, self.mine))
+        total = self.plan.n if stage == "metrics" else sum(map(len, self.mine_of(stage)))
         self.on_progress({"stage": stage, "cell": cell, "done": done, "total": total})
 
     def storing(self) -> AbstractContextManager[None]:

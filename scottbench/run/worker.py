@@ -30,8 +30,9 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     with contextlib.ExitStack() as watched:
         open_extractors(work, watched)
-        watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
-        watched.enter_context(work.clock.watching(work.plan.model.vae, "decode", "decoder"))
+        if work.plan.teacher is not None:
+            watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
+            watched.enter_context(work.clock.watching(work.plan.model.vae, "decode", "decoder"))
         sample.reference_features(work)
         sample.embed_prompts(work)
         for position, cell in enumerate(work.plan.cells):
@@ -51,6 +52,8 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
     for role, source in work.plan.sources.items():
         work.extractors[role] = extractor = open_extractor(source, work.plan.device)
         watched.enter_context(work.clock.watching(extractor, "image_tower", "extractor"))
+        if extractor.pair_tower is not None:
+            watched.enter_context(work.clock.watching(extractor, "pair_tower", "extractor"))
         if extractor.text_tower is not None:
             watched.enter_context(work.clock.watching(extractor, "text_tower", "extractor"))
 
@@ -68,6 +71,9 @@ def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionMo
 def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> str | None:
     """Make a cell; None, or in one line why it failed. What stops the whole run is raised again. A traceback goes to errors/."""
     try:
+        if cell.method.pictures is not None:
+            sample.take_pictures(work, cell)
+            return None
         model = open_weights(work, cell, students)
         with work.clock.watching(model.unet, "forward", "U-Net"):
             sample.sample_cell(work, cell, model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.errors import IntegrityError, Mismatch, UsageError
 from scottbench.stats.intervals import HALVES
 from scottbench.store.tables import ITEM_COLUMNS, ITEMS, ITEMS_SCHEMA, polars_schema
-from scottbench.text import closest, one_line
+from scottbench.text import at_steps, closest, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class Measured:
     @property
     def cell(self) -> str:
         """The name that `scottbench compare` takes: "name@steps"."""
-        return f"{self.method}@{self.steps}"
+        return at_steps(self.method, self.steps)
 
 
 def degrees_of_freedom(ci_method: str, n: int) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import ScottbenchError, ScottbenchWarning
@@ -43,12 +43,16 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
     if n < 2:
         raise NoInterval("one image has no spread; an interval needs at least two")
     items = None if metric.items is None else np.asarray(metric.items(given, options), dtype=np.float64)
+    if items is not None and items.shape != (n,) and not paired(given):
+        items = None  # values of the reference images, which are a set of their own
     if items is not None and (items.shape != (n,) or not np.isfinite(items).all()):
         raise NoInterval(f"metric '{metric.name}' gives items of shape {items.shape}, or some that are not finite, for {n} prompts")
     influence = None
     if metric.influence is not None:
         try:
-            method, influence = "influence", by_prompt(metric.influence(given, options))
+            found_influence = metric.influence(given, options)
+            # of a reference that is a set of its own the interval is about the prompts alone: the set stays as it is
+            method, influence = "influence", by_prompt(found_influence if paired(given) else replace(found_influence, reference=None))
         except PluginFailed:
             raise
         except ScottbenchError:
@@ -71,17 +75,33 @@ def uncertainty(metric: Metric, given: CellFeatures | list[CellFeatures], option
 def half(cell: CellFeatures, number: int, kept: np.ndarray) -> CellFeatures:
     """Cut a cell down to some of its prompts and the reference images of the same prompts. kept: (k,) indices, those of half `number`.
 
-    The memories of a half are kept in those of the cell, so that metrics share their neighbour searches there too. Raises NoInterval if
-    the reference is not one image for each prompt.
+    A reference of another number of images is a set of its own, and stays whole. The memories of a half are kept in those of the cell, so
+    that metrics share their neighbour searches there too.
     """
-    if any(len(rows) != cell.n for rows in cell.reference.values()):
-        raise NoInterval(f"the reference set is not one image for each of the {cell.n} prompts, so that no prompt can be left out")
-    cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "reference", "text")}
-    whole = cell.images
-    images = None if whole is None else lambda indices: whole([int(kept[i]) for i in indices])
+    whole = paired(cell)
+    cut = {name: {role: rows[kept] for role, rows in getattr(cell, name).items()} for name in ("generated", "text")}
+    cut["reference"] = {role: rows[kept] for role, rows in cell.reference.items()} if whole else cell.reference
+    metadata = {column: tuple(values[i] for i in kept) for column, values in cell.metadata.items()}
+    teacher = cell.teacher
+    made = None if teacher is None else lambda *which: {role: rows[kept] for role, rows in teacher(*which).items()}
     key = ("scottbench.stats.uncertainty", "half", number)
-    memo, reference_memo = (memory.setdefault(key, {}) for memory in (cell.memo, cell.reference_memo))
-    return dataclasses.replace(cell, n=len(kept), **cut, memo=memo, reference_memo=reference_memo, images=images)
+    memo = cell.memo.setdefault(key, {})
+    reference_memo = cell.reference_memo.setdefault(key, {}) if whole else cell.reference_memo
+    return CellFeatures(
+        len(kept), cut["generated"], cut["reference"], cut["text"], memo, reference_memo, _half_reader(cell.images, kept),
+        _half_reader(cell.reference_images, kept) if whole else cell.reference_images, tuple(cell.ids[i] for i in kept) if cell.ids else (),
+        tuple(cell.prompts[i] for i in kept) if cell.prompts else (), metadata, made)
+
+
+def _half_reader(images: Callable[[Sequence[int]], np.ndarray] | None, kept: np.ndarray) -> Callable[[Sequence[int]], np.ndarray] | None:
+    """A reader of images by their index within a half."""
+    return None if images is None else lambda indices: images([int(kept[i]) for i in indices])
+
+
+def paired(given: CellFeatures | list[CellFeatures]) -> bool:
+    """True where the reference has one image for each prompt, by its number."""
+    cells = given if isinstance(given, list) else [given]
+    return all(len(rows) == cell.n for cell in cells for rows in cell.reference.values())
 
 
 def interval_or_reason(metric: Metric, given: CellFeatures | list[CellFeatures], options: Any, value: float) -> Uncertainty | str:

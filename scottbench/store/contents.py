@@ -62,10 +62,7 @@ def unpack_pictures(data: bytes, ids: Sequence[str]) -> list[bytes]:
             pictures = [archive.read(entry) for entry in entries]
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, OverflowError, UnicodeDecodeError, struct.error, EOFError):
         raise Unfit("is no zip archive of images") from None
-    sizes = {picture_size(picture) for picture in pictures}
-    if len(sizes) != 1:
-        raise Unfit("holds images of several sizes")
-    if 3 * math.prod(next(iter(sizes))) * len(pictures) > UNPACKED:
+    if 3 * sum(math.prod(picture_size(picture)) for picture in pictures) > UNPACKED:
         raise Unfit("holds more pixels than fit")
     return pictures
 
@@ -97,10 +94,16 @@ def decoded(picture: bytes) -> np.ndarray:
 
 
 def unpack_images(data: bytes, ids: Sequence[str]) -> np.ndarray:
-    """Return the (n, H, W, 3) uint8 images of a chunk. Raises Unfit as `unpack_pictures` and `decoded`."""
+    """Return the (n, H, W, 3) uint8 images of a chunk; where sizes differ, (n,) arrays (H, W, 3). Raises Unfit as `unpack_pictures` and
+    `decoded`."""
     import numpy as np
 
-    return np.stack([decoded(picture) for picture in unpack_pictures(data, ids)])
+    images = [decoded(picture) for picture in unpack_pictures(data, ids)]
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    found = np.empty(len(images), object)
+    found[:] = images
+    return found
 
 
 def pack_features(features: np.ndarray) -> bytes:

@@ -282,6 +282,14 @@ def parse_object(data: bytes, keys: Iterable[str] = (), finite: bool = False) ->
     return record
 
 
+def parse_json(text: str) -> Any:
+    """Read JSON of any kind. Raises ValueError where it is none, or is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):

@@ -46,9 +46,9 @@ class Samples(TypedDict):
 
 
 class Reference(TypedDict):
-    """The reference images: how many, and their digest."""
+    """The reference images: how many (0: there are none), and their digest."""
 
-    n: Positive
+    n: Natural
     digest: Digest
 
 
@@ -84,7 +84,7 @@ class CellEntry:
     summary: str
     paper: str
     version: str
-    steps: Positive
+    steps: Annotated[Natural, rule(description="0: pictures that were made elsewhere")]
     seed: Natural
     guidance_scale: float
     options: dict[str, Any]

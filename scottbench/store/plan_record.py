@@ -41,6 +41,14 @@ class ModelIdentity(TypedDict):
     unsafe: Annotated[list[str], rule(description="weights read from pickled files, on request")]
 
 
+class ReferenceIdentity(TypedDict):
+    """Real images that are a set of their own, not one for each item."""
+
+    name: str
+    digest: Digest
+    n: Positive
+
+
 class DatasetIdentity(TypedDict):
     """The first n items of a split."""
 
@@ -48,6 +56,8 @@ class DatasetIdentity(TypedDict):
     split: str
     digest: Digest
     n: Positive
+    reference: NotRequired[Annotated[ReferenceIdentity | None, rule(description=(
+        "absent: one real image for each item; null: no real images; else a set of its own"))]]  # fmt: skip
 
 
 class CellIdentity(TypedDict):
@@ -56,11 +66,11 @@ class CellIdentity(TypedDict):
     id: str
     method: str
     version: str
-    steps: Positive
+    steps: Annotated[Natural, rule(description="0: pictures that were made elsewhere")]
     seed: Natural
     guidance_scale: float
     options: dict[str, Any]
-    timesteps: Annotated[list[Amount], rule(minItems=1)]
+    timesteps: Annotated[list[Amount], rule(description="empty of pictures that were made elsewhere")]
     weights_digest: Digest
     student_digest: Annotated[Digest | None, rule(description="of student.json, which names the weights; null: it samples the teacher")]
 
@@ -75,6 +85,7 @@ class ExtractorIdentity(TypedDict):
     digest: Digest
     resize: str
     prefix: NotRequired[str]
+    gives: NotRequired[Annotated[Literal["score"], rule(description="absent of features; scores are of generated images only")]]
 
 
 class MetricIdentity(TypedDict):
@@ -90,7 +101,7 @@ class PlanRecord(TypedDict):
 
     schema: Literal["scottbench.plan/3"]
     preset: str
-    model: ModelIdentity
+    model: Annotated[ModelIdentity | None, rule(description="null: no method was sampled")]
     dataset: DatasetIdentity
     seeds: Annotated[list[Natural], rule(minItems=1, uniqueItems=True)]
     device: Literal["cpu", "cuda"]

@@ -17,7 +17,7 @@ from scottbench.store.environment import ENVIRONMENTS
 from scottbench.store.files import LARGEST_JSON, NoObject, Refused, own_digest, parse_object, read_plain
 from scottbench.store.folder import LOCK, MANIFEST, MOST, Binding, RunFolder, binding_of
 from scottbench.store.plan_record import plan_digest
-from scottbench.store.tables import ITEMS, PAIRS, RESULTS, TIMINGS, parse_frame
+from scottbench.store.tables import CATEGORIES, ITEMS, PAIRS, RESULTS, TIMINGS, parse_frame
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SCHEMAS = (*OLDER, "scottbench.run/3")
 REQUIRED = ("plan_hash", "plan", "status", "created", "command", "cells", "metrics", "samples")
 FINISHED = ("complete", "failed")
 CLAIMS = "claims.json"
-RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, TIMINGS, CLAIMS)
+RECORDS = (LOCK, ENVIRONMENTS, RESULTS, ITEMS, PAIRS, CATEGORIES, TIMINGS, CLAIMS)
 """What a run writes beside its manifest and its log; the manifest of one that has ended has their digests."""
 LARGEST_TABLE = 2**31
 """Bytes of a table at most."""

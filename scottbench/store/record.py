@@ -9,7 +9,7 @@ from typing import Any
 
 from scottbench.errors import IntegrityError
 from scottbench.store.reader import CLAIMS, Records, damaged
-from scottbench.store.tables import PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS
+from scottbench.store.tables import CATEGORIES, CATEGORY_COLUMNS, PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS
 from scottbench.store.timings import per_image
 from scottbench.text import count, one_line
 
@@ -83,6 +83,11 @@ class CellRecord:
         return int(self.facts["steps"])
 
     @property
+    def steps_text(self) -> str:
+        """Return the number of steps as tables show it: "-" of pictures that were made elsewhere."""
+        return str(self.steps) if self.steps else "-"
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Its seed, or all seeds that it puts together."""
         return tuple(self.facts["seeds"]) if "seeds" in self.facts else (self.facts["seed"],)
@@ -94,7 +99,9 @@ class CellRecord:
 
     @property
     def name(self) -> str:
-        """Its name in prose: "scott at 2 steps"."""
+        """Its name in prose: "scott at 2 steps"; the name alone of pictures made elsewhere."""
+        if self.steps == 0:
+            return self.method
         return f"{self.method} at {count(self.steps, 'step')}"
 
     @property
@@ -125,6 +132,8 @@ class RunRecord:
     """Rows of pairs.parquet; none in a run of an earlier version."""
     claims: list[dict[str, Any]] = field(default_factory=list)
     """Judged claims, as claims.json has them; none in a run of an earlier version."""
+    categories: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of categories.parquet; none where the dataset's items have no columns."""
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -202,7 +211,10 @@ def record_of(records: Records) -> RunRecord:
             cells[timed].seconds[row["stage"]] = row["seconds_per_image"]
             cells[timed].sampling = sampling.get(timed)
     pairs = records.rows(PAIRS, PAIR_COLUMNS) if records.has(PAIRS) else []
-    return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(records))
+    parts = records.rows(CATEGORIES, CATEGORY_COLUMNS) if records.has(CATEGORIES) else []
+    if unknown := {row["metric"] for row in parts} - {metric.name for metric in metrics}:
+        raise damaged(folder / CATEGORIES, ValueError(f"the run has no metric {one_line(min(unknown))}"))
+    return RunRecord(folder, manifest, metrics, list(cells.values()), list(together.values()), pairs, read_claims(records), parts)
 
 
 def _take_row(folder: Path, cell: CellRecord, row: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 RESULTS, ITEMS, PAIRS, TIMINGS = "results.parquet", "items.parquet", "pairs.parquet", "timings.parquet"
+CATEGORIES = "categories.parquet"
+"""There where the dataset's items have columns."""
 
 RESULTS_SCHEMA = {
     "method": "String", "steps": "Int32", "nfe": "Int32", "seed": "Int64", "guidance_scale": "Float64", "dataset": "String", "n": "Int32",
@@ -34,6 +36,11 @@ PAIRS_SCHEMA = {
     "p_holm": "Float64", "images_to_decide": "Int64", "verdict": "String",
 }  # fmt: skip
 """One row per metric and pair, A - B."""
+CATEGORIES_SCHEMA = {
+    "method": "String", "steps": "Int32", "seed": "Int64", "metric": "String", "column": "String", "category": "String", "n": "Int32",
+    "value": "Float64", "ci_low": "Float64", "ci_high": "Float64", "seeds": "String",
+}  # fmt: skip
+"""One row per cell, metric that is a mean over items, column of the dataset and value of that column."""
 TIMINGS_SCHEMA = {
     "method": "String", "steps": "Int32", "seed": "Int64", "stage": "String", "n": "Int32", "seconds_total": "Float64",
     "seconds_per_image": "Float64", "ci_low": "Float64", "ci_high": "Float64", "chunks": "Int32",
@@ -45,9 +52,11 @@ RESULT_COLUMNS = frozenset({"method", "steps", "seed", "n", "metric", "value", "
 ITEM_COLUMNS = frozenset({"method", "steps", "seed", "metric", "id", "influence"})
 PAIR_COLUMNS = frozenset(
     {"metric", "method_a", "steps_a", "method_b", "steps_b", "n", "difference", "ci_low", "ci_high", "p_holm", "verdict"})
+CATEGORY_COLUMNS = frozenset(CATEGORIES_SCHEMA) - {"seed", "ci_low", "ci_high"}
 TIMING_COLUMNS = frozenset({"method", "steps", "seed", "stage", "seconds_per_image"})
-SCHEMAS = {RESULTS: RESULTS_SCHEMA, ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, TIMINGS: TIMINGS_SCHEMA}
-FILLED = {"method", "steps", "n", "metric", "fingerprint", "id", "method_a", "steps_a", "method_b", "steps_b", "verdict", "stage"}
+SCHEMAS = {RESULTS: RESULTS_SCHEMA, ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, TIMINGS: TIMINGS_SCHEMA, CATEGORIES: CATEGORIES_SCHEMA}
+FILLED = {"method", "steps", "n", "metric", "fingerprint", "id", "method_a", "steps_a", "method_b", "steps_b", "verdict", "stage", "column",
+          "category"}
 """Columns without gaps."""
 
 

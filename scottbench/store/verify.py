@@ -96,9 +96,10 @@ def _check_chunks(found: Findings, root: Path, lock: dict[str, Any], manifest: d
     folder.binding = binding_of(lock)
     folder.bind(_of_scores(root))
     wanted = spans(plan["dataset"]["n"], plan["chunk"])
+    real = real_spans(plan)
     failed = {cell["id"] for cell in ([] if manifest is None else manifest["cells"]) if cell["error"] is not None}
     seen: set[Path] = set()
-    ids: dict[range, list[str]] = {}
+    ids: dict[tuple[str, range], list[str]] = {}
     whole = 0
     sealed = None
     if manifest is not None and manifest["status"] in FINISHED and manifest["schema"] not in OLDER:
@@ -106,7 +107,8 @@ def _check_chunks(found: Findings, root: Path, lock: dict[str, Any], manifest: d
     for place, chunks in _places(found, folder, plan, sealed).items():
         missing = 0
         for span in chunks:
-            state = _state(found, folder, place, span, ids)
+            own = "reference" if place[1] == "reference" and has_own_reference(plan) else ""
+            state = _state(found, folder, place, span, ids, own)
             files = [root.joinpath(*place, f"{span.start:05d}-{span.stop - 1:05d}{part}") for part in (".json", ".zip", ".npy")]
             seen |= set(files)
             whole += state == "whole"
@@ -118,7 +120,20 @@ def _check_chunks(found: Findings, root: Path, lock: dict[str, Any], manifest: d
     found.checked.append(f"{whole} chunks: place and sha256")
     _check_others(found, folder, seen)
     if sealed is not None:
-        _check_side_cars(found, folder, sealed, wanted)
+        _check_side_cars(found, folder, sealed, wanted, real)
+
+
+def has_own_reference(plan: dict[str, Any]) -> bool:
+    """True of a plan whose reference images are a set of their own, or none; not one for each item."""
+    return "reference" in plan["dataset"]
+
+
+def real_spans(plan: dict[str, Any]) -> list[range]:
+    """Return the chunks of a plan's reference images."""
+    if not has_own_reference(plan):
+        return spans(plan["dataset"]["n"], plan["chunk"])
+    own = plan["dataset"]["reference"]
+    return spans(own["n"], plan["chunk"]) if own else []
 
 
 def _places(
@@ -126,32 +141,38 @@ def _places(
 ) -> dict[tuple[str, ...], list[range]]:
     """Place -> chunks that a run of a plan has there. sealed: "images/CELL" and the like, as the manifest of a run that has ended lists
     them; None: as they lie there."""
-    cells, wanted = [str(cell["id"]) for cell in plan["cells"]], spans(plan["dataset"]["n"], plan["chunk"])
-    places: dict[tuple[str, ...], list[range]] = {("images", "reference"): wanted[:1]}
+    cells, wanted, real = [str(cell["id"]) for cell in plan["cells"]], spans(plan["dataset"]["n"], plan["chunk"]), real_spans(plan)
+    places: dict[tuple[str, ...], list[range]] = {("images", "reference"): real[:1]} if real else {}
     places |= {("images", cell): wanted for cell in cells}
     if sealed is not None:
         listed = [tuple(name.split("/")) for name in sealed]
-        return {**places, **{place: wanted for place in listed if len(place) == 3 and place[0] == "features"}}
-    roles = _roles(found, folder, plan, wanted[0])
-    places |= {("features", owner, role): wanted for owner in ("reference", *cells) for role in roles}
+        kept = [place for place in listed if len(place) == 3 and place[0] == "features"]
+        return {**places, **{place: real if place[1] == "reference" else wanted for place in kept}}
+    roles = _roles(found, folder, plan, wanted[0], "reference" if real else cells[0])
+    places |= {("features", owner, role): wanted for owner in cells for role in roles}
+    places |= {("features", "reference", role): real for role in roles if real}
     # a network without a text tower makes no features of prompts
     return places | {("features", "text", role): wanted for role in roles if (folder.root / "features" / "text" / role).is_dir()}
 
 
-def _roles(found: Findings, folder: RunFolder, plan: dict[str, Any], first: range) -> list[str]:
-    """Roles under which the features of a plan's networks lie: two roles with one network share a folder."""
-    there = sorted(path.name for path in (folder.root / "features" / "reference").glob("*") if SAFE.fullmatch(path.name))
+def _roles(found: Findings, folder: RunFolder, plan: dict[str, Any], first: range, owner: str) -> list[str]:
+    """Roles under which the features of a plan's networks lie: two roles with one network share a folder. owner: whose to look at."""
+    there = sorted(path.name for path in (folder.root / "features" / owner).glob("*") if SAFE.fullmatch(path.name))
     if folder.binding.older:
         return [role for role in there if role in plan["extractors"]]
-    made = {role: (folder.facts(("features", "reference", role), first) or {}).get("extractor") for role in there}
-    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items()}
-    found.wrong += [f"features/reference: those of '{one_line(wanted[one])}' are missing" for one in wanted.keys() - made.values()]
+    first = next(iter(real_spans(plan)), first) if owner == "reference" else first
+    made = {role: (folder.facts(("features", owner, role), first) or {}).get("extractor") for role in there}
+    scores = owner == "reference"  # which have none
+    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items() if not (scores and entry.get("gives") == "score")}
+    found.wrong += [f"features/{owner}: those of '{one_line(wanted[one])}' are missing" for one in wanted.keys() - made.values()]
     return [role for role, digest in made.items() if digest in wanted]
 
 
-def _state(found: Findings, folder: RunFolder, place: tuple[str, ...], span: range, ids: dict[range, list[str]]) -> str:
+def _state(
+    found: Findings, folder: RunFolder, place: tuple[str, ...], span: range, ids: dict[tuple[str, range], list[str]], whose: str = ""
+) -> str:
     """How a chunk stands: "whole", "damaged", "absent", or "wrong" where that is told already. ids: those of a chunk in other places, to
-    which this one is added."""
+    which this one is added; whose: "reference" where it has ids of its own."""
     try:
         facts = folder.facts(place, span)
         own = [] if facts is None else facts["ids"]
@@ -159,7 +180,7 @@ def _state(found: Findings, folder: RunFolder, place: tuple[str, ...], span: ran
     except ScottbenchError as error:
         found.wrong.append(one_line(error))
         return "wrong"
-    if state == "whole" and (len(own) != len(span) or ids.setdefault(span, own) != own):
+    if state == "whole" and (len(own) != len(span) or ids.setdefault((whose, span), own) != own):
         return "damaged"
     return state
 
@@ -196,12 +217,13 @@ def _is_of_scores(folder: RunFolder, place: tuple[str, ...], path: Path) -> bool
     return folder.binding.extractors.get(place[2], facts.get("extractor")) in folder.binding.extractors.values()
 
 
-def _check_side_cars(found: Findings, folder: RunFolder, chunks: dict[str, str], wanted: list[range]) -> None:
-    """The digests over the side-cars, which the manifest of a run that has ended has."""
+def _check_side_cars(found: Findings, folder: RunFolder, chunks: dict[str, str], wanted: list[range], real: list[range]) -> None:
+    """The digests over the side-cars, which the manifest of a run that has ended has. wanted, real: chunks of items and of reference."""
     for name, digest in chunks.items():
         place = tuple(name.split("/"))
+        own = real if len(place) > 1 and place[1] == "reference" else wanted
         try:
-            same = folder.digest(place, wanted[:1] if place == ("images", "reference") else wanted) == digest
+            same = folder.digest(place, own[:1] if place == ("images", "reference") else own) == digest
         except ScottbenchError:
             same = False
         if not same:
@@ -259,7 +281,8 @@ def _check_score(root: Path, folder: Path) -> None:
     records = Records(folder)
     _read_all(records)
     found, plan = Findings(), records.manifest["plan"]
-    _check_side_cars(found, RunFolder(root), records.manifest.get("chunks", {}), spans(plan["dataset"]["n"], plan["chunk"]))
+    wanted = spans(plan["dataset"]["n"], plan["chunk"])
+    _check_side_cars(found, RunFolder(root), records.manifest.get("chunks", {}), wanted, real_spans(plan))
     if found.wrong:
         raise IntegrityError(found.wrong[0])
 

@@ -44,6 +44,11 @@ def in_one_line(text: object) -> str:
     return " ".join(printable(text).split())
 
 
+def at_steps(method: str, steps: int) -> str:
+    """Name a cell: "name@2"; the name alone of pictures that were made elsewhere, which have 0 steps."""
+    return f"{method}@{steps}" if steps else method
+
+
 def one_line(text: object) -> str:
     """Return the first line of `text` that says something, printable; "" if there is none."""
     for line in printable(text).splitlines():

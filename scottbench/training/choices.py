@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.plan.data import DataChoice, choose_data
 from scottbench.plan.device import choose_device
 from scottbench.plan.request import recorded
 from scottbench.registry.nouns import Trainer
@@ -35,6 +36,7 @@ class TrainChoices:
     budget: Budget
     device: str
     out: Path
+    data: DataChoice
 
 
 def choose(plugins: Plugins, request: TrainRequest) -> TrainChoices:
@@ -47,7 +49,8 @@ def choose(plugins: Plugins, request: TrainRequest) -> TrainChoices:
     options = make_options(trainer.options, preset_options(preset, trainer) | request.options, f"trainer '{trainer.name}'")
     settings = make_settings(preset.train, {name: getattr(request, name) for name in SETTINGS})
     out = Path("students") / f"{preset.name}-{trainer.name}" if request.out is None else Path(request.out)
-    return TrainChoices(request, preset, trainer, options, settings, choose_budget(request, preset), device, out)
+    data = choose_data(plugins, preset, request)
+    return TrainChoices(request, preset, trainer, options, settings, choose_budget(request, preset), device, out, data)
 
 
 def choose_budget(request: TrainRequest, preset: Preset) -> Budget:
@@ -71,7 +74,8 @@ def preset_options(preset: Preset, trainer: Trainer) -> dict[str, Any]:
 def in_words(choices: TrainChoices) -> list[tuple[str, Any, str]]:
     """List (setting, value, origin) of everything that a training uses; options of the trainer are named "options.NAME"."""
     request, preset = choices.request, choices.preset
-    filled = {name: preset.train[name] for name in SETTINGS if name in preset.train} | {"model": preset.model, "device": preset.device}
+    filled = {name: preset.train[name] for name in SETTINGS if name in preset.train} | {
+        "model": preset.model, "device": preset.device, "dataset": preset.dataset}
     if request.max_steps is None:
         filled["minutes"] = preset.train.get("minutes")
     found = recorded(request, preset, filled)

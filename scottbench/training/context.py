@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import DiffusionModel
-from scottbench.models.extractors import Extractor, find_extractor, open_extractor
+from scottbench.models.extractors import OpenExtractor, find_extractor, open_extractor
+from scottbench.plan.choices import extractor_of
 from scottbench.registry.nouns import Method
 from scottbench.registry.presets import Preset
 from scottbench.training.data import Data
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
 
 
 @dataclass
@@ -26,13 +31,13 @@ class Context:
     """The encoded training split; `batch["indices"]` index it."""
     find_method: Callable[[str], Method] | None = None
     """Name -> the registered method, for a trainer that samples its teacher; raises UsageError for an unknown name."""
-    open_extractor: Callable[[str], Extractor] | None = None
+    open_extractor: Callable[[str], OpenExtractor] | None = None
     """Role ("image", "clip") -> the preset's extractor, opened; raises UsageError where the preset has none."""
 
 
-def preset_extractor(preset: Preset, role: str, device: str) -> Extractor:
+def preset_extractor(plugins: Plugins, preset: Preset, role: str, device: str) -> OpenExtractor:
     """Open the extractor of a preset's role. Raises UsageError for a role it lacks, MissingAsset or DamagedAsset."""
     if role not in preset.extractors:
         raise UsageError(f"preset '{preset.name}' has no extractor '{role}', which this option of the trainer needs.")
-    spec = preset.extractors[role]
-    return open_extractor(find_extractor(preset.extractors[spec["same_as"]] if "same_as" in spec else spec, preset.path), device)
+    choice = extractor_of(plugins, preset, preset.extractors[role].get("same_as", role))
+    return open_extractor(find_extractor(choice.extractor, choice.spec, preset.path), device)

@@ -56,6 +56,10 @@ class TrainRequest:
     """A name that accelerate knows, or a tracker of one's own."""
     model: str | None = None
     """Name of a model, or path of a diffusers pipeline folder, in place of the preset's teacher."""
+    dataset: str | None = None
+    """Name of a dataset, or a folder or archive of pictures with captions, in place of the preset's; each may have @key=value."""
+    prompts: str | None = None
+    """File of captions of such a folder."""
     allow_unsafe_checkpoint: bool = False
     """Read pickled weights (.bin) of a `model` folder that has no safetensors."""
     command: str = ""

@@ -115,8 +115,8 @@ def open_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel:
 
 
 def open_items(plugins: Plugins, choices: TrainChoices) -> Items:
-    """Open the training split of the preset's dataset. Raises UsageError, MissingAsset or DamagedAsset."""
-    return plugins.find("dataset", choices.preset.dataset).noun.open("train")
+    """Open the training split of the preset's dataset, or of the one asked for. Raises UsageError, MissingAsset or DamagedAsset."""
+    return choices.data.open("train")
 
 
 def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, accelerator: Accelerator) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
 def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
     """Return the trainer's package and version, and heads of the digests of all code that makes the student: of plug-ins, of the host."""
     trainer = plugins.find("trainer", choices.trainer.name)
-    used = [trainer, plugins.find("dataset", choices.preset.dataset)]
+    used = [trainer, plugins.find("dataset", choices.data.dataset.name)]
     model = choices.preset.model if choices.request.model is None else choices.request.model
     used += [plugins.find("model", model)] if model in plugins.nouns["model"] else []
     host = host_code("students")
@@ -155,7 +155,7 @@ def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, da
     context = Context(
         model, choices.device, choices.out, data,
         find_method=lambda name: plugins.find("method", name).noun,
-        open_extractor=lambda role: preset_extractor(choices.preset, role, choices.device),
+        open_extractor=lambda role: preset_extractor(plugins, choices.preset, role, choices.device),
     )  # fmt: skip
     distillation = choices.trainer.build(context, choices.options)
     prepare(distillation, model, choices.settings, accelerator.num_processes)

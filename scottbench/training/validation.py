@@ -44,7 +44,7 @@ class Validation:
         self.index = loop.data.held_out.tolist()
         self.choose_method(plugins, choices)
         self.choose_metrics(plugins, choices.preset)
-        self.open_features(choices.preset)
+        self.open_features(plugins, choices.preset)
 
     def choose_method(self, plugins: Plugins, choices: TrainChoices) -> None:
         """Find the method that samples the student, its guidance and number of steps. Raises UsageError for those that cannot be."""
@@ -68,13 +68,15 @@ class Validation:
         self.label = str(self.metrics[0].label)
         self.higher_is_better = self.metrics[0].metric.higher_is_better
 
-    def open_features(self, preset: Preset) -> None:
+    def open_features(self, plugins: Plugins, preset: Preset) -> None:
         """Open the extractors that the metrics need, and make the features of the held-out images and prompts."""
-        self.roles = roles(preset, self.metrics)
-        sources = {role: find_source(preset, role) for role in dict.fromkeys(self.roles.values())}
+        self.roles, chosen = roles(plugins, preset, self.metrics)
+        sources = {role: find_source(preset, choice) for role, choice in chosen.items()}
         self.extractors = {role: open_extractor(source, self.model.device) for role, source in sources.items()}
         images, prompts = self.items.images(self.index), [self.items.prompts[i] for i in self.index]
-        self.real = self.by_role({role: e.features(images) for role, e in self.extractors.items()})
+        self.prompts = prompts
+        real = {role: e.features(images) for role, e in self.extractors.items() if not e.source.gives_score}
+        self.real = self.by_role({role: self.extractors[role].source.by_crop(rows) for role, rows in real.items()})
         self.text = self.by_role({r: e.text_features(prompts) for r, e in self.extractors.items() if e.text_tower is not None})
 
     def find_guidance(self, preset: Preset, facts: dict) -> float:
@@ -110,8 +112,11 @@ class Validation:
             self.opened[which] = self.model.with_unet(unet, facts | {"weights_digest": ""})
         with self.model.uncounted():
             images = self.sample(self.opened[which])
-        features = self.by_role({role: extractor.features(images) for role, extractor in self.extractors.items()})
-        cell = CellFeatures(len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)])
+        features = self.by_role({role: e.source.by_crop(e.features(images, self.prompts)) for role, e in self.extractors.items()})
+        cell = CellFeatures(
+            len(self.index), features, self.real, self.text, images=lambda indices: images[list(indices)],
+            reference_images=lambda indices: self.items.images([self.index[i] for i in indices]),
+            ids=tuple(self.items.ids[i] for i in self.index), prompts=tuple(self.prompts))
         return {str(choice.label): float(choice.metric.compute(cell, choice.options)) for choice in self.metrics}
 
     def sample(self, student: DiffusionModel) -> np.ndarray:

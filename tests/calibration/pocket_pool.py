@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 from scottbench_pocket.emoji5k import Emoji5K
 
 from scottbench.models.extractors import find_extractor, open_extractor
+from scottbench.registry.loader import load_plugins
 from scottbench.registry.presets import read_preset
 
 BATCH = 64
@@ -22,7 +23,7 @@ def features(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     by one and a half. (The evaluation images themselves, blurred, would leave no ball empty: a coverage of 1 is no test.)
     """
     preset = read_preset(Path(scottbench_pocket.__file__).with_name("pocket.toml"))
-    extractor = open_extractor(find_extractor(preset.extractors["image"], preset.path))
+    extractor = open_extractor(find_extractor(load_plugins().find("extractor", "open_clip").noun, preset.extractors["image"], preset.path))
     items, train = Emoji5K("evaluation"), Emoji5K("train")
     rng = np.random.default_rng(0)
     chosen, *others = (rng.permutation(len(split.ids))[:count] for split in (items, train, train))

@@ -58,7 +58,7 @@ from pathlib import Path
 import polars as pl
 import scottbench
 from scottbench import (Batch, CellFeatures, Context, Dataset, Distillation, Extractor, Influence, Items, Method, Metric, Model, NoOptions,
-                        Run, Sampling, Student, Trainer, benchmark, distil, hookimpl, lazy, open_run)
+                        OpenExtractor, Run, Sampling, Student, Trainer, benchmark, distil, hookimpl, lazy, open_run)
 
 run = benchmark(["a", "b"], [2], limit=16, seeds=[0, 1], students={"cd": Student("folder"), "scott": "other"}, progress=False)
 reveal_type(run)  # scottbench.run.notebook.Run

@@ -11,7 +11,7 @@ from scottbench_metrics import register_metrics
 from scottbench.metrics import BadFeatures, RankLimited
 from scottbench.registry.nouns import CellFeatures
 
-METRICS = {metric.name: metric for metric in register_metrics() if metric.scope == "cell"}
+METRICS = {metric.name: metric for metric in register_metrics() if metric.scope == "cell" and metric.name != "clip_iqa"}
 RNG = np.random.default_rng(0)
 PLAIN = RNG.normal(size=(12, 4)).astype(np.float32)
 OTHER = (RNG.normal(size=(12, 4)) + 0.5).astype(np.float32)
@@ -48,6 +48,13 @@ CASES = {
     "duplicates": (np.concatenate([PLAIN[:6], PLAIN[:6]]), np.concatenate([PLAIN[:6], PLAIN[:6]]), OTHER),
     "the reference itself": (OTHER, OTHER, OTHER),
 }
+
+
+def by_role(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The features of every role; a patch is a row for itself."""
+    return dict.fromkeys(("image", "clip", "dinov2", "clip_l14_336"), rows) | {"patch": rows[:, None] if rows.ndim == 2 else rows}
+
+
 REFUSED = {"no image", "a NaN", "an infinity", "no matrix"}
 """No metric has a value here."""
 
@@ -57,7 +64,7 @@ REFUSED = {"no image", "a NaN", "an infinity", "no matrix"}
 def test_a_metric_gives_a_finite_number_or_says_in_one_line_why_not(case, name):
     generated, real, text = CASES[case]
     metric, options = METRICS[name], METRICS[name].options()
-    cell = CellFeatures(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
+    cell = CellFeatures(len(generated), by_role(generated), by_role(real), {"clip": text}, teacher=lambda *which: {"image": real})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", RankLimited)
@@ -86,10 +93,13 @@ def finite_or_refused(function, cell: CellFeatures, options):
 def test_documented_values_of_degenerate_sets():
     def value(name: str, case: str) -> float:
         generated, real, text = CASES[case]
-        cell = CellFeatures(len(generated), dict.fromkeys(("image", "clip"), generated), {"image": real}, {"clip": text})
+        cell = CellFeatures(len(generated), by_role(generated), by_role(real), {"clip": text})
         return METRICS[name].compute(cell, METRICS[name].options())
 
     assert value("fid", "constant features") == 0 and value("fid", "the reference itself") == pytest.approx(0, abs=1e-9)
+    for name in ("fd_dinov2", "patch_fid", "cmmd", "mind"):
+        assert value(name, "constant features") == 0 and value(name, "the reference itself") == pytest.approx(0, abs=1e-9), name
+        assert value(name, "two images") >= 0, name
     assert value("vendi", "identical images") == pytest.approx(1)
     assert value("kid", "constant features") == pytest.approx(0, abs=1e-12)
     assert value("coverage", "constant features") == 0 and value("coverage", "the reference itself") == 1

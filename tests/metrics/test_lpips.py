@@ -1,9 +1,6 @@
-"""LPIPS over seeds: scaling, averaging, and what is said where package or weights are absent. The network itself is the package's."""
+"""LPIPS over seeds: scaling, averaging, and what is said where weights are absent. The network itself is torchmetrics'."""
 
 from __future__ import annotations
-
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -37,11 +34,7 @@ def test_pairs_of_seeds_are_averaged_per_prompt_in_item_order(monkeypatch):
     assert module.influence(given, NoOptions()).generated.mean() == pytest.approx(0, abs=1e-12)
 
 
-def test_the_package_and_the_weights_are_named_where_they_are_absent(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(MissingAsset, match="missing the package lpips  fetch: pip install lpips"):
-        module.lpips(cells(2), NoOptions())
-    monkeypatch.setitem(sys.modules, "lpips", types.ModuleType("lpips"))
+def test_the_weights_are_named_where_they_are_absent(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(MissingAsset, match="alexnet-owt-7be5be79.pth.*fetch: curl -L .*download.pytorch.org") as caught:
         module.lpips(cells(2), NoOptions())
@@ -60,3 +53,40 @@ def test_one_seed_no_images_and_small_images_are_refused(monkeypatch):
         module.lpips([CellFeatures(2, {}, {}, {})] * 2, NoOptions())
     with pytest.raises(BadFeatures, match="images are 32x32; LPIPS needs at least 64x64"):
         module.lpips(cells(2, side=32), NoOptions())
+
+
+def test_the_network_is_torchmetrics_on_alexnet_with_the_linear_heads_that_it_brings(monkeypatch, tmp_path):
+    """The file is stood in for by random features, of AlexNet's form."""
+    from torchmetrics.functional.image import lpips as peer
+
+    torch.manual_seed(0)
+    stages = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
+    convolutions = [torch.nn.Conv2d(a, b, size, step, border) for a, b, size, step, border in stages]
+    pools = [[], [torch.nn.MaxPool2d(3, 2)], [torch.nn.MaxPool2d(3, 2)], [], []]
+    layers = [layer for pool, each in zip(pools, convolutions) for layer in (*pool, each, torch.nn.ReLU())]
+    monkeypatch.setattr(peer, "_get_tv_model_features", lambda name, pretrained: torch.nn.Sequential(*layers) if pretrained else None)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / module.ALEXNET).write_bytes(b"")
+    monkeypatch.setattr(module, "file_digest", lambda path: "7be5be79" + "0" * 56)
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    distance = module.compare(module.open_network())
+    near = (images * 0.9).astype(np.uint8)
+    assert distance(images, images) == pytest.approx(np.zeros(4), abs=1e-7)
+    assert (distance(images, near) > 1e-4).all() and (distance(images, 255 - images) > distance(images, near)).all()
+    assert distance(images, near) == pytest.approx(zhang(images, near, layers, peer.__file__), rel=1e-5)
+
+
+def zhang(a: np.ndarray, b: np.ndarray, layers: list, place: str) -> np.ndarray:
+    """The distance by its definition (Zhang et al. 2018, eq. 1): unit features of five stages, squared differences, linear heads."""
+    heads = list(torch.load(place.replace("lpips.py", "lpips_models/alex.pth"), map_location="cpu").values())
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    sides = [((torch.from_numpy(x).float() / 127.5 - 1 - shift) / scale).permute(0, 3, 1, 2) for x in (a, b)]
+    total = torch.zeros(len(a))
+    with torch.no_grad():
+        for layer in layers:
+            sides = [layer(side) for side in sides]
+            if isinstance(layer, torch.nn.ReLU):
+                unit = [side / side.square().sum(1, keepdim=True).add(1e-8).sqrt() for side in sides]
+                total += ((unit[0] - unit[1]).square() * heads.pop(0)).sum(1).mean((1, 2))
+    return total.double().numpy()

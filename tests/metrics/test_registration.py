@@ -16,6 +16,7 @@ from scottbench import metrics
 WANTED = {
     # name: higher is better, extractor role, scope, has items
     "fid": (False, "image", "cell", False),
+    "fid_t": (False, "image", "cell", False),
     "kid": (False, "image", "cell", False),
     "coverage": (True, "image", "cell", True),
     "precision": (True, "image", "cell", True),
@@ -23,6 +24,11 @@ WANTED = {
     "density": (True, "image", "cell", True),
     "vendi": (True, "image", "cell", False),
     "clip_score": (True, "clip", "cell", True),
+    "fd_dinov2": (False, "dinov2", "cell", False),
+    "cmmd": (False, "clip_l14_336", "cell", False),
+    "mind": (False, "image", "cell", False),
+    "patch_fid": (False, "patch", "cell", False),
+    "clip_iqa": (True, "clip_iqa", "cell", True),
     "diversity": (True, "image", "seeds", True),
     "ms_ssim": (False, "", "seeds", True),
     "lpips": (True, "", "seeds", True),

@@ -8,10 +8,12 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from scottbench_extractors.inception import INCEPTION
+from tiny import find_extractor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
 from scottbench.models import extractors as features
-from scottbench.models.extractors import INCEPTION, find_extractor, open_extractor
+from scottbench.models.extractors import open_extractor
 
 D = 8
 LONG = "a red apple on the small house of the dark blue moon and a cat"
@@ -193,7 +195,7 @@ def test_hub_weights_that_are_not_cached_are_named_with_the_line_that_fetches_th
         find_extractor({"kind": "open_clip", "model": "ViT-g-14", "pretrained": "nothing"}, tmp_path.joinpath)
 
 
-@pytest.mark.parametrize("spec", [{"kind": "vgg"}, {}, {"kind": "open_clip"}, {"kind": "open_clip", "folder": "x", "resize": "antialias"}])
+@pytest.mark.parametrize("spec", [{"kind": "vgg"}, {"kind": "open_clip"}, {"kind": "open_clip", "folder": "x", "resize": "antialias"}])
 def test_an_unknown_kind_or_rule_is_refused(spec, tmp_path):
     with pytest.raises(UsageError, match="unknown|needs"):
         find_extractor(spec, tmp_path.joinpath)

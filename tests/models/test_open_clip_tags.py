@@ -9,8 +9,9 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained
 from PIL import Image
 from safetensors.torch import save_file
+from scottbench_extractors.open_clip import OPENAI, open_model, tag_config, tag_form
 
-from scottbench.models.extractors import OPENAI, Source, open_extractor, tag_config, tag_form
+from scottbench.models.extractors import Source
 from scottbench.models.images import Fit
 from scottbench.models.images import open_clip as fitted
 
@@ -82,7 +83,7 @@ def test_features_are_open_clips_own_for_the_tag(small, tmp_path, monkeypatch, m
     monkeypatch.setattr("open_clip.get_tokenizer", lambda name: None)  # some are on the hub only
 
     theirs, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=tag, force_quick_gelu=quick)
-    extractor = open_extractor(Source("open_clip", "x", "0" * 64, path, model, tag, "open_clip"))
+    extractor = open_model(Source("open_clip", "x", "0" * 64, path, model, tag, "open_clip"), "cpu")
     tokens = torch.arange(16).view(2, 8)
     with torch.inference_mode():
         theirs.eval()

@@ -12,7 +12,6 @@ from made_run import N, influence
 
 from scottbench.errors import ScottbenchError, ScottbenchWarning
 from scottbench.registry.nouns import CellFeatures, Influence, Metric
-from scottbench.stats.intervals import NoInterval
 from scottbench.stats.measured import Measured, items_frame
 from scottbench.stats.paired import Pair, pairs_frame, rounded, run_pairs
 from scottbench.stats.uncertainty import half, interval_or_reason, uncertainty
@@ -75,8 +74,22 @@ def test_a_half_of_a_cell_has_the_same_prompts_on_all_sides_and_its_own_memory()
     assert some.images([1, 0]) == [2, 5]
     some.memo["found"] = 1
     assert half(cell, 0, np.array([5, 2])).memo == {"found": 1} and half(cell, 1, np.array([5, 2])).memo == {}
-    with pytest.raises(NoInterval, match="not one image for each"):
-        half(CellFeatures(80, {"image": FEATURES}, {"image": REAL[:-1]}, {}), 0, np.array([0]))
+
+
+def test_a_reference_that_is_a_set_of_its_own_stays_whole_and_only_prompts_vary():
+    memory = {"fit": 1}
+    cell = CellFeatures(80, {"image": FEATURES}, {"image": REAL[:-1]}, {}, reference_memo=memory)
+    some = half(cell, 0, np.array([5, 2]))
+    assert some.reference is cell.reference and some.reference_memo is memory and some.n == 2
+
+    def influence(given, options):
+        return Influence(np.arange(80.0) - 39.5, np.full(79, 1e6))
+
+    def items(given, options):
+        return np.zeros(79)
+
+    found = uncertainty(Metric("shift", "s", shift, False, influence=influence, items=items), cell, None, shift(cell, None))
+    assert (found.method, found.items) == ("influence", None) and np.array_equal(found.influence, np.arange(80.0) - 39.5)
 
 
 def test_halves_do_not_warn_of_what_the_whole_is_judged_by():

@@ -56,10 +56,12 @@ def test_what_a_run_writes_has_the_fields_of_the_types_in_their_order(undisturbe
     assert list(lock) == list(get_type_hints(LockRecord)) and list(lock["plan"]) == list(get_type_hints(PlanRecord))
     for key in ("model", "dataset", "cells", "extractors", "metrics"):
         hint = schema_of(get_type_hints(PlanRecord, include_extras=True)[key])
+        hint = hint["anyOf"][0] if "anyOf" in hint else hint  # the model, which a run of pictures alone has not
         inner = hint.get("items", hint.get("additionalProperties", hint))["properties"]
         entry = lock["plan"][key]
         entry = entry[0] if isinstance(entry, list) else entry["image"] if key == "extractors" else entry
-        assert list(entry) == list(inner), key
+        # of the dataset "reference" stands only where it is not one image for each item
+        assert list(entry) == [name for name in inner if name != "reference"], key
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_images_made_again_are_the_stored_ones(server, home):
     other = "import scottbench.models.sampling as s\nlatents = s.Sampler.latents\ns.Sampler.latents = lambda *a: 2 * latents(*a)"
     code, _, err = server.call("verify", head(home), "--resample", "2", "-q", folder=home, before=other)
     assert code == 5 and err.count("made again, it differs by") == 2
-    other = "import scottbench.models.extractors as e\nown = e.Extractor.features\ne.Extractor.features = lambda *a: own(*a) + 1"
+    other = "import scottbench.models.extractors as e\nown = e.OpenExtractor.features\ne.OpenExtractor.features = lambda *a: own(*a) + 1"
     code, _, err = server.call("verify", head(home), "--resample", "1", "-q", folder=home, before=other)
     assert code == 5 and err.count("made again, its rows differ") == 2 and "features/reference/image" in err
 

@@ -17,7 +17,8 @@ from scottbench.registry.loader import load_plugins
 from scottbench.testing import NotConforming, analytic_model, check_method, check_metric, made_cells
 
 METHODS = {name: found.noun for name, found in load_plugins().nouns["method"].items()}
-METRICS = {metric.name: metric for metric in register_metrics() if metric.name != "lpips"}  # lpips needs a package and weights
+METRICS = {metric.name: metric for metric in register_metrics() if metric.name not in ("lpips", "clip_iqa")}
+"""LPIPS needs weights; tests/metrics/test_clip_iqa.py gives CLIP-IQA the scores that it reads."""
 DDIM = METHODS["ddim"]
 
 

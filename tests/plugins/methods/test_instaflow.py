@@ -496,7 +496,9 @@ def test_the_perceptual_distance_has_gradients_and_is_named_in_the_student(pipel
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 10 and lines[-1]["student/perceptual"] > 0
 
-    from scottbench.models.extractors import find_extractor, open_extractor
+    from tiny import find_extractor
+
+    from scottbench.models.extractors import open_extractor
 
     source = find_extractor({"kind": "open_clip", "folder": str(evaluator)}, lambda path: evaluator)
     assert json.loads((out / "student.json").read_text())["trained_on_features"] == source.digest

@@ -7,9 +7,10 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from tiny import find_extractor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.extractors import find_extractor, open_extractor
+from scottbench.models.extractors import open_extractor
 from scottbench.models.images import open_clip as resize_open_clip
 
 REVISION = "4b0305adc6802b2632e11cbe6606a9bdd43d35c9"

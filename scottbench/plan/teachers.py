@@ -1,0 +1,96 @@
+"""The teacher's own images of the same prompts, which some metrics compare with: named by digest, in the run itself or kept of another.
+
+Features of a teacher's cell are the same in every run of one model, dataset and code, because noise is drawn per item. So they are
+computed once, in any run that has the cell, and kept in the cache of large files; the first n serve a run of n items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scottbench.errors import MissingAsset, UsageError
+from scottbench.plan import code, device
+from scottbench.plan.cells import PlannedCell, PlannedMetric, TeacherImages, checked_timesteps
+from scottbench.registry.options import make_options
+from scottbench.store.assets import cache_dir
+from scottbench.store.files import canonical
+from scottbench.text import one_line
+
+if TYPE_CHECKING:
+    from scottbench.models.extractors import Source
+    from scottbench.plan.choices import Choices, MetricChoice
+    from scottbench.plan.inputs import Inputs
+    from scottbench.registry.loader import Plugins
+
+
+def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: MetricChoice) -> TeacherImages | None:
+    """Return the teacher's cell that a metric compares with; None for one that asks for none. Raises UsageError for a method that samples a
+    student, or cannot do the number of steps."""
+    if choice.metric.teacher is None:
+        return None
+    model = inputs.model
+    if model is None:
+        raise UsageError(f"metric '{choice.label}' compares with the teacher's images, and scored pictures have no teacher. Put them "
+                         "beside methods: scottbench run --method NAME=DIR")  # fmt: skip
+    name, steps, seed = choice.metric.teacher(choice.options)
+    found = plugins.find("method", name)
+    method, preset = found.noun, choices.preset
+    if method.trainer is not None:
+        raise UsageError(f"metric '{choice.label}' compares with the teacher's images, and method '{name}' samples a student.")
+    options = make_options(method.options, {}, f"method '{name}'")
+    guidance = float(preset.guidance.get(name, method.guidance))
+    used = [found, plugins.find("dataset", choices.dataset.dataset.name)]
+    used += [plugins.find("model", inputs.model_name)] if inputs.model_name in plugins.nouns["model"] else []
+    networks = {choices.extractors[choices.roles[role]].extractor.name for role in choice.metric.roles}
+    features = code.part_code("features", plugins, [plugins.find("extractor", network) for network in sorted(networks)])
+    place = choices.device
+    record = {
+        "model": model.digest, "dataset": inputs.items.digest, "device": place.partition(":")[0], "dtype": choices.dtype,
+        "micro_batch": device.choose_micro_batch(place, model.latent_shape),
+        "code": code.part_code("images", plugins, used) | features,
+        "method": name, "version": method.version, "steps": steps, "seed": seed, "guidance_scale": guidance,
+        "options": dataclasses.asdict(options), "timesteps": checked_timesteps(method, options, model.schedule, steps),
+    }  # fmt: skip
+    return TeacherImages(name, steps, seed, guidance, hashlib.sha256(canonical(record)).hexdigest())
+
+
+def kept_file(images: TeacherImages, source: Source) -> Path:
+    """Return the file in the cache that the features of a teacher's images by one extractor are kept in, there or not."""
+    words = {"images": images.digest, "extractor": source.papers, "digest": source.digest}
+    return cache_dir() / "teachers" / f"{images.method}-{images.steps}-{hashlib.sha256(canonical(words)).hexdigest()[:32]}.safetensors"
+
+
+def kept_rows(path: Path) -> int:
+    """Count the items in a file of the cache; 0 where it is not there or cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as stored:
+            return int(stored.get_slice("features").get_shape()[0])
+    except (OSError, SafetensorError, IndexError):
+        return 0
+
+
+def require_teachers(
+    metrics: Sequence[PlannedMetric], cells: Sequence[PlannedCell], sources: Mapping[str, Source], roles: Mapping[str, str],
+    record: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Raise MissingAsset, with the line that makes them, where a metric compares with images that neither run nor cache has."""
+    n, preset = record["dataset"]["n"], record["preset"]
+    for metric in metrics:
+        images = metric.teacher
+        if images is None or images.cell_in(cells) is not None:
+            continue
+        files = [kept_file(images, sources[roles[role]]) for role in metric.noun.roles]
+        short = [path for path in files if kept_rows(path) < n]
+        if short:
+            label = one_line(metric.label)
+            made = f"{images.method} at {images.steps} steps, guidance {images.guidance:g}, seed {images.seed}"
+            raise MissingAsset(
+                f"metric '{label}' compares with the teacher's images ({made}), and {short[0].parent} has no features of {n:,} of them. "
+                f"Make them once: scottbench run -p {preset} -m {images.method} -s {images.steps} --seeds {images.seed} -n {n} -k {label}; "
+                f"or add them to this run: -m {images.method}@steps={images.steps}")

@@ -75,7 +75,7 @@ class ExtractorIdentity(TypedDict):
     digest: Digest
     resize: str
     prefix: NotRequired[str]
-    gives: Annotated[NotRequired[Literal["score"]], rule(description="absent of features; scores are of generated images only")]
+    gives: NotRequired[Annotated[Literal["score"], rule(description="absent of features; scores are of generated images only")]]
 
 
 class MetricIdentity(TypedDict):

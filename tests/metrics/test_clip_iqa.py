@@ -76,6 +76,6 @@ def test_it_conforms_to_what_the_host_expects_of_a_metric():
     cells = made_cells(roles=("clip_iqa",))
     for cell in cells:
         cell.generated["clip_iqa"] = 1 / (1 + np.exp(-cell.generated["clip_iqa"][:, :1]))
-        del cell.reference["clip_iqa"]
+        cell.reference.pop("clip_iqa", None)  # one table for all seeds
     (metric,) = (metric for metric in register_metrics() if metric.name == "clip_iqa")
     check_metric(metric, cells=cells)

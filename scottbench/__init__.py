@@ -22,6 +22,7 @@ DEFAULT_PRESET = "pocket"
 
 if TYPE_CHECKING:
     from scottbench.models.extractors import Extractor as Extractor
+    from scottbench.registry.condition import TextCondition as TextCondition
     from scottbench.registry.hookspecs import hookimpl as hookimpl
     from scottbench.registry.lazy import lazy as lazy
     from scottbench.registry.nouns import Batch as Batch
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "models.extractors": "Extractor",
+    "registry.condition": "TextCondition",
     "registry.hookspecs": "hookimpl",
     "registry.lazy": "lazy",
     "registry.nouns": "Batch CellFeatures Dataset Distillation Influence Items Method Metric Model NoOptions Sampling Trainer",

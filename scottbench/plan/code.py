@@ -45,7 +45,10 @@ class Part:
     """The record that holds the digests."""
 
 
-NETWORKS = ("diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py")
+NETWORKS = (
+    "diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py", "models/text_encoders.py",
+    "registry/condition.py",
+)  # fmt: skip
 PARTS = {
     "images": Part(
         "the images of every cell",

@@ -132,7 +132,8 @@ class StochasticConsistencyDistillation:
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
     def discriminate(
-        self, latents: tuple[Tensor, ...], t: Tensor, text: TextCondition, uncond: TextCondition, generator: torch.Generator, learn: bool = True
+        self, latents: tuple[Tensor, ...], t: Tensor, text: TextCondition, uncond: TextCondition, generator: torch.Generator,
+        learn: bool = True,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Return the logits, (N,) each, of one or several batches of clean latents (N,C,h,w) that belong together: the members of a
         pair get the same time and the same noise. t (N,): the student's time; text (N,L,D)."""

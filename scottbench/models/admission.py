@@ -22,7 +22,8 @@ PIPELINES = ("StableDiffusionPipeline", LCM, XL)
 """Classes of pipelines that a folder may be of: text to image, Stable Diffusion 1.x, 2.x and XL."""
 FLOW, TRANSFORMER = "a transformer trained by flow matching, without betas", "a transformer in place of the U-Net"
 ELSEWHERE = {
-    **dict.fromkeys(("StableDiffusion3", "Flux", "Sana", "AuraFlow", "Lumina", "QwenImage", "HiDream", "CogView4", "Chroma", "ZImage"), FLOW),
+    **dict.fromkeys(
+        ("StableDiffusion3", "Flux", "Sana", "AuraFlow", "Lumina", "QwenImage", "HiDream", "CogView4", "Chroma", "ZImage"), FLOW),
     **dict.fromkeys(("PixArt", "HunyuanDiT"), TRANSFORMER),
 }  # fmt: skip
 """Head of a pipeline's class -> what keeps it out."""

@@ -116,7 +116,7 @@ class DiffusionModel:
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: list[str]) -> TextCondition:
-        """Give the condition of n prompts: hidden states (n,L,D), padded and truncated to the tokenizer's length, and what else there is."""
+        """Give the condition of n prompts: hidden states (n,L,D), padded and truncated to the tokenizer's length, and the rest."""
         return self.embed(prompts)
 
     def embed(self, prompts: list[str]) -> TextCondition:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -46,10 +46,15 @@ class TextCondition:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def __getitem__(self, places: Any) -> TextCondition:
-        """Choose prompts: a slice, a list or a tensor of places. Raises UsageError for one number, which would take an axis away."""
-        if isinstance(places, int):
-            raise UsageError(f"text[{places}]: choose prompts of a TextCondition by a slice, text[{places}:{places + 1}], or a list.")
+    @overload
+    def __getitem__(self, places: slice | Sequence[int] | Tensor) -> TextCondition: ...
+    @overload
+    def __getitem__(self, places: int | tuple[Any, ...]) -> Tensor: ...
+    def __getitem__(self, places: Any) -> TextCondition | Tensor:
+        """Choose prompts, by a slice, a list or a tensor of places. A number, or places along several axes, choose among hidden states
+        (n,L,D) that are alone. Raises UsageError where they are not."""
+        if isinstance(places, (int, tuple)):
+            return alone(self, "text[...]")[places]
         return self.map(lambda part: part[places])
 
     def to(self, *place: Any, **more: Any) -> TextCondition:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -155,8 +155,8 @@ def encode_what_is_missing(model: DiffusionModel, items: Items, folder: Path, pr
 
 
 def encode_rows(model: DiffusionModel, items: Items, index: Sequence[int]) -> dict[str, np.ndarray]:
-    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, float32, and "pooled" (k,P) where there is. The VAE gets `PIXELS` at once, or one image. Raises DamagedAsset
-    where an item's latents are not finite."""
+    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, float32, and "pooled" (k,P) where there is. The VAE gets `PIXELS` at once,
+    or one image. Raises DamagedAsset where an item's latents are not finite."""
     images = items.images(index)
     size = max(1, min(CHUNK, PIXELS // (images.shape[1] * images.shape[2])))
     parts = [model.encode_images(images[start : start + size]).float().cpu() for start in range(0, len(images), size)]

@@ -1,8 +1,9 @@
 """An encoded training split on disk: two arrays, a digest of every chunk of them, and what to do when they are not whole.
 
-`latents.npy`, `text.npy` and, of models that take one vector a prompt too, `pooled.npy` are (n, ...) float32. `chunks.ndjson` says their shapes in its first line; each further line names a chunk
-that is written and the sha256 of its rows in either file, so that a killed training loses the chunk it was encoding, and bytes that
-changed since are noticed and encoded again. Where two lines name one chunk, the later counts.
+`latents.npy`, `text.npy` and, of models that take one vector a prompt too, `pooled.npy` are (n, ...) float32. `chunks.ndjson` says their
+shapes in its first line; each further line names a chunk that is written and the sha256 of its rows in each file, so that a killed training
+loses the chunk it was encoding, and bytes that changed since are noticed and encoded again. Where two lines name one chunk, the later
+counts.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ class Cache:
         replace_file(self.folder / RECORD, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return {"latents": (n,C,h,w), "text": (n,L,D)} and "pooled" (n,P) where there is, float32, memory-mapped. Raises OSError or ValueError where they are not whole."""
+        """Return {"latents": (n,C,h,w), "text": (n,L,D)} and "pooled" (n,P) where there is, float32, memory-mapped.
+        Raises OSError or ValueError where they are not whole."""
         return {
             name: np.memmap(self.path(name), "<f4", "r", len(self.header(name)), (self.n, *self.shapes[name])) for name in self.names}
 

@@ -73,6 +73,16 @@ class TextCondition:
         """Put all prompts one after another, so many times."""
         return self.map(lambda part: part.repeat(times, *[1] * (part.dim() - 1)))
 
+    def __mul__(self, other: Any) -> Tensor:
+        """Multiply hidden states (n,L,D) that are alone, as `text * mask` of a tensor. Raises UsageError where they are not."""
+        return alone(self, "text * ...") * other
+
+    def __add__(self, other: Any) -> Tensor:
+        """Add to hidden states (n,L,D) that are alone, as `text + noise` of a tensor. Raises UsageError where they are not."""
+        return alone(self, "text + ...") + other
+
+    __rmul__, __radd__ = __mul__, __add__
+
     @property
     def nbytes(self) -> int:
         """Count the bytes of all parts."""

@@ -188,11 +188,11 @@ def _opened(session: Session) -> Iterator[tuple[PlannedCell, DiffusionModel]]:
     """The cells, each with the model that it samples from; one student is open at a time."""
     opened: tuple[Path | None, DiffusionModel] = (None, session.model)
     for cell in session.cells:
-        folder, trainer = cell.method.student, cell.method.noun.trainer
+        folder, facts = cell.method.student, cell.method.facts
         if folder != opened[0]:
             model = session.model
-            if folder is not None and trainer is not None:
-                model = open_student(session.model, folder, trainer, cell.method.facts)
+            if folder is not None and facts is not None:
+                model = open_student(session.model, folder, facts["trainer"], facts)
             opened = folder, model
         yield cell, opened[1]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of a table.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.pass_obj
-def sample(command: str, prompt: tuple[str, ...], file: str | None, out: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
+def sample(command: str, out: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
     """Make a picture of each PROMPT with each method, number of steps and seed: PNGs, and one sheet to compare them on.
 
     \b
@@ -36,6 +36,7 @@ def sample(command: str, prompt: tuple[str, ...], file: str | None, out: str | N
     from scottbench.cli.running import all_plugins, progress_of
 
     warnings()
+    given, file = list(values.pop("prompt")), values.pop("file")
     request, _ = make_request({**NOT_SAMPLED, **values}, command)
     plugins = all_plugins()
     with progress_of(quiet) as progress:
@@ -43,7 +44,7 @@ def sample(command: str, prompt: tuple[str, ...], file: str | None, out: str | N
 
         with importing():
             from scottbench.run.own_prompts import check_folder, checked, default_folder, open_session, read_prompts
-        texts = checked([*prompt, *(read_prompts(Path(file)) if file is not None else [])])
+        texts = checked(given + (read_prompts(Path(file)) if file is not None else []))
         session = open_session(plugins, request, texts[0])
         session.remarks[:0] = texts[1]
         folder = default_folder(session.prompts) if out is None else Path(out).expanduser()

@@ -39,7 +39,7 @@ class TextCondition:
         return [part for part in (self.hidden, self.pooled, self.ids) if part is not None]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TextCondition:
-        """Apply a function to each part that is there."""
+        """Apply a function to each part that is there, of any shape."""
         pooled, ids = (None if part is None else change(part) for part in (self.pooled, self.ids))
         return TextCondition(change(self.hidden), pooled, ids)
 
@@ -66,7 +66,7 @@ class TextCondition:
         return self.map(lambda part: part.expand(n, *part.shape[1:]))
 
     def expand_as(self, other: TextCondition | Tensor) -> TextCondition:
-        """Repeat the only prompt as often as another condition has prompts."""
+        """Repeat the only prompt as often as another condition (n,L,D) has prompts."""
         return self.expand(len(other))
 
     def repeat(self, times: int, *_: int) -> TextCondition:

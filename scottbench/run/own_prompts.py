@@ -79,7 +79,7 @@ def item_id(prompt: str) -> str:
 
 @dataclass
 class Session:
-    """What is to be sampled, opened and checked."""
+    """Prompts, cells and the model that they are sampled from, opened and checked."""
 
     request: RunRequest
     prompts: list[str]

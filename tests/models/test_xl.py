@@ -231,3 +231,28 @@ def test_hidden_states_alone_are_refused_in_one_line(model):
     for take in (lambda: torch.nn.functional.linear(text, torch.eye(48)), lambda: text.float(), lambda: text[0], lambda: text[:, 0]):
         with pytest.raises(UsageError, match="more than one tensor .*See plugins/README.md"):
             take()
+
+
+def old_step(teacher, batch):
+    """A loss as trainers wrote it when text was a Tensor (N,L,D): U-Net called directly, text joined, indexed, dropped and scaled."""
+    z, text, uncond = batch["latents"], batch["text"], batch["uncond"]
+    assert text.shape == (4, tiny.CONTEXT, 32) and text.device.type == "cpu"
+    dropped = torch.where(torch.tensor([True, False, True, True]).view(4, 1, 1), text, uncond.expand_as(text))
+    both = torch.cat([dropped, uncond.expand(4, -1, -1)])
+    t = torch.tensor([5, 100, 500, 999])
+    cond, unc = teacher.unet(torch.cat([z, z]), torch.cat([t, t]), encoder_hidden_states=both, return_dict=False)[0].chunk(2)
+    chosen = text[torch.tensor([0, 2])].repeat(2, 1, 1) * 0.5
+    return (cond + 2 * (cond - unc)).square().mean() + teacher.network(z, t, chosen).mean() + teacher.network(z, t, text.float()).mean()
+
+
+def test_a_trainer_of_the_old_contract_computes_what_it_did(files):
+    teacher = open_pipeline(files / "model")
+    batch = tiny_training.batch_of(teacher)
+    with torch.no_grad():
+        found = old_step(teacher, batch)
+        assert torch.equal(found, old_step(teacher, batch | {name: batch[name].hidden for name in ("text", "uncond")}))
+
+
+def test_a_trainer_of_the_old_contract_is_told_in_one_line_on_xl(model):
+    with pytest.raises(UsageError, match="more than one tensor .*See plugins/README.md"):
+        old_step(model, tiny_training.batch_of(model))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_plugin
+import transformers
 from PIL import Image
 
 import scottbench
@@ -26,6 +27,7 @@ def here(plugins, tmp_path, monkeypatch):
     """The tiny plug-in in place of the installed ones, in an empty working folder."""
     monkeypatch.setattr("scottbench.registry.loader.load_plugins", lambda: plugins)
     monkeypatch.chdir(tmp_path)
+    transformers.logging.disable_progress_bar()  # another test may have imported it with bars on; a fresh process does not
     return tmp_path
 
 
@@ -51,13 +53,14 @@ def test_pngs_a_sheet_and_a_record_with_seconds_and_nfe(cli, here):
     assert {path.name for path in (here / "out").iterdir()} == names | {"sheet.png", "pictures.json"}
     rows = re.findall(r"^(\w+) +(\d) +([\d.]+) +(\d) +(\d) +[\d.]+$", out, re.MULTILINE)
     # the teacher is guided by two passes, the student's guidance is an input
-    assert rows == [("ode", "1", "3.0", "2", "4"), ("ode", "2", "3.0", "4", "4"), ("hop", "1", "2.5", "1", "4"), ("hop", "2", "2.5", "2", "4")]
+    assert rows == [
+        ("ode", "1", "3.0", "2", "4"), ("ode", "2", "3.0", "4", "4"), ("hop", "1", "2.5", "1", "4"), ("hop", "2", "2.5", "2", "4")]
     assert "sheet     out/sheet.png" in out
     record = json.loads((here / "out" / "pictures.json").read_text())
     assert record["prompts"] == [APPLE, FISH] and len(record["pictures"]) == 16 and record["failed"] == {}
     assert record["pictures"][0] | {"seconds": 0} == {
-        "file": "01_ode__s1__seed0.png", "prompt": 1, "id": item_id(APPLE), "method": "ode", "steps": 1, "seed": 0, "guidance": 3.0, "nfe": 2,
-        "seconds": 0}  # fmt: skip
+        "file": "01_ode__s1__seed0.png", "prompt": 1, "id": item_id(APPLE), "method": "ode", "steps": 1, "seed": 0, "guidance": 3.0,
+        "nfe": 2, "seconds": 0}  # fmt: skip
     images = [pixels(here / "out" / name) for name in sorted(names)]
     assert {image.shape for image in images} == {(tiny.SIDE, tiny.SIDE, 3)} and len({image.tobytes() for image in images}) == 16
 
@@ -123,7 +126,7 @@ def test_a_mistake_is_one_line_with_code_2_and_nothing_is_written(cli, here, arg
     (here / "theirs").mkdir()
     (here / "theirs" / "sheet.png").write_text("a drawing")
     before = sorted(here.rglob("*"))
-    code, out, err = cli(*arguments)
+    code, _, err = cli(*arguments)
     assert code == 2 and words in err and err.count("\n") == 1 and "Traceback" not in err
     assert sorted(here.rglob("*")) == before and (here / "theirs" / "sheet.png").read_text() == "a drawing"
 

@@ -41,8 +41,7 @@ QUICK_START = f"""\
 scottbench {__version__}: few-step text-to-image samplers, measured and compared.
 
   scottbench sample "a red apple"       pictures of your own prompt, on one sheet
-  scottbench run                        the embedded benchmark: sample, measure, write an HTML report
-  scottbench run -n 256                 the same on the first 256 prompts, in seconds
+  scottbench run -n 256                 the embedded benchmark on 256 prompts, with an HTML report; without -n on all
   scottbench run -m NAME,NAME -s 1,2,4  your choice of methods and of sampling steps
   scottbench plan                       what a run would do and cost; scottbench resume RUN goes on with one
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins

@@ -1,12 +1,12 @@
 """scottbench: a benchmark of few-step text-to-image samplers.
 
-This is the public face: what a plug-in registers, and three functions for notebooks and scripts.
+This is the public face: what a plug-in registers, and four functions for notebooks and scripts.
 
     import scottbench
     run = scottbench.benchmark(methods=["scott", "cd"], steps=[2], limit=256)
     run.results
 
-`distil` makes a student of your own, `open_run` opens a run folder.
+`sample` makes pictures of your own prompts, `distil` a student of your own, `open_run` opens a run folder.
 
 Each name is imported when it is first used, so that `import scottbench` loads neither torch nor any plug-in.
 """
@@ -22,6 +22,7 @@ DEFAULT_PRESET = "pocket"
 
 if TYPE_CHECKING:
     from scottbench.models.extractors import OpenExtractor as OpenExtractor
+    from scottbench.registry.condition import TextCondition as TextCondition
     from scottbench.registry.hookspecs import hookimpl as hookimpl
     from scottbench.registry.lazy import lazy as lazy
     from scottbench.registry.nouns import Batch as Batch
@@ -40,16 +41,20 @@ if TYPE_CHECKING:
     from scottbench.run.notebook import Run as Run
     from scottbench.run.notebook import benchmark as benchmark
     from scottbench.run.notebook import open_run as open_run
+    from scottbench.run.notebook import sample as sample
+    from scottbench.run.own_prompts import Samples as Samples
     from scottbench.training.context import Context as Context
     from scottbench.training.notebook import Student as Student
     from scottbench.training.notebook import distil as distil
 
 _WHERE = {
     "models.extractors": "OpenExtractor",
+    "registry.condition": "TextCondition",
     "registry.hookspecs": "hookimpl",
     "registry.lazy": "lazy",
     "registry.nouns": "Batch CellFeatures Dataset Distillation Extractor Influence Items Method Metric Model NoOptions Sampling Trainer",
-    "run.notebook": "Run benchmark open_run",
+    "run.notebook": "Run benchmark open_run sample",
+    "run.own_prompts": "Samples",
     "training.context": "Context",
     "training.notebook": "Student distil",
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scottbench import Batch, Context
+from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
 from scottbench.training.distillation import (
@@ -50,7 +50,7 @@ class ConsistencyDistillation:
         self.ema_decay = options.ema
         self.grid = torch.tensor(skipping_grid(context.teacher.schedule, options.skip))
 
-    def f(self, network: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
+    def f(self, network: UNet, z: Tensor, t: Tensor, text: TextCondition, w: Tensor) -> Tensor:
         """Return f(z, t, c, w), (N,C,h,w), of a student's network."""
         return consistency_output(self.teacher, network, z, t, text, w)
 

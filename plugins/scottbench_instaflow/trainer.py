@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from scottbench import Batch, Context, Method, Sampling
+from scottbench import Batch, Context, Method, Sampling, TextCondition
 from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import UNet
 from scottbench.training.distillation import conditioned_output, guidance_facts, guided_teacher, stratified, student_copy, uniform_guidance
@@ -119,7 +119,7 @@ class RectifiedFlow:
         noise = torch.randn(like.shape, generator=generator).to(like.device)
         return noise, uniform_guidance(len(like), self.options.w_min, self.options.w_max, generator).to(like.device)
 
-    def teacher_ode(self, noise: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> Tensor:
+    def teacher_ode(self, noise: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor) -> Tensor:
         """Return z_0, (N,C,h,w), of the guided teacher's ODE from z_T = noise, by the solver's `solver_steps`. Raises
         UsageError for a solver that draws noise on its way."""
 
@@ -135,7 +135,7 @@ class RectifiedFlow:
         settings = self.solver.options()
         return self.solver.sample(Sampling(denoise, only_the_first, self.teacher.schedule, self.options.solver_steps, settings))
 
-    def student_ode(self, noise: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> Tensor:
+    def student_ode(self, noise: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor) -> Tensor:
         """Return X_1, (N,C,h,w), of the averaged student's flow from X_0 = noise, in `student_steps` Euler steps."""
 
         def field(x: Tensor, u: float) -> Tensor:
@@ -144,7 +144,7 @@ class RectifiedFlow:
 
         return euler(field, noise, self.options.student_steps)
 
-    def velocity(self, network: UNet, x: Tensor, u: Tensor, text: Tensor, w: Tensor) -> Tensor:
+    def velocity(self, network: UNet, x: Tensor, u: Tensor, text: TextCondition, w: Tensor) -> Tensor:
         """Return v(X_u, u, c, w) of a network of the student's form, (N,C,h,w); u (N,) float64."""
         z, t = network_input(self.teacher.schedule, x, u.to(x.device), self.options.form)
         output = conditioned_output(network, z, t, text, w)
@@ -152,11 +152,11 @@ class RectifiedFlow:
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
-    def chosen(self, name: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def chosen(self, name: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor, TextCondition]:
         """Draw (noise (N,C,h,w), data (N,C,h,w), w (N,), text (N,L,D)) of as many pairs as the batch has items."""
         device = batch["latents"].device
         pair = {key: tensor.to(device) for key, tensor in self.pairs[name].draw(len(batch["latents"]), batch["generator"]).items()}
-        return pair["noise"], pair["data"], pair["w"], torch.as_tensor(self.data.text[pair["items"].cpu().numpy()]).to(device)
+        return pair["noise"], pair["data"], pair["w"], self.data.texts(pair["items"].cpu(), str(device))
 
     def reflow(self, batch: Batch) -> dict[str, Tensor]:
         """Return the 0-d loss E |(data - noise) - v(X_u, u)|^2 per element, u ~ U[0, 1], on the teacher's pairs."""
@@ -164,7 +164,7 @@ class RectifiedFlow:
         u = stratified(len(noise), batch["generator"]).to(noise.device)
         return {"reflow": mse_loss(self.velocity(self.networks["student"], interpolate(noise, data, u), u, text, w), data - noise)}
 
-    def one_step(self, network: UNet, noise: Tensor, text: Tensor, w: Tensor) -> Tensor:
+    def one_step(self, network: UNet, noise: Tensor, text: TextCondition, w: Tensor) -> Tensor:
         """Return noise + v(noise, 0), (N,C,h,w): the flow in one Euler step."""
         return noise + self.velocity(network, noise, torch.zeros(len(noise), dtype=torch.float64), text, w)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scottbench import Batch, Context
+from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
@@ -89,7 +89,7 @@ class StochasticConsistencyDistillation:
                 losses["adversarial"], facts = weighted_term(prediction, loss, losses, weight, o.adv_scale)
         yield "student", losses, facts
 
-    def f(self, network: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor) -> Tensor:
+    def f(self, network: UNet, z: Tensor, t: Tensor, text: TextCondition, w: Tensor) -> Tensor:
         """Return f(z, t, c, w), (N,C,h,w), of a student's network."""
         return consistency_output(self.teacher, network, z, t, text, w)
 
@@ -106,7 +106,7 @@ class StochasticConsistencyDistillation:
     # --- the stochastic teacher (methods.md 3.3) ---------------------------------------------------------------------
 
     def teacher_chain(
-        self, z: Tensor, t_n: Tensor, text: Tensor, uncond: Tensor, w: Tensor, generator: torch.Generator
+        self, z: Tensor, t_n: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Take z (N,C,h,w) from t_n (N,) to t_m = max(t_n - skip, 0) by h guided SDE sub-steps and return (z_m, t_m). Guidance enters
         at every sub-step."""
@@ -132,7 +132,8 @@ class StochasticConsistencyDistillation:
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
     def discriminate(
-        self, latents: tuple[Tensor, ...], t: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator, learn: bool = True
+        self, latents: tuple[Tensor, ...], t: Tensor, text: TextCondition, uncond: TextCondition, generator: torch.Generator,
+        learn: bool = True,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Return the logits, (N,) each, of one or several batches of clean latents (N,C,h,w) that belong together: the members of a
         pair get the same time and the same noise. t (N,): the student's time; text (N,L,D)."""
@@ -144,7 +145,7 @@ class StochasticConsistencyDistillation:
         logits = network(torch.cat(latents), time.repeat(count), text.repeat(count, 1, 1), uncond, learn)
         return logits.chunk(count)
 
-    def generator_loss(self, fake: Tensor, t: Tensor, text: Tensor, uncond: Tensor, generator: torch.Generator) -> Tensor:
+    def generator_loss(self, fake: Tensor, t: Tensor, text: TextCondition, uncond: TextCondition, generator: torch.Generator) -> Tensor:
         """Return -E[D(fake)] (hinge) or E[relu(1 - D(fake))], 0-d, of clean latents (N,C,h,w) made at t (N,), text (N,L,D); gradients
         reach the student only."""
         (logits,) = self.discriminate((fake,), t, text, uncond, generator, learn=False)

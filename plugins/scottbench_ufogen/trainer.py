@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from scottbench import Batch, Context
 from scottbench.diffusion import add_noise, to_x0_eps
+from scottbench.models.diffusion_model import run_unet
 from scottbench.models.pipeline import fast_layout
 from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import draw_times
@@ -42,7 +43,7 @@ class DiffusionGAN:
         t_next = (t - o.delta).clamp_min(0)
         noise = self.normal(x0, generator)
         z = add_noise(schedule, x0, t, noise)
-        output = self.networks["student"](z, t, encoder_hidden_states=text, return_dict=False)[0]
+        output = run_unet(self.networks["student"], z, t, text)
         renoise = self.normal(x0, generator)
 
         def diffused(output: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class DiffusionGAN:
         # the noise of the fake: D is to see their difference, not that of two draws
         real = add_noise(schedule, x0, t_next, renoise)
         if batch["step"] % o.disc_every == 0:
-            both = torch.cat([real, diffused(output.detach())]), torch.cat([t_next, t_next]), torch.cat([text, text])
+            both = torch.cat([real, diffused(output.detach())]), torch.cat([t_next, t_next]), text.repeat(2, 1, 1)
             logits = self.networks["discriminator"](*both, uncond)
             right = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
             yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, right
@@ -87,7 +88,7 @@ class DiffusionGAN:
         t = torch.tensor(quarters)[torch.arange(len(x0)) % 4].to(x0.device)
         t_next = (t - self.options.delta).clamp_min(0)
         z = add_noise(schedule, x0, t, self.normal(x0, generator))
-        prediction, _ = self.both(z, t, self.networks["student"](z, t, encoder_hidden_states=text, return_dict=False)[0])
+        prediction, _ = self.both(z, t, run_unet(self.networks["student"], z, t, text))
         renoise = self.normal(x0, generator)
         both = [add_noise(schedule, x, t_next, renoise) for x in (x0, prediction)]
         real, fake = (self.networks["discriminator"](x, t_next, text, batch["uncond"]).mean((1, 2)) for x in both)

@@ -28,6 +28,7 @@ from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
 from scottbench.cli.report import report
 from scottbench.cli.run import plan, resume, run
 from scottbench.cli.runs import runs
+from scottbench.cli.sample import sample
 from scottbench.cli.score import score
 from scottbench.cli.show import show
 from scottbench.cli.streams import CannotPrint
@@ -39,8 +40,8 @@ from scottbench.text import did_you_mean, one_line
 QUICK_START = f"""\
 scottbench {__version__}: few-step text-to-image samplers, measured and compared.
 
-  scottbench run                        the embedded benchmark: sample, measure, write an HTML report
-  scottbench run -n 256                 the same on the first 256 prompts, in seconds
+  scottbench sample "a red apple"       pictures of your own prompt, on one sheet
+  scottbench run -n 256                 the embedded benchmark on 256 prompts, with an HTML report; without -n on all
   scottbench run -m NAME,NAME -s 1,2,4  your choice of methods and of sampling steps
   scottbench plan                       what a run would do and cost; scottbench resume RUN goes on with one
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
@@ -86,7 +87,7 @@ def scottbench(context: click.Context) -> None:
         click.echo(QUICK_START, nl=False)
 
 
-for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
+for verb in (run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
     scottbench.add_command(verb if verb in (report, export, runs) else choosing(verb))
 scottbench.params.append(leaving_out())
 

@@ -82,6 +82,22 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
+SAMPLED = (
+    "methods", "steps", "preset", "seeds", "options", "guidance", "device", "students", "model", "allow_unsafe_checkpoint", "config",
+)  # fmt: skip
+"""The flags that say how pictures are made; the others choose data and metrics."""
+NOT_SAMPLED: dict[str, Any] = {"metrics": (), "limit": None, "batch_size": "auto", "dataset": None, "prompts": None, "pictures": ()}
+"""Values of the other flags, for a verb that has none of them."""
+
+
+def sampling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the flags that say how pictures are made."""
+    for flag in reversed(FLAGS):
+        if flag(lambda: None).__click_params__[0].name in SAMPLED:
+            command = flag(command)
+    return command
+
+
 def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int | None]:
     """Make the request of the flags, each checked, and the batch size (None: auto). Names are looked up later, by the plan.
 

@@ -17,9 +17,16 @@ from scottbench.models.configs import VOCABULARY_BYTES, check_against_weights, c
 if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
 
-LCM = "LatentConsistencyModelPipeline"
-PIPELINES = ("StableDiffusionPipeline", LCM)
-"""Classes of pipelines that a folder may be of: text to image, Stable Diffusion 1.x and 2.x."""
+LCM, XL = "LatentConsistencyModelPipeline", "StableDiffusionXLPipeline"
+PIPELINES = ("StableDiffusionPipeline", LCM, XL)
+"""Classes of pipelines that a folder may be of: text to image, Stable Diffusion 1.x, 2.x and XL."""
+FLOW, TRANSFORMER = "a transformer trained by flow matching, without betas", "a transformer in place of the U-Net"
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("StableDiffusion3", "Flux", "Sana", "AuraFlow", "Lumina", "QwenImage", "HiDream", "CogView4", "Chroma", "ZImage"), FLOW),
+    **dict.fromkeys(("PixArt", "HunyuanDiT"), TRANSFORMER),
+}  # fmt: skip
+"""Head of a pipeline's class -> what keeps it out."""
 SCHEDULERS = tuple(f"{name}Scheduler" for name in (
     "DDIM", "DDPM", "PNDM", "LMSDiscrete", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete",
     "KDPM2AncestralDiscrete", "DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE", "DEISMultistep", "UniPCMultistep", "LCM", "TCD",
@@ -33,10 +40,17 @@ CLASSES = {
     "scheduler": ("diffusers", SCHEDULERS),
 }
 """Part of a pipeline -> its library and the classes that it may be of."""
+SECOND = {
+    "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
+    "tokenizer_2": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+}
+"""The further parts of Stable Diffusion XL."""
 NETWORKS = ("text_encoder", "unet", "vae")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 EXTRAS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "encoder_hid_dim")
 """Fields of a U-Net's config that mean further inputs beside latents, time and text."""
+SIZE_IDS = 6
+"""Numbers that say the size of a picture to Stable Diffusion XL's U-Net."""
 SIDES = 512
 """Largest side of a latent: pictures of 4096 pixels."""
 UNSET = 10**20
@@ -58,18 +72,25 @@ class Admission:
     """Height and width of a latent."""
     warnings: tuple[str, ...]
     """Sentences for plan and report."""
+    two_encoders: bool = False
+    """It has a second text encoder and a second tokenizer."""
+    zero_empty: bool = False
+    """The unconditional pass is told zeros."""
 
 
 def admit_pipeline(folder: Path) -> Admission:
     """Read the configs of a pipeline folder that has all its parts. Raises Unfit: another kind of model; DamagedAsset: unreadable."""
-    vae, warnings = check_index(folder / "model_index.json")
-    configs = {part: read_config(folder / part / "config.json") for part in NETWORKS}
+    index, warnings = check_index(folder / "model_index.json")
+    two, vae = index["_class_name"] == XL, index["vae"][1]
+    texts: tuple[str, ...] = ("text_encoder", "text_encoder_2") if two else ("text_encoder",)
+    configs = {part: read_config(folder / part / "config.json") for part in dict.fromkeys((*NETWORKS, *texts))}
     for part, config in configs.items():
         check_network(folder, part, config)
     check_vae(folder / "vae" / "config.json", configs["vae"], vae)
-    tokens = check_text(folder, configs["text_encoder"])
-    path, text = folder / "unet" / "config.json", configs["text_encoder"]
-    check_unet(path, configs["unet"], configs["vae"].get("latent_channels", 4), text.get("hidden_size", 512))
+    tokens = check_texts(folder, {part: configs[part] for part in texts})
+    path, width = folder / "unet" / "config.json", sum(configs[part].get("hidden_size", 512) for part in texts)
+    pooled = configs[texts[1]].get("projection_dim", 512) if two else None
+    check_unet(path, configs["unet"], configs["vae"].get("latent_channels", 4), width, pooled)
     side, doubt = latent_side(path, configs["unet"])
     path = folder / "scheduler" / "scheduler_config.json"
     scheduler = read_config(path)
@@ -78,25 +99,37 @@ def admit_pipeline(folder: Path) -> Admission:
         warnings.append(f"{path} is of a latent consistency model (LCMScheduler). {AS_TEACHER}")
     elif configs["unet"].get("time_cond_proj_dim") is not None:
         warnings.append(f"{folder}: guidance is an input of its U-Net (time_cond_proj_dim), as in consistency models. {AS_TEACHER}")
-    return Admission(vae, schedule, prediction, tokens, side, (*doubt, *warnings))
+    # diffusers' own default is true
+    zero_empty = two and one_of(folder / "model_index.json", index, "force_zeros_for_empty_prompt", (True, False), True)
+    return Admission(vae, schedule, prediction, tokens, side, (*doubt, *warnings), two, zero_empty)
 
 
 AS_TEACHER = "A teacher's sampler takes it for an ordinary diffusion model, so its pictures are not those of its own sampler."
 
 
-def check_index(path: Path) -> tuple[str, list[str]]:
-    """Check the classes that model_index.json names, and return the VAE's class, with warnings. Raises Unfit or DamagedAsset."""
+def check_kind(path: Path) -> dict[str, Any]:
+    """Read a model_index.json, and check that its pipeline is of a kind that is sampled here. Raises Unfit or DamagedAsset."""
     index = read_config(path)
     kind = index.get("_class_name")
     if kind not in PIPELINES:
-        raise refuse(path, "_class_name", kind, f"{' and '.join(PIPELINES)}, which are text-to-image Stable Diffusion 1.x or 2.x")
-    for part, (library, allowed) in CLASSES.items():
+        why = next((f"This one is {why}. " for head, why in ELSEWHERE.items() if isinstance(kind, str) and kind.startswith(head)), "")
+        names = f"{', '.join(PIPELINES[:-1])} and {PIPELINES[-1]}"
+        raise refuse(path, "_class_name", kind, f"{names}, text to image by a U-Net. {why}Pictures of any model can be measured: "
+                                                "scottbench score DIR --prompts FILE")
+    return index
+
+
+def check_index(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Check the classes that model_index.json names, and return what it says, with warnings. Raises Unfit or DamagedAsset."""
+    index = check_kind(path)
+    kind = index["_class_name"]
+    for part, (library, allowed) in (CLASSES | SECOND if kind == XL else CLASSES).items():
         value = index.get(part)
         if not (isinstance(value, list) and len(value) == 2 and value[0] == library and value[1] in allowed):
             # the schedulers are many
             known = " or ".join(allowed) if len(allowed) < 4 else f"schedulers with betas, such as {allowed[0]}"
             raise refuse(path, part, value, f"{known} of {library}")
-    return index["vae"][1], [f"{path.parent} is a latent consistency model. {AS_TEACHER}"] if kind == LCM else []
+    return index, [f"{path.parent} is a latent consistency model. {AS_TEACHER}"] if kind == LCM else []
 
 
 def check_network(folder: Path, part: str, config: dict[str, Any]) -> None:
@@ -121,7 +154,7 @@ def check_network(folder: Path, part: str, config: dict[str, Any]) -> None:
     check_shards(place)
     weights = [file for file in sorted(place.glob("*.safetensors")) if "." not in file.stem]
     if weights:
-        check_against_weights(path, config, weights)
+        check_against_weights(path, config, weights, ("projection_dim",) if part == "text_encoder_2" else ())
 
 
 def check_shards(place: Path) -> None:
@@ -142,18 +175,28 @@ def check_vae(path: Path, config: dict[str, Any], kind: str) -> None:
         raise refuse(path, "scaling_factor", config["scaling_factor"], "a number above 0")
     if config.get("shift_factor") is not None:
         real(path, config, "shift_factor", "a number")
+    one_of(path, config, "latents_mean", (None,))
 
 
-def check_text(folder: Path, config: dict[str, Any]) -> int:
-    """Check text encoder and tokenizer, and return the length of a prompt in tokens. Raises Unfit or DamagedAsset.
+def check_texts(folder: Path, configs: dict[str, dict[str, Any]]) -> int:
+    """Check text encoders and their tokenizers, and return the length of a prompt in tokens, one for all. Raises Unfit or DamagedAsset."""
+    tokens = [check_text(folder, part, config) for part, config in configs.items()]
+    if len(set(tokens)) > 1:
+        path = folder / "tokenizer_2" / "tokenizer_config.json"
+        raise refuse(path, "model_max_length", tokens[1], f"{tokens[0]}, the length of a prompt of the first tokenizer")
+    return tokens[0]
+
+
+def check_text(folder: Path, part: str, config: dict[str, Any]) -> int:
+    """Check a text encoder and its tokenizer, and return the length of a prompt in tokens. Raises Unfit or DamagedAsset.
 
     A tokenizer that does not name its length has that of the text encoder.
     """
-    path = folder / "text_encoder" / "config.json"
+    path = folder / part / "config.json"
     one_of(path, config, "model_type", ("clip_text_model",), "clip_text_model")
     one_of(path, config, "use_attention_mask", (False, None))
     positions = whole(path, {"max_position_embeddings": 77, **config}, "max_position_embeddings", 3, 10_000)
-    place = folder / "tokenizer"
+    place = folder / part.replace("text_encoder", "tokenizer")
     for file in sorted(place.iterdir()) if place.is_dir() else ():
         if file.suffix in {".json", ".txt"} and not file.name.startswith("."):
             check_size(file, VOCABULARY_BYTES)
@@ -168,17 +211,30 @@ def check_text(folder: Path, config: dict[str, Any]) -> int:
     return whole(path, tokenizer, "model_max_length", 3, positions)
 
 
-def check_unet(path: Path, config: dict[str, Any], channels: object, width: object) -> None:
-    """Check that a U-Net takes latents of so many channels, a time and text of such a width, and nothing else. Raises Unfit."""
+def check_unet(path: Path, config: dict[str, Any], channels: object, width: object, pooled: int | None = None) -> None:
+    """Check that a U-Net takes latents of so many channels, a time and text of such a width, and nothing else, but for a pooled embedding
+    of so many numbers and a picture's sizes where `pooled` is not None. Raises Unfit."""
     for field in ("in_channels", "out_channels"):
         if config.get(field, 4) != channels:
             raise refuse(path, field, config.get(field, 4), f"{channels}, the channels of a latent of its VAE")
-    for field in EXTRAS:
+    if pooled is not None:
+        check_added(path, config, pooled)
+    for field in EXTRAS if pooled is None else EXTRAS[1:]:
         if config.get(field) is not None:
             raise refuse(path, field, config[field], "null: inputs are latents, time and text")
     widths = leaves(config.get("cross_attention_dim", 1280))
     if any(found != width for found in widths) or not widths:
         raise refuse(path, "cross_attention_dim", config.get("cross_attention_dim", 1280), f"{width}, the width of its text encoder")
+
+
+def check_added(path: Path, config: dict[str, Any], pooled: int) -> None:
+    """Check that a U-Net takes, beside hidden states, a pooled embedding of so many numbers and a picture's sizes. Raises Unfit."""
+    one_of(path, config, "addition_embed_type", ("text_time",))
+    each = whole(path, config, "addition_time_embed_dim", 1, 100_000)
+    if config.get("projection_class_embeddings_input_dim") != (total := pooled + SIZE_IDS * each):
+        value = config.get("projection_class_embeddings_input_dim")
+        raise refuse(path, "projection_class_embeddings_input_dim", value,
+                     f"{total}: {pooled} of its second text encoder and {SIZE_IDS} times {each}")
 
 
 def admit_student(folder: Path, teacher: DiffusionModel) -> None:
@@ -187,7 +243,14 @@ def admit_student(folder: Path, teacher: DiffusionModel) -> None:
     config = read_config(path)
     check_network(Path(folder), "unet", config)
     taught = teacher.unet.config
-    check_unet(path, config, taught.in_channels, leaves(taught.cross_attention_dim)[0])
+    check_unet(path, config, taught.in_channels, leaves(taught.cross_attention_dim)[0], pooled_width(taught))
+
+
+def pooled_width(config: Any) -> int | None:
+    """Return how many numbers a pooled embedding has that an opened U-Net takes, by its config; None where it takes none."""
+    if getattr(config, "addition_embed_type", None) != "text_time":
+        return None
+    return int(config.projection_class_embeddings_input_dim - SIZE_IDS * config.addition_time_embed_dim)
 
 
 def latent_side(path: Path, config: dict[str, Any]) -> tuple[int, list[str]]:

@@ -24,7 +24,7 @@ HEADER_BYTES = 16 * 2**20
 WIDTHS = (
     "block_out_channels", "encoder_block_out_channels", "decoder_block_out_channels", "latent_channels", "in_channels", "out_channels",
     "cross_attention_dim", "time_cond_proj_dim", "time_embedding_dim", "conv_in_kernel", "conv_out_kernel", "hidden_size",
-    "intermediate_size", "vocab_size", "max_position_embeddings",
+    "intermediate_size", "vocab_size", "max_position_embeddings", "projection_class_embeddings_input_dim",
 )  # fmt: skip
 """Keys of network configs whose numbers are sides of some tensor."""
 REPEATS = ("layers_per_block", "transformer_layers_per_block", "num_encoder_blocks", "num_decoder_blocks", "num_hidden_layers")
@@ -113,19 +113,20 @@ def leaves(value: object) -> list[object]:
     return [leaf for item in items for leaf in (item if isinstance(item, list) else [item])]
 
 
-def check_against_weights(path: Path, config: dict[str, Any], weights: Iterable[Path]) -> None:
+def check_against_weights(path: Path, config: dict[str, Any], weights: Iterable[Path], also: Sequence[str] = ()) -> None:
     """Check that a network's config asks for no more than its weights hold, or a line of it could take all memory of the machine.
 
-    Every width must be a side of some tensor, and nothing be repeated more often than there are tensors. Raises Unfit, or DamagedAsset.
+    Every width must be a side of some tensor, and nothing be repeated more often than there are tensors. also: further fields that are
+    widths, in this network. Raises Unfit, or DamagedAsset.
     """
     shapes = [shape for file in weights for shape in tensor_shapes(file)]
     sides = {side for shape in shapes if math.prod(shape) for side in shape}
-    for field in WIDTHS:
+    for field in (*WIDTHS, *also):
         if not all(type(width) is int and width in sides for width in leaves(config.get(field))):
             raise refuse(path, field, config[field], "the widths of its weights, which have no such side")
     # the widest convolution, the tables of words and places: one tensor alone must not be larger than all weights together
     width, total = config.get("hidden_size", 0), sum(map(math.prod, shapes))
-    for field in WIDTHS:
+    for field in (*WIDTHS, *also):
         for side in leaves(config.get(field)):
             if isinstance(side, int) and (9 * side * side if field.endswith("block_out_channels") else side * width) > total:
                 raise refuse(path, field, config[field], f"widths for which its {total:,} weights are enough")

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
+from scottbench.errors import UsageError
+from scottbench.registry.condition import TextCondition, joined
 from scottbench.registry.nouns import Sampling
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -23,6 +25,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 Time = int | float | Tensor
 UNet: TypeAlias = Any
 """A diffusers `UNet2DConditionModel`, or a network of its form. Type checkers see none of the methods that its mixins add at run time."""
+Text: TypeAlias = TextCondition | Tensor
+"""A condition, or hidden states (N,L,D) alone, as plug-ins wrote them before there were conditions."""
 VAE: TypeAlias = Any
 """A diffusers `AutoencoderKL` or `AutoencoderTiny`, or a network of their form; see `UNet`."""
 
@@ -37,6 +41,7 @@ class DiffusionModel:
     """"epsilon", "v_prediction" or "sample"."""
     tokenizer: Any
     text_encoder: torch.nn.Module
+    """Tokens (n,L) to hidden states (n,L,D); of Stable Diffusion XL `scottbench.models.text_encoders.TwoEncoders`."""
     unet: UNet
     vae: VAE
     device: str = "cpu"
@@ -48,6 +53,10 @@ class DiffusionModel:
     """Height and width of a latent; None: the U-Net's config says it."""
     wide_vae: VAE | None = None
     """The VAE in float32, where `vae` is in float16: images that overflow in half precision are decoded by it."""
+    tokenizer_2: Any = None
+    """The second encoder's tokenizer, where there are two."""
+    zero_empty: bool = False
+    """The unconditional pass is told zeros in place of the empty prompt (model_index.json: force_zeros_for_empty_prompt)."""
     warnings: list[str] = field(default_factory=list)
     """Sentences for plan and report: things about its folder that can be run and should be known."""
     evaluations: int = field(default=0, init=False)
@@ -63,7 +72,13 @@ class DiffusionModel:
             self.passes += n * (1 + backward_passes(module, output[0]))
 
         self._count = count
-        self.unet.register_forward_hook(count)
+        self._watch(self.unet)
+
+    def _watch(self, unet: UNet) -> None:
+        """Count a U-Net's evaluations; one that takes more than hidden states is not run without the rest."""
+        unet.register_forward_hook(self._count)
+        if takes_pooled(unet):
+            unet.register_forward_pre_hook(_check_added, with_kwargs=True)
 
     def count_also(self, network: torch.nn.Module) -> None:
         """Count the evaluations of every U-Net inside `network` too: a student in training, a discriminator.
@@ -72,7 +87,7 @@ class DiffusionModel:
         """
         for module in network.modules():
             if isinstance(module, type(self.unet)) and self._count not in module._forward_hooks.values():
-                module.register_forward_hook(self._count)
+                self._watch(module)
 
     @contextlib.contextmanager
     def uncounted(self) -> Iterator[None]:
@@ -100,23 +115,45 @@ class DiffusionModel:
         return self.unet.config.time_cond_proj_dim is not None
 
     @torch.inference_mode()
-    def encode_prompts(self, prompts: list[str]) -> Tensor:
-        """Give the last hidden states (n, L, D) of n prompts, padded and truncated to the tokenizer's length."""
+    def encode_prompts(self, prompts: list[str]) -> TextCondition:
+        """Give the condition of n prompts: hidden states (n,L,D), padded and truncated to the tokenizer's length, and the rest."""
         return self.embed(prompts)
 
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Do as `encode_prompts`, (n, L, D), with gradients left on, for trainers that keep the text encoder trainable."""
-        tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        )
-        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+    def embed(self, prompts: list[str]) -> TextCondition:
+        """Do as `encode_prompts`, (n,L,D), with gradients left on, for trainers that keep the text encoder trainable."""
+        found = self.text_encoder(*(self._tokens(tokenizer, prompts) for tokenizer in self.tokenizers))
+        if self.tokenizer_2 is None:
+            return TextCondition(found[0])
+        hidden, pooled = found
+        return TextCondition(hidden, pooled, self.size_ids().expand(len(prompts), -1))
 
-    def network(self, z: Tensor, t: int | float | Tensor, text: Tensor, w: Tensor | None = None) -> Tensor:
+    @property
+    def tokenizers(self) -> list[Any]:
+        """List the tokenizers, one an encoder."""
+        return [self.tokenizer] if self.tokenizer_2 is None else [self.tokenizer, self.tokenizer_2]
+
+    def _tokens(self, tokenizer: Any, prompts: list[str]) -> Tensor:
+        tokens = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
+        return tokens.input_ids.to(self.device)
+
+    def size_ids(self) -> Tensor:
+        """Give (1,6) float32: a whole picture of the size that the model makes, in the order of `TextCondition.ids`."""
+        side = self.latent_shape[1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32, device=self.device)
+
+    def empty_prompt(self) -> TextCondition:
+        """Give the condition of the unconditional pass, (1,L,D): of the empty prompt, or zeros where the model was trained so."""
+        empty = self.encode_prompts([""])
+        if not self.zero_empty or empty.pooled is None:
+            return empty
+        return TextCondition(torch.zeros_like(empty.hidden), torch.zeros_like(empty.pooled), empty.ids)
+
+    def network(self, z: Tensor, t: int | float | Tensor, text: Text, w: Tensor | None = None) -> Tensor:
         """Give the raw U-Net output, (N,C,h,w). text: (N,L,D). w: (N,) = s - 1 for a w-conditioned network."""
         condition = None if w is None else guidance_embedding(w, self.unet.config.time_cond_proj_dim).to(z.dtype)
-        return self.unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0]
+        return run_unet(self.unet, z, t, text, condition)
 
-    def predictor(self, text: Tensor, uncond: Tensor, guidance_scale: float) -> Callable[..., Tensor]:
+    def predictor(self, text: Text, uncond: Text, guidance_scale: float) -> Callable[..., Tensor]:
         """Return predict(z, t) -> the network's raw output (N,C,h,w) float32, guided; t int, float or (N,).
 
         Two evaluations per image for classifier-free guidance (s != 1), one if the guidance scale is an input or s == 1.
@@ -130,7 +167,7 @@ class DiffusionModel:
         elif w == 0:
             predict = lambda z, t: self.network(z, t, text)  # noqa: E731
         else:
-            both = torch.cat([text, uncond.expand_as(text)])
+            both = joined([text, TextCondition.of(uncond).expand(n)])
 
             def predict(z: Tensor, t: Time) -> Tensor:
                 cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
@@ -139,13 +176,13 @@ class DiffusionModel:
         return lambda z, t: predict(z.to(self.dtype), t).float()
 
     def sampling(
-        self, text: Tensor, uncond: Tensor, guidance_scale: float, noise: Callable[[int], Tensor], steps: int, options: Any
+        self, text: Text, uncond: Text, guidance_scale: float, noise: Callable[[int], Tensor], steps: int, options: Any
     ) -> Sampling:
         """Gather all that a method's sampler is given for one micro-batch. text: (N,L,D); uncond: (1,L,D); the rest as in `Sampling`."""
         given = (text, uncond, guidance_scale)
         return Sampling(self.denoiser(*given), noise, self.schedule, steps, options, self.predictor(*given), self.student)
 
-    def denoiser(self, text: Tensor, uncond: Tensor, guidance_scale: float) -> Callable[..., tuple[Tensor, Tensor]]:
+    def denoiser(self, text: Text, uncond: Text, guidance_scale: float) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return denoise(z, t) -> (x0, eps), both (N,C,h,w), guided, for a network that predicts as its teacher does; see `predictor`."""
         predict = self.predictor(text, uncond, guidance_scale)
         return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z, t), self.prediction)
@@ -191,6 +228,29 @@ class DiffusionModel:
     def with_unet(self, unet: UNet, facts: dict) -> DiffusionModel:
         """Return this teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
+
+
+def takes_pooled(unet: UNet) -> bool:
+    """Tell whether a U-Net takes a pooled embedding and the sizes of its picture, as Stable Diffusion XL's does."""
+    return getattr(getattr(unet, "config", None), "addition_embed_type", None) == "text_time"
+
+
+def run_unet(unet: UNet, z: Tensor, t: Time, text: Text, condition: Tensor | None = None) -> Tensor:
+    """Return a U-Net's raw output, (N,C,h,w), with all parts of a text condition, (N,L,D), where they belong. condition: (N,d), the
+    embedding of the guidance scale, for a network that takes one. Raises UsageError for a condition that lacks what the network takes."""
+    whole = TextCondition.of(text)
+    more: dict[str, Any] = {} if condition is None else {"timestep_cond": condition}
+    if takes_pooled(unet) and whole.pooled is not None:
+        more["added_cond_kwargs"] = {"text_embeds": whole.pooled, "time_ids": whole.ids}
+    return unet(z, t, encoder_hidden_states=whole.hidden, return_dict=False, **more)[0]
+
+
+def _check_added(unet: UNet, arguments: tuple, words: dict[str, Any]) -> None:
+    """Raise UsageError where a U-Net of Stable Diffusion XL is run without its pooled embedding: diffusers would raise a TypeError."""
+    if words.get("added_cond_kwargs") is None:
+        raise UsageError(
+            "this model's network takes a pooled text embedding and the picture's sizes beside the hidden states, and was given hidden "
+            "states alone. Run it with the whole TextCondition: network(), predictor() or run_unet(); see plugins/README.md.")
 
 
 def backward_passes(network: torch.nn.Module, output: Tensor) -> int:

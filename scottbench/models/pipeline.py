@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.admission import admit_pipeline, admit_student
+from scottbench.models.admission import Admission, admit_pipeline, admit_student, check_kind
 from scottbench.models.configs import variants
 from scottbench.models.diffusion_model import DTYPES, VAE, DiffusionModel, UNet
 from scottbench.models.importing import importing
 from scottbench.models.student import check_student
+from scottbench.models.text_encoders import TwoEncoders
 from scottbench.store.assets import verify_folder
-from scottbench.store.weights import WEIGHTS, absent_files, hashed_beside, pickled_weights, weights_digest
+from scottbench.store.weights import absent_files, hashed_beside, parts_with_weights, pickled_weights, weights_digest
 from scottbench.text import one_line
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -53,34 +55,51 @@ def _load(cls: Any, folder: Path, dtype: torch.dtype, pickled: bool = False) -> 
 def open_pipeline(
     folder: Path, device: str = "cpu", dtype: str = "float32", expected: dict[str, str] | None = None, allow_unsafe: bool = False
 ) -> DiffusionModel:
-    """Open any Stable Diffusion 1.x / 2.x pipeline folder. Its files are hashed while the libraries are imported.
+    """Open any Stable Diffusion 1.x, 2.x or XL pipeline folder. Its files are hashed while the libraries are imported.
 
     Safety checker and feature extractor are not loaded: black images would be counted as samples (evaluation.md 3c.5). expected: as for
     `weights_digest`. allow_unsafe: read pickled weights where a part has no safetensors; otherwise they raise UsageError. Raises
     MissingAsset for absent parts, Unfit for another kind of model, DamagedAsset for files that cannot be read or are not the expected ones.
     """
     folder = Path(folder)
+    with contextlib.suppress(DamagedAsset):  # told below, where it is known whether the folder lists its files' digests
+        if (folder / "model_index.json").is_file():
+            check_kind(folder / "model_index.json")  # the gigabytes of another kind of model are not hashed
     digests = hashed_beside(folder)
     with importing():
-        from transformers import CLIPTextModel
+        import transformers.models.clip  # noqa: F401
     known = digests()
     verify_folder(folder, f"the model at {folder}", known)
     pickled = _check_parts(folder, allow_unsafe)
     found = admit_pipeline(folder)
     digest = weights_digest(folder, expected, known)
-    tokenizer = _tokenizer(folder / "tokenizer", found.tokens)
-    unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in WEIGHTS}
+    unsafe = {part: any(name.startswith(f"{part}/") for name in pickled) for part in parts_with_weights(folder)}
     kind = DTYPES[dtype]
-    text_encoder = _load(CLIPTextModel, folder / "text_encoder", kind, unsafe["text_encoder"]).to(device)
-    if len(tokenizer) > text_encoder.config.vocab_size:
-        raise DamagedAsset(
-            f"{folder}: its tokenizer knows {len(tokenizer)} tokens, its text encoder {text_encoder.config.vocab_size} (vocab_size): they "
-            "are of different models. Restore the folder.")
+    tokenizers, text_encoder = _load_text(folder, found, kind, unsafe)
     vae, wide = _load_vae(found.vae, folder / "vae", kind, unsafe["vae"], device)
     unet = load_unet(folder / "unet", kind, unsafe["unet"]).to(device)
     return DiffusionModel(
-        digest, found.schedule, found.prediction, tokenizer, text_encoder, unet, vae, device, pickled=pickled, side=found.side,
-        wide_vae=wide, warnings=list(found.warnings))
+        digest, found.schedule, found.prediction, tokenizers[0], text_encoder.to(device), unet, vae, device, pickled=pickled,
+        side=found.side, wide_vae=wide, tokenizer_2=tokenizers[1] if found.two_encoders else None, zero_empty=found.zero_empty,
+        warnings=list(found.warnings))
+
+
+def _load_text(folder: Path, found: Admission, kind: torch.dtype, unsafe: dict[str, bool]) -> tuple[list[Any], torch.nn.Module]:
+    """The tokenizers, and the text encoder or both as one network. Raises DamagedAsset, also where one knows more words than the other."""
+    with importing():
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
+    classes: dict[str, Any] = {"text_encoder": CLIPTextModel}
+    if found.two_encoders:
+        classes["text_encoder_2"] = CLIPTextModelWithProjection
+    tokenizers, encoders = [], []
+    for part, opened in classes.items():
+        tokenizers.append(_tokenizer(folder / part.replace("text_encoder", "tokenizer"), found.tokens))
+        encoders.append(_load(opened, folder / part, kind, unsafe[part]))
+        if len(tokenizers[-1]) > encoders[-1].config.vocab_size:
+            raise DamagedAsset(
+                f"{folder}: its tokenizer knows {len(tokenizers[-1])} tokens, its text encoder {encoders[-1].config.vocab_size} "
+                "(vocab_size): they are of different models. Restore the folder.")
+    return tokenizers, TwoEncoders(*encoders) if found.two_encoders else encoders[0]
 
 
 def _tokenizer(folder: Path, tokens: int) -> Any:
@@ -120,7 +139,7 @@ def _check_parts(folder: Path, allow_unsafe: bool) -> list[str]:
             f"{folder} holds pickled weights ({', '.join(pickled)}), which can run code when they are read. Convert them to safetensors, "
             "or, where you trust their source, add --allow-unsafe-checkpoint.")
     absent = absent_files(folder)
-    only = [found for part in WEIGHTS if f"{part}/*.safetensors" in absent for found in variants(folder / part)]
+    only = [found for part in parts_with_weights(folder) if f"{part}/*.safetensors" in absent for found in variants(folder / part)]
     if only:
         raise MissingAsset(
             f"{folder} holds only a variant of some weights ({', '.join(path.relative_to(folder).as_posix() for path in only)}). Fetch the "

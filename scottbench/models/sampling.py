@@ -16,6 +16,7 @@ from torch import Tensor
 from scottbench.errors import ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.noise import ItemNoise
+from scottbench.registry.condition import TextCondition, joined
 from scottbench.registry.nouns import Method, Sampling
 
 SAME_TIME = 1e-3
@@ -34,10 +35,10 @@ def micro_batches(n: int, fixed: int | None, batch_size: int) -> Iterator[tuple[
         yield group + [group[-1]] * (0 if fixed is None else fixed - len(group)), len(group)
 
 
-def embed_prompts(model: DiffusionModel, prompts: Sequence[str], fixed: int | None, batch_size: int) -> Tensor:
+def embed_prompts(model: DiffusionModel, prompts: Sequence[str], fixed: int | None, batch_size: int) -> TextCondition:
     """Return (n,L,D) embeddings of the prompts. fixed, batch_size: as of `micro_batches`."""
     groups = micro_batches(len(prompts), fixed, batch_size)
-    return torch.cat([model.encode_prompts([prompts[i] for i in group])[:count] for group, count in groups])
+    return joined([model.encode_prompts([prompts[i] for i in group])[:count] for group, count in groups])
 
 
 def watched(given: Sampling, seen: list[float]) -> Sampling:
@@ -69,14 +70,14 @@ class Sampler:
     label: str
     """The method with its inline options, for messages."""
     options: Any
-    uncond: Tensor
-    """(1,L,D) embedding of the empty prompt."""
+    uncond: TextCondition
+    """(1,L,D): the condition of the unconditional pass."""
     guidance: float
     steps: int
     seed: int
 
     @torch.inference_mode()
-    def latents(self, text: Tensor, ids: Sequence[str]) -> Tensor:
+    def latents(self, text: TextCondition, ids: Sequence[str]) -> Tensor:
         """Sample one micro-batch: (N,L,D) embeddings to clean latents (N,C,h,w). ids: item ids, which the noise depends on.
 
         Raises ScottbenchError where the method returns another shape, or numbers that are not finite.
@@ -103,7 +104,7 @@ class Sampler:
             raise ScottbenchError(f"method '{self.label}' evaluated its network at time steps {_listed(seen)}, and declares "
                                   f"{_listed(declared)}. Both must be the same: its author can mend its timesteps or its sampler.")
 
-    def images(self, text: Tensor, ids: Sequence[str], fixed: int | None, batch_size: int) -> np.ndarray:
+    def images(self, text: TextCondition, ids: Sequence[str], fixed: int | None, batch_size: int) -> np.ndarray:
         """Sample (n,H,W,3) uint8 images from (n,L,D) embeddings. fixed, batch_size: as of `micro_batches`. Raises as `latents`."""
         parts = []
         for group, count in micro_batches(len(ids), fixed, batch_size):

@@ -47,7 +47,10 @@ class Part:
 
 PICTURES = ("models/images.py", "models/pictures.py", "store/captions.py", "store/pictures.py")
 """Reads pictures that anybody made."""
-NETWORKS = ("diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py")
+NETWORKS = (
+    "diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py", "models/text_encoders.py",
+    "registry/condition.py",
+)  # fmt: skip
 PARTS = {
     "images": Part(
         "the images of every cell",

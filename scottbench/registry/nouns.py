@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scottbench.diffusion import Schedule
+    from scottbench.registry.condition import TextCondition
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,10 @@ class Batch(TypedDict):
 
     latents: Tensor
     """(N,C,h,w) float32."""
-    text: Tensor
-    """(N,L,D) float32 embeddings of the prompts."""
-    uncond: Tensor
-    """(1,L,D) float32 embedding of the empty prompt."""
+    text: TextCondition
+    """(N,L,D) float32 embeddings of the prompts; where they are hidden states alone, torch takes it for a tensor."""
+    uncond: TextCondition
+    """(1,L,D) float32: the condition of the unconditional pass, of the empty prompt."""
     indices: Tensor
     """(N,) int64 into `Context.data`."""
     generator: torch.Generator

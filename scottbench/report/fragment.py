@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import UsageError
 from scottbench.report import environment
+from scottbench.report.drawing import font_of, write
 from scottbench.report.results import results_tables
 from scottbench.report.samples import LARGEST, Grid, Picture, sample_grid
-from scottbench.text import count, one_line, printable
+from scottbench.text import count, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
 
     from scottbench.store.record import RunRecord
 
@@ -50,20 +48,20 @@ def grid_image(record: RunRecord, n: int | None = None) -> Image:
         raise UsageError(f"samples({n!r}): this run shows {count(len(grid.rows), 'sample item')}; give a number from 1 to that.")
     rows = grid.rows[:n]
     side = grid.size if all(picture.pixelated for _, pictures in rows for picture in pictures if picture.source) else LARGEST
-    font, head = _font(), 2 * (TEXT + 4) + GAP
+    font, head = font_of(TEXT), 2 * (TEXT + 4) + GAP
     canvas = Image.new("RGB", (PROMPT + len(grid.columns) * (side + GAP) + GAP, head + len(rows) * (side + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     for x, words in enumerate(grid.columns):
-        _write(draw, font, "\n".join(words), (PROMPT + GAP + x * (side + GAP), GAP // 2), (side, head))
+        write(draw, font, "\n".join(words), (PROMPT + GAP + x * (side + GAP), GAP // 2), (side, head))
     for y, (prompt, pictures) in enumerate(rows):
         top = head + y * (side + GAP)
-        _write(draw, font, prompt, (GAP, top), (PROMPT - GAP, side))
+        write(draw, font, prompt, (GAP, top), (PROMPT - GAP, side))
         for x, picture in enumerate(pictures):
             left = PROMPT + GAP + x * (side + GAP)
             if picture.source:
                 canvas.paste(_open(picture, side), (left, top))
             else:
-                _write(draw, font, "n/a", (left, top), (side, side))
+                write(draw, font, "n/a", (left, top), (side, side))
     return canvas
 
 
@@ -84,30 +82,3 @@ def _open(picture: Picture, side: int) -> Image:
         return found.resize((found.width * times, found.height * times), Image.Resampling.NEAREST)
     found.thumbnail((side, side), Image.Resampling.LANCZOS)
     return found
-
-
-def _font() -> FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings: it has more than Latin letters."""
-    import matplotlib
-    from PIL import ImageFont
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), TEXT)
-
-
-def _write(draw: ImageDraw, font: FreeTypeFont, text: str, place: tuple[int, int], size: tuple[int, int]) -> None:
-    """Text inside (width, height) pixels: its lines are broken at blanks and cut where they are too long or too many."""
-    lines: list[str] = []
-    for paragraph in printable(text).splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if line and font.getlength(longer) > size[0]:
-                lines.append(line)
-                longer = word
-            line = longer
-        lines.append(line)
-    most = max(1, size[1] // (TEXT + 4))
-    for y, line in enumerate(lines[:most]):
-        while font.getlength(line) > size[0]:
-            line = line[:-1]
-        draw.text((place[0], place[1] + y * (TEXT + 4)), line, fill="black", font=font)

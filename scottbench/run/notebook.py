@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from scottbench.plan.request import RunRequest
     from scottbench.registry.loader import Plugins
+    from scottbench.run.own_prompts import Samples
 
 Folder = str | os.PathLike[str]
 
@@ -92,6 +93,65 @@ def benchmark(
     if outcome.failure is not None:
         warnings.warn(str(outcome.failure), ScottbenchWarning, stacklevel=2)
     return Run(outcome.folder)
+
+
+class SampleSettings(TypedDict, total=False):
+    """Further arguments of `sample`, each by name; they mean what the flags of `scottbench sample` mean."""
+
+    guidance: float
+    """Guidance scale of all methods, 1 = unguided. For one: NAME@guidance=S."""
+    options: Mapping[str, object]
+    """Options of the methods, for each that has one of the name."""
+    students: Mapping[str, Folder]
+    """Trainer -> student folder or `Student`, in place of the preset's."""
+    model: Folder
+    """Teacher: a name, or a Stable Diffusion pipeline folder."""
+    device: str
+    """auto, cpu, cuda or cuda:N."""
+    allow_unsafe_checkpoint: bool
+    """Read pickled weights of `model`."""
+    out: Folder
+    """Folder to write PNGs, sheet and record to. Default: nothing is written."""
+    progress: bool
+    """Show progress on stderr. Default: True."""
+
+
+def sample(
+    prompts: str | Iterable[str],
+    methods: str | Iterable[str] | None = None,
+    steps: int | Iterable[int] | None = None,
+    preset: str = DEFAULT_PRESET,
+    seeds: int | Iterable[int] = 0,
+    **more: Unpack[SampleSettings],
+) -> Samples:
+    """Make a picture of each prompt with each method, number of steps and seed, and return them; a notebook shows them on one sheet.
+
+    methods, steps: one or several; None = the preset's. more: see `SampleSettings`. A method that could not make its pictures is a
+    ScottbenchWarning that gives the reason. Raises UsageError, MissingAsset and DamagedAsset, as `scottbench sample` ends with their codes.
+    """
+    from scottbench.run.own_prompts import Samples, check_folder, checked, make, open_session
+    from scottbench.text.progress import progress_of
+
+    known = ["prompts", "methods", "steps", "preset", "seeds", *SampleSettings.__annotations__]
+    asked = {name: value for name, value in more.items() if name not in ("out", "progress")}
+    request = _request({"methods": methods, "steps": steps, "preset": preset, "seeds": seeds, **asked}, "sample", known)
+    out, plugins, found = more.get("out"), _plugins(), [prompts] if isinstance(prompts, str) else list(prompts)
+    if not all(isinstance(prompt, str) for prompt in found):
+        raise UsageError(f"prompts must be text, such as prompts='a red apple', found {one_line(repr(prompts))[:80]}")
+    with progress_of(not more.get("progress", True)) as progress:
+        texts, remarks = checked(found)
+        session = open_session(plugins, request, texts)
+        session.remarks[:0] = remarks
+        if out is not None:
+            check_folder(Path(out).expanduser(), session)
+        for line in session.remarks:
+            warnings.warn(line, ScottbenchWarning, stacklevel=2)
+        made = Samples(session, list(make(session, progress.run_event)))
+    if out is not None:
+        made.save(Path(out), request.command)
+    for cell, why in session.failures.items():
+        warnings.warn(f"{cell}: {why}", ScottbenchWarning, stacklevel=2)
+    return made
 
 
 def open_run(run: Folder) -> Run:
@@ -228,14 +288,14 @@ def _plugins() -> Plugins:
     return plugins
 
 
-def _request(given: dict[str, Any]) -> RunRequest:
-    """What was asked for, checked as the flags of the command line are."""
+def _request(given: dict[str, Any], function: str = "benchmark", known: Iterable[str] | None = None) -> RunRequest:
+    """What was asked for, checked as the flags of the command line are; known: the arguments of the public function."""
     from scottbench.plan.request import RunRequest, parse_seeds
 
-    known = ["methods", "steps", "preset", "limit", "out", *RunSettings.__annotations__]
+    known = ["methods", "steps", "preset", "limit", "out", *RunSettings.__annotations__] if known is None else list(known)
     for name in given:
         if name not in known:
-            raise UsageError(f"benchmark() has no argument '{name}'.{did_you_mean(name, known)} Arguments: {', '.join(known)}")
+            raise UsageError(f"{function}() has no argument '{name}'.{did_you_mean(name, known)} Arguments: {', '.join(known)}")
     absent = [name for name, value in given.items() if name in ("batch_size", "progress") or (value is None and name != "preset")]
     given = {name: value for name, value in given.items() if name not in absent}
     read: dict[str, Callable[[str, Any], Any]] = {
@@ -249,7 +309,7 @@ def _request(given: dict[str, Any]) -> RunRequest:
         asked["seeds"] = parse_seeds(",".join(map(str, _whole("seeds", asked["seeds"]))))
     asked |= {name: os.fspath(asked[name]) for name in ("model", "dataset", "prompts") if name in asked}
     words = ", ".join(f"{name}={value!r}" for name, value in asked.items())
-    return RunRequest(**asked, command=f"scottbench.benchmark({words})")
+    return RunRequest(**asked, command=f"scottbench.{function}({words})")
 
 
 def _word(what: str, value: object) -> str:

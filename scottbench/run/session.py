@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from scottbench.models.extractors import OpenExtractor
 from scottbench.models.sampling import embed_prompts
 from scottbench.plan.plan import Plan
+from scottbench.registry.condition import TextCondition
 from scottbench.run.chunks import Shard, all_spans, bind
 from scottbench.run.clock import Clock
 from scottbench.store.folder import RunFolder
@@ -41,8 +40,8 @@ class Work:
     """The chunks that this process makes."""
     earlier: dict = field(default_factory=dict)
     """"created" and "attempts" of the run so far, and "wall", "store", "forward" (seconds) of all attempts before this one."""
-    texts: dict[int, tuple[Tensor, float]] = field(default_factory=dict)
-    uncond: Tensor | None = None
+    texts: dict[int, tuple[TextCondition, float]] = field(default_factory=dict)
+    uncond: TextCondition | None = None
     stored: dict[str, float] = field(default_factory=dict)
     """"store": seconds spent on encoding, hashing, writing and syncing chunks."""
 
@@ -86,19 +85,19 @@ class Work:
         """Charge the block to "store"."""
         return self.clock.stage(self.stored, "store")
 
-    def empty_prompt(self) -> Tensor:
-        """Return the (1, L, D) embedding of the empty prompt, made once."""
+    def empty_prompt(self) -> TextCondition:
+        """Return the (1, L, D) condition of the unconditional pass, made once."""
         if self.uncond is None:
-            self.uncond = self.plan.model.encode_prompts([""])
+            self.uncond = self.plan.model.empty_prompt()
         return self.uncond
 
-    def text(self, span: range) -> tuple[Tensor, float]:
+    def text(self, span: range) -> tuple[TextCondition, float]:
         """Return the (n, L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
         if span.start in self.texts:
             return self.texts[span.start]
         seconds: dict[str, float] = {}
         with self.clock.stage(seconds, "text"):
             embeddings = embed_prompts(self.plan.model, self.prompts(span), self.plan.micro_batch, len(span))
-        if embeddings[0].nbytes * self.plan.n <= TEXT_CACHE_BYTES:
+        if embeddings[:1].nbytes * self.plan.n <= TEXT_CACHE_BYTES:
             self.texts[span.start] = (embeddings, seconds["text"])
         return embeddings, seconds["text"]

@@ -15,8 +15,15 @@ PARTS = ("model_index.json", "tokenizer", "text_encoder", "unet", "vae", "schedu
 """The parts of a pipeline folder that are opened."""
 WEIGHTS = ("text_encoder", "unet", "vae")
 """The parts of it that hold weights."""
+SECOND = ("text_encoder_2", "tokenizer_2")
+"""The further parts of a pipeline with two text encoders, the first of which holds weights."""
 SUFFIXES = {".safetensors", ".json", ".txt"}
 """Weights, configs, vocabularies."""
+
+
+def parts_with_weights(folder: Path) -> tuple[str, ...]:
+    """List the parts of a pipeline folder that hold weights."""
+    return (*WEIGHTS, SECOND[0]) if (folder / SECOND[0]).is_dir() else WEIGHTS
 
 
 def weights_digest(folder: Path, expected: dict[str, str] | None = None, known: dict[Path, str] | None = None) -> str:
@@ -77,17 +84,17 @@ def _of_pipeline(name: Path) -> bool:
     part = name.parts[0]
     if len(name.parts) == 1:
         return part == "model_index.json"
-    if len(name.parts) > 2 or part not in PARTS:
+    if len(name.parts) > 2 or part not in (*PARTS, *SECOND):
         return False
     if part == "scheduler":
         return name.name == "scheduler_config.json"
-    return name.suffix == ".json" or (name.suffix != ".txt" if part in WEIGHTS else name.suffix == ".txt")
+    return name.suffix == ".json" or (name.suffix != ".txt" if part in (*WEIGHTS, SECOND[0]) else name.suffix == ".txt")
 
 
 def pickled_weights(folder: Path) -> list[str]:
     """List the .bin files, by relative name, that the parts of a pipeline folder would be read from for want of safetensors."""
     found = []
-    for part in WEIGHTS if (folder / "model_index.json").is_file() else ():
+    for part in parts_with_weights(folder) if (folder / "model_index.json").is_file() else ():
         if not any("." not in path.stem for path in (folder / part).glob("*.safetensors")):
             found += [path.relative_to(folder).as_posix() for path in sorted((folder / part).glob("*.bin")) if "." not in path.stem]
     return found
@@ -95,6 +102,7 @@ def pickled_weights(folder: Path) -> list[str]:
 
 def absent_files(folder: Path) -> list[str]:
     """List what a pipeline folder lacks. Weights in other formats, or as a variant only (fp16), are as good as none."""
-    absent = [name for name in PARTS if not (folder / name).exists()]
+    needed = parts_with_weights(folder)
+    absent = [name for name in (*PARTS, *(SECOND[1:] if SECOND[0] in needed else ())) if not (folder / name).exists()]
     weights = {path.relative_to(folder).parts[0] for path in opened_files(folder) if path.suffix in {".safetensors", ".bin"}}
-    return absent + [f"{part}/*.safetensors" for part in WEIGHTS if part not in {*absent, *weights}]
+    return absent + [f"{part}/*.safetensors" for part in needed if part not in {*absent, *weights}]

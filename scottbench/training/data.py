@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
 
 from scottbench.errors import DamagedAsset, UsageError
-from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.diffusion_model import DiffusionModel, Text
+from scottbench.registry.condition import TextCondition
 from scottbench.registry.nouns import Items
 from scottbench.store.assets import cache_dir
 from scottbench.text import one_line
@@ -33,9 +34,9 @@ class Encoded(TypedDict):
 
     latents: torch.Tensor
     """(N,C,h,w) float32."""
-    text: torch.Tensor
+    text: TextCondition
     """(N,L,D) float32."""
-    uncond: torch.Tensor
+    uncond: TextCondition
     """(1,L,D) float32."""
     indices: torch.Tensor
     """(N,) int64."""
@@ -47,17 +48,28 @@ class Data:
 
     latents: np.ndarray
     text: np.ndarray
-    uncond: torch.Tensor
+    uncond: Text
     train: torch.Tensor
     """(m,) int64 indices trained on."""
     held_out: torch.Tensor
     """(n - m,) int64 indices never trained on."""
+    pooled: np.ndarray | None = None
+    """(n,P) float32, where the model takes one vector a prompt too."""
 
     def batch(self, indices: torch.Tensor, device: str) -> Encoded:
         """Return the rows of indices (N,) int64, on `device`; the indices themselves stay as given."""
+        latents = torch.from_numpy(self.latents[indices.numpy()]).to(device)
+        uncond = TextCondition.of(self.uncond).to(device)
+        return {"latents": latents, "text": self.texts(indices, device), "uncond": uncond, "indices": indices}
+
+    def texts(self, indices: torch.Tensor, device: str) -> TextCondition:
+        """Return the (N,L,D) condition of the prompts of indices (N,) int64, on `device`."""
         rows = indices.numpy()
-        latents, text = (torch.from_numpy(array[rows]).to(device) for array in (self.latents, self.text))
-        return {"latents": latents, "text": text, "uncond": self.uncond.to(device), "indices": indices}
+        hidden, ids = torch.from_numpy(self.text[rows]), TextCondition.of(self.uncond).ids
+        if self.pooled is None or ids is None:
+            return TextCondition(hidden).to(device)
+        # all pictures of a model have one size
+        return TextCondition(hidden, torch.from_numpy(self.pooled[rows]), ids.expand(len(rows), -1)).to(device)
 
 
 def held_out_of(n: int, batch_size: int) -> int:
@@ -90,7 +102,7 @@ def open_data(model: DiffusionModel, items: Items, batch_size: int, seed: int, p
     except (OSError, ValueError):
         raise refuse(folder) from None
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    return Data(arrays["latents"], arrays["text"], empty_prompt(model), order[held:], order[:held])
+    return Data(arrays["latents"], arrays["text"], empty_prompt(model), order[held:], order[:held], arrays.get("pooled"))
 
 
 def encoded_folder(model: DiffusionModel, items: Items) -> Path:
@@ -98,9 +110,9 @@ def encoded_folder(model: DiffusionModel, items: Items) -> Path:
     return cache_dir() / "latents" / hashlib.sha256(f"1/{model.digest}/{items.digest}/{model.dtype}".encode()).hexdigest()[:24]
 
 
-def empty_prompt(model: DiffusionModel) -> torch.Tensor:
-    """Return the (1,L,D) float32 embedding of the empty prompt."""
-    return model.encode_prompts([""]).float().cpu().clone()  # an inference tensor cannot be saved for backward
+def empty_prompt(model: DiffusionModel) -> TextCondition:
+    """Return the (1,L,D) float32 condition of the unconditional pass."""
+    return model.empty_prompt().map(lambda part: part.float().cpu().clone())  # an inference tensor cannot be saved for backward
 
 
 def is_whole(folder: Path, n: int) -> bool:
@@ -143,12 +155,15 @@ def encode_what_is_missing(model: DiffusionModel, items: Items, folder: Path, pr
 
 
 def encode_rows(model: DiffusionModel, items: Items, index: Sequence[int]) -> dict[str, np.ndarray]:
-    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, float32. The VAE gets `PIXELS` at once, or one image. Raises DamagedAsset
-    where an item's latents are not finite."""
+    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, float32, and "pooled" (k,P) where there is. The VAE gets `PIXELS` at once,
+    or one image. Raises DamagedAsset where an item's latents are not finite."""
     images = items.images(index)
     size = max(1, min(CHUNK, PIXELS // (images.shape[1] * images.shape[2])))
     parts = [model.encode_images(images[start : start + size]).float().cpu() for start in range(0, len(images), size)]
-    rows = {"latents": torch.cat(parts), "text": model.encode_prompts([items.prompts[i] for i in index]).float().cpu()}
+    text = model.encode_prompts([items.prompts[i] for i in index])
+    rows = {"latents": torch.cat(parts), "text": text.hidden.float().cpu()}
+    if text.pooled is not None:
+        rows["pooled"] = text.pooled.float().cpu()
     for i, latents in zip(index, rows["latents"], strict=True):
         if not torch.isfinite(latents).all():
             raise DamagedAsset(
@@ -159,8 +174,7 @@ def encode_rows(model: DiffusionModel, items: Items, index: Sequence[int]) -> di
 def size_needed(model: DiffusionModel, n: int) -> int:
     """Count the bytes of n items' latents and text embeddings."""
     channels, height, width = model.latent_shape
-    config: Any = model.text_encoder.config
-    return 4 * n * (channels * height * width + model.tokenizer.model_max_length * config.hidden_size)
+    return 4 * n * channels * height * width + n * TextCondition(*model.empty_prompt().parts[:2]).to(torch.float32).nbytes
 
 
 def epoch_batch(train: torch.Tensor, step: int, batch_size: int, seed: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from scottbench.models.diffusion_model import UNet
+from scottbench.models.diffusion_model import Text, UNet, run_unet
 
 ADAPTER = "discriminator"
 OWN = ("full", "whole")
@@ -51,7 +51,7 @@ class Discriminator(nn.Module):
             return not name.startswith("unet.conv_out.")  # its output is not used
         return "up_blocks" in name if self.kind == "full" else "lora_" in name
 
-    def forward(self, z: Tensor, tau: Tensor, text: Tensor, uncond: Tensor, learn: bool = True) -> Tensor:
+    def forward(self, z: Tensor, tau: Tensor, text: Text, uncond: Text, learn: bool = True) -> Tensor:
         """Return the logits, (N,) or (N,h,w), of z (N,C,h,w) at tau (N,) int64, text (N,L,D), uncond (1,L,D). learn=False: gradients
         reach z only."""
         if self.kind == "unconditional":
@@ -60,7 +60,7 @@ class Discriminator(nn.Module):
         hook = self.unet.conv_out.register_forward_pre_hook(lambda module, arguments: features.append(arguments[0]))
         try:
             with self.active(learn):
-                self.unet(z, tau, encoder_hidden_states=text, return_dict=False)
+                run_unet(self.unet, z, tau, text)
                 logits = self.head(features[0])[:, 0]
                 return logits if self.patches else logits.mean((1, 2))
         finally:

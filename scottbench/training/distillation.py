@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from scottbench.diffusion import Schedule, add_noise, consistency_function, guidance_embedding, guide, to_x0_eps, update
-from scottbench.models.diffusion_model import DiffusionModel, UNet
+from scottbench.models.diffusion_model import DiffusionModel, Text, UNet, run_unet
 from scottbench.models.pipeline import fast_layout
+from scottbench.registry.condition import TextCondition, joined
 
 GuidanceStart = Literal["random", "zero"]
 """How the map of the guidance embedding starts: random, as torch and LCM do, or at zero."""
@@ -103,18 +104,18 @@ def adapters_off(unet: UNet) -> Iterator[None]:
         unet.enable_adapters()
 
 
-def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Tensor, uncond: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor) -> tuple[Tensor, Tensor]:
     """Return (x0, eps) of the teacher with guidance w per sample, conditional and unconditional pass in one batch.
 
     z (N,C,h,w); t (N,) int64; text (N,L,D); uncond (1,L,D); w (N,) = s - 1.
     """
-    both = torch.cat([text, uncond.expand_as(text)])
+    both = joined([text, TextCondition.of(uncond).expand(len(text))])
     cond, unc = wide(teacher.network(torch.cat([z, z]), torch.cat([t, t]), both)).chunk(2)
     return to_x0_eps(teacher.schedule, z, t, guide(cond, unc, w.view(-1, 1, 1, 1)), teacher.prediction)
 
 
 def consistency_output(
-    teacher: DiffusionModel, unet: UNet, z: Tensor, t: Tensor, text: Tensor, w: Tensor
+    teacher: DiffusionModel, unet: UNet, z: Tensor, t: Tensor, text: Text, w: Tensor
 ) -> Tensor:
     """Return f(z, t, c, w) of a student's U-Net, its clean latent with the boundary condition, (N,C,h,w). The teacher gives schedule
     and parametrisation; z, t, text and w as for `guided_teacher`."""
@@ -122,12 +123,12 @@ def consistency_output(
     return consistency_function(z, t, x0)
 
 
-def conditioned_output(unet: UNet, z: Tensor, t: Tensor | float, text: Tensor, w: Tensor) -> Tensor:
+def conditioned_output(unet: UNet, z: Tensor, t: Tensor | float, text: Text, w: Tensor) -> Tensor:
     """Return the network's raw output, (N,C,h,w) float32 at least. A network that takes no guidance scale is given none:
     one guidance is baked into it."""
     size = unet.config.time_cond_proj_dim
     condition = None if size is None else guidance_embedding(w, size).to(z.dtype)
-    return wide(unet(z, t, encoder_hidden_states=text, timestep_cond=condition, return_dict=False)[0])
+    return wide(run_unet(unet, z, t, text, condition))
 
 
 def wide(output: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ def update_ema(target: torch.nn.Module, source: torch.nn.Module, decay: float) -
 @torch.no_grad()
 def guidance_slope(
     teacher: DiffusionModel, f: Callable[..., Tensor], z: tuple[Tensor, Tensor],
-    prompts: tuple[Tensor, Tensor], scales: tuple[float, float], times: tuple[int, ...] = SLOPE_TIMES,
+    prompts: tuple[Text, Text], scales: tuple[float, float], times: tuple[int, ...] = SLOPE_TIMES,
 ) -> dict[str, float]:  # fmt: skip
     """Return, for each time step t of `times`, how far f(z_t, t, c, w) moves between two guidances, as a share of the way that the ends
     of the guided teacher's ODE lie apart, measured along that way: 1 where it is learnt, 0 where w is not heard.
@@ -176,7 +177,7 @@ def guidance_slope(
     return found
 
 
-def _ode_end(teacher: DiffusionModel, z: Tensor, t: int, prompts: tuple[Tensor, Tensor], w: Tensor) -> Tensor:
+def _ode_end(teacher: DiffusionModel, z: Tensor, t: int, prompts: tuple[Text, Text], w: Tensor) -> Tensor:
     """Solve the guided teacher's ODE from z (N,C,h,w) at t to 0 by DDIM in at most SLOPE_STEPS steps; prompts: (N,L,D) and (1,L,D)."""
     times = torch.linspace(t, 0, min(SLOPE_STEPS, t) + 1).round().long().tolist()
     for s, t_next in zip(times, times[1:]):

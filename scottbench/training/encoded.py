@@ -1,8 +1,9 @@
 """An encoded training split on disk: two arrays, a digest of every chunk of them, and what to do when they are not whole.
 
-`latents.npy` and `text.npy` are (n, ...) float32. `chunks.ndjson` says their shapes in its first line; each further line names a chunk
-that is written and the sha256 of its rows in either file, so that a killed training loses the chunk it was encoding, and bytes that
-changed since are noticed and encoded again. Where two lines name one chunk, the later counts.
+`latents.npy`, `text.npy` and, of models that take one vector a prompt too, `pooled.npy` are (n, ...) float32. `chunks.ndjson` says their
+shapes in its first line; each further line names a chunk that is written and the sha256 of its rows in each file, so that a killed training
+loses the chunk it was encoding, and bytes that changed since are noticed and encoded again. Where two lines name one chunk, the later
+counts.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from scottbench.text import bytes_in_words
 CHUNK = 64
 """Items of one chunk; fixed, as are the calls in which it is encoded, so that the stored numbers do not depend on a training's batch."""
 SCHEMA, RECORD, NAMES = "scottbench.latents/2", "chunks.ndjson", ("latents", "text")
+OPTIONAL = "pooled"
+"""The third array, of Stable Diffusion XL."""
 LONG = 2**30
 """Bytes from which on checking takes seconds, so that progress is shown."""
 WAIT = 1.0
@@ -56,6 +59,11 @@ class Cache:
     """Name of an array -> shape of a row."""
     digests: dict[int, dict[str, str]] = field(default_factory=dict)
     """First item of a chunk -> {name: sha256 hex of its rows}."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """List the arrays."""
+        return tuple(self.shapes)
 
     def path(self, name: str) -> Path:
         """Name the file of an array."""
@@ -83,7 +91,7 @@ class Cache:
         """Tell whether every chunk was written and the files are as long as they should be; their bytes are not looked at."""
         try:
             long_enough = all(
-                self.path(name).stat().st_size >= len(self.header(name)) + self.n * self.row_bytes(name) for name in NAMES)
+                self.path(name).stat().st_size >= len(self.header(name)) + self.n * self.row_bytes(name) for name in self.names)
         except OSError:
             return False
         return long_enough and all(first in self.digests for first in self.chunks())
@@ -91,10 +99,10 @@ class Cache:
     def damaged(self, progress: Progress) -> list[int]:
         """List the first item of each chunk that is missing, or whose bytes are not those that were written. One chunk is in memory."""
         found: list[int] = []
-        shown = self.n * sum(map(self.row_bytes, NAMES)) > LONG
+        shown = self.n * sum(map(self.row_bytes, self.names)) > LONG
         with contextlib.ExitStack() as files:
             try:
-                streams = {name: files.enter_context(open_regular(self.path(name))) for name in NAMES}
+                streams = {name: files.enter_context(open_regular(self.path(name))) for name in self.names}
                 if any(stream.read(len(self.header(name))) != self.header(name) for name, stream in streams.items()):
                     return list(self.chunks())
             except OSError:
@@ -117,11 +125,11 @@ class Cache:
     def write(self, first: int, rows: dict[str, np.ndarray]) -> None:
         """Put a chunk in its place: rows (k, ...) of each array. They are written, not mapped: a mapped write to a full disk kills the
         process. Raises OSError."""
-        line = {"first": first} | {name: hashlib.sha256(rows[name].tobytes()).hexdigest() for name in NAMES}
-        for name in NAMES:
+        line = {"first": first} | {name: hashlib.sha256(rows[name].tobytes()).hexdigest() for name in self.names}
+        for name in self.names:
             write_at(self.path(name), len(self.header(name)) + first * self.row_bytes(name), rows[name].tobytes())
         append_line(self.folder / RECORD, line)
-        self.digests[first] = {name: str(line[name]) for name in NAMES}
+        self.digests[first] = {name: str(line[name]) for name in self.names}
 
     def keep(self) -> None:
         """Write the record anew without what was torn in it. Raises OSError."""
@@ -130,9 +138,10 @@ class Cache:
         replace_file(self.folder / RECORD, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return {"latents": (n,C,h,w), "text": (n,L,D)}, float32, memory-mapped. Raises OSError or ValueError where they are not whole."""
+        """Return {"latents": (n,C,h,w), "text": (n,L,D)} and "pooled" (n,P) where there is, float32, memory-mapped.
+        Raises OSError or ValueError where they are not whole."""
         return {
-            name: np.memmap(self.path(name), "<f4", "r", len(self.header(name)), (self.n, *self.shapes[name])) for name in NAMES}
+            name: np.memmap(self.path(name), "<f4", "r", len(self.header(name)), (self.n, *self.shapes[name])) for name in self.names}
 
 
 def read_cache(folder: Path, n: int) -> Cache | None:
@@ -141,12 +150,12 @@ def read_cache(folder: Path, n: int) -> Cache | None:
         return None
     lines = whole_lines(folder / RECORD)
     head = lines[0] if lines else {}
-    shapes = {name: head.get(name) for name in NAMES}
+    shapes = {name: head.get(name) for name in (*NAMES, *([OPTIONAL] if OPTIONAL in head else []))}
     if head.get("schema") != SCHEMA or head.get("items") != n or not all(map(is_shape, shapes.values())):
         return None
     found = Cache(folder, n, {name: tuple(shape) for name, shape in shapes.items() if shape is not None})
     for line in lines[1:]:
-        first, digests = line.get("first"), {name: line.get(name) for name in NAMES}
+        first, digests = line.get("first"), {name: line.get(name) for name in found.names}
         if type(first) is int and first in found.chunks() and all(isinstance(d, str) and DIGEST.fullmatch(d) for d in digests.values()):
             found.digests[first] = {name: str(digest) for name, digest in digests.items()}
     return found
@@ -160,12 +169,12 @@ def is_shape(value: object) -> bool:
 def begin_cache(folder: Path, n: int, shapes: dict[str, tuple[int, ...]]) -> Cache:
     """Empty a folder but for its lock, and begin the two files and the record. Raises OSError."""
     made = Cache(folder, n, shapes)
-    for path in (folder / "facts.json", folder / RECORD, *map(made.path, NAMES)):
+    for path in (folder / "facts.json", folder / RECORD, *map(made.path, (*NAMES, OPTIONAL))):
         # never cut short: another training may have the old file mapped
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
-    for name in NAMES:
+    for name in made.names:
         write_at(made.path(name), 0, made.header(name))
     made.keep()
     return made
@@ -173,7 +182,7 @@ def begin_cache(folder: Path, n: int, shapes: dict[str, tuple[int, ...]]) -> Cac
 
 def finish(cache: Cache) -> None:
     """Make what was written survive a loss of power. Raises OSError."""
-    for name in NAMES:
+    for name in cache.names:
         sync(cache.path(name))
     cache.keep()
 

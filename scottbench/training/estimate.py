@@ -76,7 +76,7 @@ def small_data(choices: TrainChoices, model: DiffusionModel, items: Items) -> tu
     started = time.perf_counter()
     rows = encode_rows(model, items, index)
     seconds = (time.perf_counter() - started) * n / batch_size
-    return Data(rows["latents"], rows["text"], empty_prompt(model), torch.arange(batch_size), torch.arange(0)), seconds
+    return Data(rows["latents"], rows["text"], empty_prompt(model), torch.arange(batch_size), torch.arange(0), rows.get("pooled")), seconds
 
 
 def timed_steps(loop: Loop) -> list[float]:

@@ -123,7 +123,7 @@ class Validation:
         """Make (n,H,W,3) uint8 images of the held-out prompts: the bytes that `scottbench run` makes of these weights, items and seed."""
         ids, prompts = ([texts[i] for i in self.index] for texts in (self.items.ids, self.items.prompts))
         fixed = choose_micro_batch(student.device, student.latent_shape)
-        text, uncond = embed_prompts(student, prompts, fixed, CHUNK), student.encode_prompts([""])
+        text, uncond = embed_prompts(student, prompts, fixed, CHUNK), student.empty_prompt()
         sampler = Sampler(student, self.method, self.method.name, self.options, uncond, self.guidance, self.steps, seed=0)
         return sampler.images(text, ids, fixed, CHUNK)
 

@@ -58,7 +58,8 @@ from pathlib import Path
 import polars as pl
 import scottbench
 from scottbench import (Batch, CellFeatures, Context, Dataset, Distillation, Extractor, Influence, Items, Method, Metric, Model, NoOptions,
-                        OpenExtractor, Run, Sampling, Student, Trainer, benchmark, distil, hookimpl, lazy, open_run)
+                        OpenExtractor, Run, Samples, Sampling, Student, TextCondition, Trainer, benchmark, distil, hookimpl,
+                        lazy, open_run, sample as sample_prompts)
 
 run = benchmark(["a", "b"], [2], limit=16, seeds=[0, 1], students={"cd": Student("folder"), "scott": "other"}, progress=False)
 reveal_type(run)  # scottbench.run.notebook.Run
@@ -68,6 +69,7 @@ reveal_type(run.report)  # pathlib.Path
 reveal_type(distil("cd", minutes=5, out="students/mine").trainer)  # str
 reveal_type(open_run(Path("runs/x")).samples(2))  # PIL.Image.Image
 reveal_type(scottbench.__version__)  # str
+reveal_type(sample_prompts("a cat", "a", 2, seeds=range(4)).images[0])  # PIL.Image.Image
 
 def sample(run: Sampling) -> object:
     return run.steps + 1

@@ -41,7 +41,7 @@ def change(folder, name, **changes):
 
 
 REFUSED = {
-    "SDXL": (INDEX, {"_class_name": "StableDiffusionXLPipeline"}, "_class_name is .StableDiffusionXLPipeline.; supported: StableDiff"),
+    "SDXL": (INDEX, {"_class_name": "StableDiffusionXLPipeline"}, "text_encoder_2 is null; supported: CLIPTextModelWithProj"),
     "no class": (INDEX, {"_class_name": ...}, "_class_name is null"),
     "a class that is a list": (INDEX, {"_class_name": ["x"]}, '_class_name is \\["x"\\]'),
     "a module for a class": (INDEX, {"vae": ["diffusers", "utils"]}, "vae is .*utils.*; supported: AutoencoderKL or AutoencoderTiny"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from scottbench.errors import DamagedAsset, Incomplete, ScottbenchWarning, UsageError
+from scottbench.registry.condition import TextCondition
 from scottbench.store.lock import locked
 from scottbench.training import encoded
 from scottbench.training.data import PIXELS, is_whole, open_data
@@ -22,8 +23,6 @@ class Encoder:
     def __init__(self, digest="a" * 64):
         self.digest, self.dtype, self.latent_shape, self.images = digest, torch.float32, (4, 2, 2), 0
         self.calls = []
-        self.tokenizer = SimpleNamespace(model_max_length=3)
-        self.text_encoder = SimpleNamespace(config=SimpleNamespace(hidden_size=5))
 
     def encode_images(self, images):
         self.images += len(images)
@@ -31,7 +30,10 @@ class Encoder:
         return torch.from_numpy(images.astype(np.float32)).mean((1, 2, 3)).view(-1, 1, 1, 1).expand(-1, 4, 2, 2)
 
     def encode_prompts(self, prompts):
-        return torch.tensor([float(len(prompt)) for prompt in prompts]).view(-1, 1, 1).expand(-1, 3, 5)
+        return TextCondition(torch.tensor([float(len(prompt)) for prompt in prompts]).view(-1, 1, 1).expand(-1, 3, 5))
+
+    def empty_prompt(self):
+        return self.encode_prompts([""])
 
 
 ITEMS = SimpleNamespace(

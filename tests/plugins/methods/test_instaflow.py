@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -220,6 +219,16 @@ class GaussianTeacher:
         return ((y - self.s**2 / (self.s**2 + lam**2).to(z.dtype) * y) / lam).to(z.dtype)
 
 
+class Prompts:
+    """The part of `scottbench.training.data.Data` that the trainer reads."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def texts(self, indices, device):
+        return self.text[indices]
+
+
 def bare_trainer(teacher, data=None, **options):
     """A trainer without networks, for its stages that need none."""
     trainer = object.__new__(RectifiedFlow)
@@ -245,7 +254,7 @@ def test_the_teachers_pairs_are_the_guided_ode_with_the_published_error(s, error
 def test_reflow_of_a_gaussian_teacher_is_exact(s):
     """The teacher's ODE couples by a line, so the flow through its pairs is straight: reflow's loss can be 0, and one Euler step is
     the teacher's whole ODE. With noise and data swapped neither holds."""
-    data = SimpleNamespace(text=torch.zeros(64, 1, 1))
+    data = Prompts(torch.zeros(64, 1, 1))
     trainer = bare_trainer(GaussianTeacher(s), data)
     noise, text = torch.randn(64, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), torch.zeros(64, 1, 1)
     ends = trainer.teacher_ode(noise, text, text[:1], torch.zeros(64))
@@ -263,7 +272,7 @@ def test_reflow_of_a_gaussian_teacher_is_exact(s):
 def test_the_reflow_loss_of_an_independent_coupling_is_its_straightness():
     """Monte Carlo of the trainer's own loss at the optimal velocity: pi s / 2 to 2 %."""
     n, s, mu, generator = 20_000, 0.5, 0.3, torch.Generator().manual_seed(0)
-    trainer = bare_trainer(GaussianTeacher(s), SimpleNamespace(text=torch.zeros(n, 1, 1)))
+    trainer = bare_trainer(GaussianTeacher(s), Prompts(torch.zeros(n, 1, 1)))
     noise, other = torch.randn(2, n, 1, 1, 1, dtype=torch.float64, generator=generator)
     trainer.pairs["teacher"].add(noise, mu + s * other, torch.zeros(n), torch.arange(n))
     trainer.velocity = lambda network, x, u, text, w: gaussian_velocity(mu, s)(x, u.view(-1, 1, 1, 1))
@@ -271,7 +280,7 @@ def test_the_reflow_loss_of_an_independent_coupling_is_its_straightness():
 
 
 def test_the_distillation_is_at_its_best_where_one_step_is_the_pair():
-    trainer = bare_trainer(GaussianTeacher(1.0), SimpleNamespace(text=torch.zeros(8, 1, 1)))
+    trainer = bare_trainer(GaussianTeacher(1.0), Prompts(torch.zeros(8, 1, 1)))
     trainer.shares, trainer.distance = {"student_pairs": 0.1, "distil": 0.3}, None
     noise = torch.randn(8, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     trainer.pairs["student"].add(noise, 3 * noise + 1, torch.zeros(8), torch.arange(8))
@@ -356,7 +365,7 @@ def pipeline(tmp_path_factory):
 
 def trainer_of(teacher, **options):
     find = lambda name: REGISTRY.find("method", name).noun  # noqa: E731
-    data = SimpleNamespace(text=teacher.embed(["a red apple"] * 4))
+    data = Prompts(teacher.embed(["a red apple"] * 4))
     return RectifiedFlow(Context(teacher, "cpu", data=data, find_method=find), InstaFlowOptions(**options))
 
 

@@ -1,4 +1,4 @@
-"""Euler steps of the ODE in noise to signal, to clean data: the sampler that adversarially distilled models (SD-Turbo) are published with."""
+"""Euler steps of the ODE in noise to signal, to clean data: the sampler that SD-Turbo is published with."""
 
 from torch import Tensor
 

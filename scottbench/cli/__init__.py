@@ -16,6 +16,7 @@ import click
 
 from scottbench import __version__
 from scottbench.cli import crash, streams
+from scottbench.cli.adopt import adopt
 from scottbench.cli.broken import of_the_system
 from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
@@ -46,6 +47,7 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
   scottbench train NAME                 distil a student of your own
+  scottbench adopt FILE --as METHOD     make published weights (a U-Net, a LoRA) a student
   scottbench compare RUN A B            is NAME@2 better than NAME@4? scottbench claims RUN: what papers say, held against a run
 
 Every verb explains itself: scottbench run --help
@@ -86,7 +88,7 @@ def scottbench(context: click.Context) -> None:
         click.echo(QUICK_START, nl=False)
 
 
-for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
+for verb in (run, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, adopt, list_nouns, show, config):
     scottbench.add_command(verb if verb in (report, export, runs) else choosing(verb))
 scottbench.params.append(leaving_out())
 

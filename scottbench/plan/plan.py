@@ -10,6 +10,7 @@ from scottbench.plan.cells import PlannedCell, PlannedMetric, make_cells, unseal
 from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
 from scottbench.plan.inputs import doubts, open_inputs
+from scottbench.plan.published import published_lines
 from scottbench.plan.request import RunRequest, recorded
 from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
@@ -63,6 +64,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     inputs = open_inputs(plugins, choices)
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, inputs.model.schedule)
     named = identity(plugins, choices, inputs, cells)
+    published = published_lines(inputs.methods, inputs.model_name, inputs.model.digest)
     return Plan(
         record=named.record,
         hash=named.hash,
@@ -81,5 +83,5 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         model_card=inputs.model_card,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],
+        warnings=[*doubts(inputs.methods, inputs.model), *published, *unusual_steps(cells), *unsealed(cells), *tried],
     )

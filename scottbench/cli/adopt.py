@@ -72,6 +72,7 @@ def make_wishes(plugins: Plugins, found: Published, method: str, out: str | None
     from scottbench.errors import UsageError
     from scottbench.models.adoption import Wishes
     from scottbench.models.student import PLAIN
+    from scottbench.registry.options import options_of
     from scottbench.text import is_name, one_line
 
     nouns = [registered.noun for registered in plugins.nouns["method"].values()]
@@ -87,7 +88,8 @@ def make_wishes(plugins: Plugins, found: Published, method: str, out: str | None
         raise UsageError(f"--name {one_line(name)}: a student's name has letters, digits, '_', '.' and '-' only. Give another with --name.")
     counts = tuple(number("--made-for", text) for text in names("--made-for", (values["made_for"],))) if values["made_for"] else ()
     texts = {key: values[key] for key in ("by", "licence", "trained_from")}
-    return Wishes(name, method, trainer, sampler_options(samplers, values["options"]), counts, guidance_of(values["guidance"]),
+    known = frozenset(option.name for noun in samplers for option in options_of(noun.options))
+    return Wishes(name, method, trainer, sampler_options(samplers, values["options"]), known, counts, guidance_of(values["guidance"]),
                   unet_only=values["unet_only"], **texts)  # fmt: skip
 
 

@@ -42,6 +42,8 @@ class Wishes:
     """Whose students that sampler takes; PLAIN: any sampler of the teacher samples them."""
     sampler: Mapping[str, Any] = field(default_factory=dict)
     """Options of the sampler, typed, that they were published with."""
+    known: frozenset[str] = frozenset()
+    """All options of that sampler, or of those: what a scheduler's config says beside them is not recorded."""
     made_for: tuple[int, ...] = ()
     guidance: tuple[float, float] | str | None = None
     """ "baked", "free", the range of the guidance scale s that a U-Net knows which takes it as an input, or None: baked where it takes
@@ -71,7 +73,7 @@ def adopt(published: Published, teacher: DiffusionModel, named: str, wishes: Wis
         facts = sealed({
             "trainer": wishes.trainer, "name": wishes.name, "teacher": named, "teacher_digest": teacher.digest, **guidance,
             "published": origin_facts(published, wishes, left), "made_by": made_by,
-            "sampler": {**scheduler_facts(published, len(teacher.schedule)), **wishes.sampler},
+            "sampler": {**scheduler_facts(published, len(teacher.schedule), wishes.known), **wishes.sampler},
             **({"made_for": list(wishes.made_for)} if wishes.made_for else {}),
             "weights_digest": weights_digest(made / "unet"),
         })  # fmt: skip
@@ -111,15 +113,16 @@ def check_scheduler(published: Published, teacher: DiffusionModel) -> None:
         raise Unfit(f"{where} has another schedule of noise (betas) than its teacher. Name its own teacher with --teacher.")
 
 
-def scheduler_facts(published: Published, steps: int) -> dict[str, Any]:
-    """Return the sampler's options that the published pipeline's scheduler names: spacing, and the grid of consistency models."""
+def scheduler_facts(published: Published, steps: int, known: frozenset[str]) -> dict[str, Any]:
+    """Return the options, of those `known` to the sampler, that the published pipeline's scheduler names: spacing, and the grid of
+    consistency models on a schedule of so many steps."""
     config, found = published.scheduler, {}
     if config.get("timestep_spacing") in ("leading", "trailing"):
         found["spacing"] = config["timestep_spacing"]
     count = config.get("original_inference_steps")
     if type(count) is int and 1 <= count <= steps:
         found["skip"] = steps // count
-    return found
+    return {key: value for key, value in found.items() if key in known}
 
 
 def guidance_facts(published: Published, asked: tuple[float, float] | str | None) -> dict[str, Any]:

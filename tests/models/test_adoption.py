@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import re
+import shlex
 import shutil
 
 import published_files as published
@@ -13,8 +17,11 @@ from safetensors.torch import load_file
 from scottbench_cd import register_methods
 
 from scottbench.cli import invoke
+from scottbench.errors import ScottbenchError
+from scottbench.models import adoption
 from scottbench.models.noise import ItemNoise
 from scottbench.models.pipeline import open_pipeline, open_student
+from scottbench.models.published import find_published
 from scottbench.models.sampling import Sampler
 from scottbench.models.student import read_student
 
@@ -46,6 +53,18 @@ def adopt(files, tmp_path, capsys):
     return run
 
 
+@pytest.fixture
+def directly(teacher, tmp_path):
+    """directly(source, trainer) -> student.json, by the function alone: the teacher is opened once for all tests."""
+
+    def run(source, trainer="cd", **wishes):
+        copied = dataclasses.replace(teacher, unet=copy.deepcopy(teacher.unet))
+        asked = adoption.Wishes("s", "lcm", trainer, **wishes)
+        return adoption.adopt(find_published(str(source)), copied, "model", asked, tmp_path / "s", {"package": "test"})
+
+    return run
+
+
 def weights(folder):
     return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
@@ -57,10 +76,9 @@ def weights(folder):
     (lambda pairs: published.kohya(pairs, alpha=8.0), 2.0), (lambda pairs: published.kohya(pairs, alpha=1.0), 0.25),
     (published.diffusers_new, 1.0), (published.diffusers_old, 1.0), (published.peft, 1.0),
 ])  # fmt: skip
-def test_a_lora_of_any_form_is_added_to_each_of_its_layers(adopt, teacher, pairs, tmp_path, form, scale):
+def test_a_lora_of_any_form_is_added_to_each_of_its_layers(directly, teacher, pairs, tmp_path, form, scale):
     """W + (alpha / rank) up down, for linear maps and convolutions, and not one weight more."""
-    code, _, errors = adopt(published.write(tmp_path / "lora.safetensors", form(pairs)))
-    assert (code, errors) == (0, "")
+    directly(published.write(tmp_path / "lora.safetensors", form(pairs)))
     found, before = weights(tmp_path / "s"), teacher.unet.state_dict()
     assert found.keys() == before.keys()
     for name, weight in before.items():
@@ -73,20 +91,20 @@ def test_a_lora_of_any_form_is_added_to_each_of_its_layers(adopt, teacher, pairs
         assert torch.allclose(found[name], weight + added, atol=1e-5), name
 
 
-def test_the_alpha_in_a_header_of_diffusers_counts(adopt, teacher, pairs, tmp_path):
+def test_the_alpha_in_a_header_of_diffusers_counts(directly, teacher, pairs, tmp_path):
     settings = json.dumps({"unet.r": 4, "unet.lora_alpha": 12, "unet.target_modules": sorted(pairs)})
-    adopt(published.write(tmp_path / "lora.safetensors", published.diffusers_new(pairs), {"lora_adapter_metadata": settings}))
+    directly(published.write(tmp_path / "lora.safetensors", published.diffusers_new(pairs), {"lora_adapter_metadata": settings}))
     name, (down, up) = next(iter(pairs.items()))
     added = weights(tmp_path / "s")[f"{name}.weight"] - teacher.unet.state_dict()[f"{name}.weight"]
     assert torch.allclose(added, 3 * (up.flatten(1) @ down.flatten(1)).view(added.shape), atol=1e-5)
 
 
-def test_an_adopted_lora_makes_the_images_of_diffusers_pipeline(adopt, teacher, files, pairs, tmp_path, monkeypatch):
+def test_an_adopted_lora_makes_the_images_of_diffusers_pipeline(directly, teacher, files, pairs, tmp_path, monkeypatch):
     """The same LoRA and LCMScheduler in StableDiffusionPipeline: within one grey level."""
     from diffusers import LCMScheduler, StableDiffusionPipeline
 
     path = published.write(tmp_path / "lora.safetensors", published.kohya(pairs, alpha=4.0))
-    assert adopt(path)[0] == 0
+    directly(path)
     ids, steps = [f"item-{i}" for i in range(len(PROMPTS))], 4
     noise = ItemNoise(0, ids, teacher.latent_shape, "cpu")
     pipe = StableDiffusionPipeline.from_pretrained(files / "model", safety_checker=None)
@@ -118,20 +136,20 @@ def test_student_json_says_whose_weights_they_are(adopt, teacher, pairs, tmp_pat
         "LoRA", "lora.safetensors", "Somebody", "MIT", "Dreamshaper v7", "lcm")
     assert len(told["sha256"]) == 64 and str(tmp_path) not in json.dumps(facts)
     assert code == 0 and "published weights" in out and "scottbench run -m lcm@student=quick --student quick=" in out
-    seal = facts["seal"]
+
+
+def test_a_licence_that_nobody_says_is_unknown_and_the_same_adoption_is_the_same_student(directly, pairs, tmp_path):
+    path = published.write(tmp_path / "lora.safetensors", published.diffusers_new(pairs))
+    facts = directly(path)
+    assert facts["published"]["licence"] == "unknown"
     shutil.rmtree(tmp_path / "s")
-    adopt(path, "-O", "skip=50", "--made-for", "1,2,4", "--by", "Somebody", "--name", "quick")
-    assert read_student(tmp_path / "s")["seal"] == seal, "the same adoption is the same student"
-
-
-def test_a_licence_that_nobody_says_is_unknown(adopt, pairs, tmp_path):
-    adopt(published.write(tmp_path / "lora.safetensors", published.diffusers_new(pairs)))
-    assert read_student(tmp_path / "s")["published"]["licence"] == "unknown"
+    assert directly(path)["seal"] == facts["seal"]
 
 
 def test_the_text_encoder_s_part_is_refused_or_left_out_and_said(adopt, pairs, tmp_path):
     stem = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
-    extra = {f"{stem}.lora_down.weight": torch.zeros(4, 32), f"{stem}.lora_up.weight": torch.zeros(32, 4), f"{stem}.alpha": torch.tensor(4.0)}
+    down, up = torch.zeros(4, 32), torch.zeros(32, 4)
+    extra = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(4.0)}
     path = published.write(tmp_path / "lora.safetensors", published.kohya(pairs, alpha=4.0, extra=extra))
     code, _, error = adopt(path)
     assert code == 2 and "changes the text encoder too (3 tensors" in error and "--unet-only" in error and not (tmp_path / "s").exists()
@@ -172,13 +190,13 @@ def test_sd_turbo_s_pipeline_is_plain_and_trailing(adopt, files, teacher, tmp_pa
     assert (facts["trainer"], facts["sampler"], facts["guidance"]) == ("plain", {"spacing": "trailing"}, "baked")
 
 
-def test_instaflow_s_output_is_a_velocity(adopt, files, teacher, tmp_path):
+def test_instaflow_s_output_is_a_velocity(directly, files, teacher, tmp_path):
     """One Euler step: X_1 = noise + U-Net(noise, 1000)."""
     from scottbench_instaflow import register_methods as of_instaflow
 
     (method,) = of_instaflow()
     published.write(tmp_path / "unet.safetensors", tiny.tiny_unet().state_dict())
-    assert adopt(tmp_path / "unet.safetensors", method="instaflow")[0] == 0
+    directly(tmp_path / "unet.safetensors", "instaflow")
     student = open_student(teacher, tmp_path / "s", "instaflow")
     text, noise = student.encode_prompts(PROMPTS), ItemNoise(0, PROMPTS, student.latent_shape, "cpu")
     made = method.sample(student.sampling(text, text[:1], 1.0, noise, 1, method.options()))
@@ -187,29 +205,29 @@ def test_instaflow_s_output_is_a_velocity(adopt, files, teacher, tmp_path):
     assert torch.allclose(made, noise(0) + velocity, atol=1e-5)
 
 
-def test_dmd2_s_one_step_is_the_prediction_at_999(adopt, teacher, tmp_path):
+def test_dmd2_s_one_step_is_the_prediction_at_999(directly, teacher, tmp_path):
     from scottbench_ufogen import register_methods as of_ufogen
 
     (method,) = of_ufogen()
     published.write(tmp_path / "unet.safetensors", tiny.tiny_unet().state_dict())
-    assert adopt(tmp_path / "unet.safetensors", method="ufogen")[0] == 0
+    directly(tmp_path / "unet.safetensors", "ufogen")
     student = open_student(teacher, tmp_path / "s", "ufogen")
     text, noise = student.encode_prompts(PROMPTS), ItemNoise(0, PROMPTS, student.latent_shape, "cpu")
     made = method.sample(student.sampling(text, text[:1], 1.0, noise, 1, method.options()))
     assert torch.allclose(made, student.denoiser(text, text[:1], 1.0)(noise(0), 999)[0], atol=1e-5)
 
 
-def test_shards_and_an_fp16_variant_become_one_file(adopt, files, teacher, tmp_path):
+def test_shards_and_an_fp16_variant_become_one_file(directly, files, teacher, tmp_path):
     unet = tiny.tiny_unet()
     pipeline_of(files, tmp_path / "sharded", unet)
     shutil.rmtree(tmp_path / "sharded" / "unet")
     unet.save_pretrained(tmp_path / "sharded" / "unet", safe_serialization=True, max_shard_size="100kB")
     assert len(list((tmp_path / "sharded" / "unet").glob("*.safetensors"))) > 1
-    assert adopt(tmp_path / "sharded", method="ufogen")[0] == 0
+    directly(tmp_path / "sharded", "ufogen")
     assert all(torch.equal(value, unet.state_dict()[name]) for name, value in weights(tmp_path / "s").items())
     shutil.rmtree(tmp_path / "s")
     unet.half().save_pretrained(tmp_path / "half", safe_serialization=True, variant="fp16")
-    assert adopt(tmp_path / "half", method="ufogen")[0] == 0
+    directly(tmp_path / "half", "ufogen")
     assert open_student(teacher, tmp_path / "s", "ufogen").dtype == torch.float32
 
 
@@ -263,36 +281,33 @@ def wide(pairs):
     (lambda pairs: tiny.tiny_unet().state_dict() | {"add_embedding.linear_1.weight": torch.zeros(4, 4)}, 3, "no 'add_embedding"),
     (lambda pairs: tiny.tiny_unet().state_dict() | {"conv_out.bias": torch.full((4,), float("inf"))}, 3, "'conv_out.bias' has numbers"),
 ])  # fmt: skip
-def test_weights_that_cannot_be_a_student_are_refused_in_one_line(adopt, pairs, tmp_path, tensors, code, words):
-    import re
-
-    found, _, error = adopt(published.write(tmp_path / "x.safetensors", tensors(pairs)))
-    assert found == code and error.count("\n") == 0 and re.search(words, error), error
+def test_weights_that_cannot_be_a_student_are_refused_in_one_line(directly, pairs, tmp_path, tensors, code, words):
+    with pytest.raises(ScottbenchError) as caught:
+        directly(published.write(tmp_path / "x.safetensors", tensors(pairs)))
+    error = str(caught.value)
+    assert caught.value.exit_code == code and "\n" not in error and re.search(words, error), error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.safetensors"], "nothing half is left"
 
 
-def test_a_u_net_folder_for_inpainting_is_refused_by_its_config(adopt, tmp_path):
+def test_a_u_net_folder_for_inpainting_is_refused_by_its_config(directly, tmp_path):
     from diffusers import UNet2DConditionModel
 
     config = dict(tiny.tiny_unet().config) | {"in_channels": 9}
     UNet2DConditionModel.from_config(config).save_pretrained(tmp_path / "inpaint", safe_serialization=True)
-    code, _, error = adopt(tmp_path / "inpaint", method="plain")
-    assert code == 3 and "in_channels is 9; supported: 4" in error
+    with pytest.raises(ScottbenchError, match="in_channels is 9; supported: 4"):
+        directly(tmp_path / "inpaint", "plain")
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "pytorch_lora_weights.bin", "unet.PT"])
 def test_pickles_are_refused_with_the_line_that_converts_them(adopt, tmp_path, name):
     """The line is run: what it writes can be adopted."""
-    import shlex
-    import subprocess
-    import sys
-
     torch.save({"state_dict": tiny.tiny_unet().state_dict()}, tmp_path / name)
     code, _, error = adopt(tmp_path / name, method="ufogen")
     assert code == 2 and "pickle" in error and "\n" not in error
     if name.endswith("ckpt"):
-        line = shlex.split(error.partition("convert it: ")[2])
-        subprocess.run([sys.executable, *line[1:]], check=True, timeout=60)
+        python, flag, program = shlex.split(error.partition("convert it: ")[2])
+        assert (python, flag) == ("python", "-c")
+        exec(program)
         assert adopt(tmp_path / "model.safetensors", method="ufogen")[0] == 0
 
 
@@ -316,17 +331,14 @@ def test_a_folder_that_is_taken_an_unknown_method_and_a_missing_file(adopt, pair
     assert code == 2 and "is there already" in error
 
 
-def test_without_a_teacher_the_one_model_that_reads_such_text_is_taken(adopt, pairs, tmp_path, monkeypatch):
-    """None of those that are here reads 32 numbers; the sd15 look-alike below does."""
+def test_without_a_teacher_the_one_model_that_reads_such_text_is_taken_and_show_tells(files, pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SCOTTBENCH_SD15", str(tmp_path / "nothing"))
     path = published.write(tmp_path / "x.safetensors", published.diffusers_new(pairs))
-    code = invoke(["adopt", str(path), "--as", "lcm", "-o", str(tmp_path / "s")])
-    assert code == 2
-
-
-def test_two_models_are_compared_as_they_are_called(adopt, files, pairs, tmp_path, monkeypatch, capsys):
+    line = ["adopt", str(path), "--as", "lcm", "-o", str(tmp_path / "s"), "--trained-from", "Dreamshaper v7"]
+    assert invoke(line) == 2
+    assert "no model that is here fits (text of width 32). Say whose student it is: --teacher NAME|FOLDER" in capsys.readouterr().err
     monkeypatch.setenv("SCOTTBENCH_SD15", str(files / "model"))
-    path = published.write(tmp_path / "x.safetensors", published.diffusers_new(pairs))
-    assert invoke(["adopt", str(path), "--as", "lcm", "-o", str(tmp_path / "s"), "--trained-from", "Dreamshaper v7"]) == 0
+    assert invoke(line) == 0
     assert read_student(tmp_path / "s")["teacher"] == "sd15"
     capsys.readouterr()
     assert invoke(["show", "student", str(tmp_path / "s")]) == 0

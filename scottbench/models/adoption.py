@@ -67,17 +67,17 @@ def adopt(published: Published, teacher: DiffusionModel, named: str, wishes: Wis
         out.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        left = write_lora(published, teacher.unet, made / "unet", wishes.unet_only) if published.kind == "LoRA" else []
-        if published.kind == "U-Net":
-            write_unet(published, teacher.unet, made / "unet")
-        facts = sealed({
-            "trainer": wishes.trainer, "name": wishes.name, "teacher": named, "teacher_digest": teacher.digest, **guidance,
-            "published": origin_facts(published, wishes, left), "made_by": made_by,
-            "sampler": {**scheduler_facts(published, len(teacher.schedule), wishes.known), **wishes.sampler},
-            **({"made_for": list(wishes.made_for)} if wishes.made_for else {}),
-            "weights_digest": weights_digest(made / "unet"),
-        })  # fmt: skip
         with writing(out, HINT):
+            left = write_lora(published, teacher.unet, made / "unet", wishes.unet_only) if published.kind == "LoRA" else []
+            if published.kind == "U-Net":
+                write_unet(published, teacher.unet, made / "unet")
+            facts = sealed({
+                "trainer": wishes.trainer, "name": wishes.name, "teacher": named, "teacher_digest": teacher.digest, **guidance,
+                "published": origin_facts(published, wishes, left), "made_by": made_by,
+                "sampler": {**scheduler_facts(published, len(teacher.schedule), wishes.known), **wishes.sampler},
+                **({"made_for": list(wishes.made_for)} if wishes.made_for else {}),
+                "weights_digest": weights_digest(made / "unet"),
+            })  # fmt: skip
             replace_file(made / "student.json", json_bytes(facts, sort_keys=True))
             made.chmod(0o755)  # the temporary folder was ours alone
             replace_folder(made, out)
@@ -174,8 +174,7 @@ def write_unet(published: Published, taught: UNet, folder: Path) -> None:
                     raise DamagedAsset(f"{path}: '{one_line(name)}' has numbers that are not finite. Fetch it again.")
     write_config(network, folder)
     if len(published.files) == 1:
-        with writing(folder, HINT):
-            shutil.copyfile(published.files[0], folder / WEIGHTS)
+        shutil.copyfile(published.files[0], folder / WEIGHTS)
         return
     shards = {name: value for path in published.files for name, value in load_file(path).items()}
     save_file(shards, folder / WEIGHTS, metadata={"format": "pt"})

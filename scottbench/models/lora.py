@@ -86,22 +86,24 @@ def converted(path: Path, tensors: dict[str, Tensor], unet: UNet) -> tuple[dict[
 
 def check_fit(path: Path, state: dict[str, Tensor], unet: UNet) -> None:
     """Hold every pair of factors against the layer that it is added to. state: of `converted`, any shape. Raises Unfit: a LoRA of another
-    base, with the shape that does not fit."""
+    base, with the shape that does not fit, or else the layer that is not there."""
     layers = dict(unet.named_modules())
+    lacking: list[str] = []
     for name, down in state.items():
         if not name.endswith("lora_A.weight"):
             continue
         place, up = name.removesuffix(".lora_A.weight"), state.get(name.replace("lora_A", "lora_B"))
-        layer = layers.get(place)
-        weight = getattr(layer, "weight", None)
+        weight = getattr(layers.get(place), "weight", None)
         if weight is None or up is None:
-            lacks = f"the U-Net has no layer '{one_line(place)}'" if weight is None else f"'{one_line(place)}' has one factor only"
-            raise Unfit(f"{path} is a LoRA of another base: {lacks}.")
-        changes = (up.shape[0], *down.shape[1:2], *down.shape[2:])
-        if changes != tuple(weight.shape) or up.shape[1] != down.shape[0]:
+            lacking.append(f"the U-Net has no layer '{one_line(place)}'" if weight is None else f"'{one_line(place)}' has one factor only")
+            continue
+        changes = (*up.shape[:1], *down.shape[1:])
+        if changes != tuple(weight.shape) or up.shape[1:2] != down.shape[:1]:
             raise Unfit(
                 f"{path} is a LoRA of another base: '{one_line(place)}' changes weights of shape {changes}, and the teacher's are "
                 f"{tuple(weight.shape)}. Name its own base with --teacher.")
+    if lacking:
+        raise Unfit(f"{path} is a LoRA of another base: {lacking[0]}. Name its own base with --teacher.")
 
 
 def _settings(published: Published) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ The items are of the training split and never trained on: choosing a student by 
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ class Validation:
         self.guidance = self.find_guidance(choices.preset, self.distillation.student_config())
         asked = choices.settings.evaluate_steps
         self.steps = choices.preset.steps[0] if asked is None else asked
-        facts, known = self.distillation.student_config(), [option.name for option in options_of(self.method.options)]
+        facts = {"options": dataclasses.asdict(choices.options), **self.distillation.student_config()}
+        known = [option.name for option in options_of(self.method.options)]
         self.options = make_options(self.method.options, sampler_defaults(facts, known), f"method '{self.method.name}'")
         checked_timesteps(self.method, self.options, self.model.schedule, self.steps, "--evaluate-steps")
         for line in unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):

@@ -33,7 +33,7 @@ HINT = "Give another folder with -o, or make room."
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user says of published weights beside where they are."""
+    """All that a user says of published weights beside where they are."""
 
     name: str
     method: str

@@ -4,13 +4,12 @@ from torch import Tensor
 
 from scottbench import Sampling
 from scottbench.diffusion import Schedule, rho_ddim, update
-from scottbench_solvers.options import DDIMOptions
 from scottbench_solvers.spacing import spaced
 
 
-def timesteps(schedule: Schedule, steps: int, options: DDIMOptions | None = None) -> list[int]:
+def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[int]:
     """Give Stable Diffusion's "leading" spacing with offset 1: for 50 steps 981, 961, ..., 21, 1; or the one that `options` name."""
-    return spaced(schedule, steps, "leading" if options is None else options.spacing)
+    return spaced(schedule, steps, getattr(options, "spacing", "leading"))
 
 
 def sample(run: Sampling) -> Tensor:

@@ -58,5 +58,5 @@ def peft(pairs) -> dict[str, torch.Tensor]:
 
 def write(path: Path, tensors, metadata=None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata=metadata)
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata=metadata)
     return path

@@ -1,8 +1,10 @@
 """Options of the teacher's samplers."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from scottbench_solvers.spacing import Spacing
+Spacing = Literal["leading", "trailing"]
+"""leading: Stable Diffusion's, which leaves out the noisiest part. trailing: from T - 1 (Lin et al. 2024, arXiv 2305.08891, table 2)."""
 
 
 @dataclass(frozen=True)

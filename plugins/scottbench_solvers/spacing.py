@@ -1,11 +1,7 @@
 """Where n time steps lie on the schedule, by the two rules that published recipes name."""
 
-from typing import Literal
-
 from scottbench.diffusion import Schedule
-
-Spacing = Literal["leading", "trailing"]
-"""leading: Stable Diffusion's, which leaves out the noisiest part. trailing: from T - 1 (Lin et al. 2024, arXiv 2305.08891, table 2)."""
+from scottbench_solvers.options import Spacing
 
 
 def spaced(schedule: Schedule, steps: int, spacing: Spacing) -> list[int]:

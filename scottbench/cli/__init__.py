@@ -46,8 +46,7 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench plan                       what a run would do and cost; scottbench resume RUN goes on with one
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
-  scottbench train NAME                 distil a student of your own
-  scottbench adopt FILE --as METHOD     make published weights (a U-Net, a LoRA) a student
+  scottbench train NAME                 distil a student of your own; scottbench adopt FILE takes a published one
   scottbench compare RUN A B            is NAME@2 better than NAME@4? scottbench claims RUN: what papers say, held against a run
 
 Every verb explains itself: scottbench run --help

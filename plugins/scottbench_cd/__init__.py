@@ -8,7 +8,7 @@ PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.0
 
 @hookimpl
 def register_methods() -> list[Method]:
-    """Register the sampler of CD students."""
+    """Register the sampler of CD students, under its own name and under that of the public scheduler."""
     return [
         Method(
             name="cd",
@@ -20,7 +20,18 @@ def register_methods() -> list[Method]:
             paper=PAPER,
             guidance=8.0,
             options=SamplerOptions,
-        )
+        ),
+        Method(
+            name="lcm",
+            summary="the rule of LCMScheduler, by which LCM-LoRA and other published students are sampled: the same as cd",
+            sample=lazy("scottbench_cd.sampler:sample"),
+            timesteps=lazy("scottbench_cd.sampler:timesteps"),
+            trainer="cd",
+            made_for=tuple(range(1, 9)),
+            paper=PAPER,
+            guidance=8.0,
+            options=SamplerOptions,
+        ),
     ]
 
 

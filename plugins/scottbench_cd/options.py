@@ -6,10 +6,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """Options of method cd."""
+    """Options of methods cd and lcm."""
 
     skip: int = 20
-    """Spacing of the grid that the student was trained on."""
+    """Spacing of the grid that the student was trained on. Not named: what its student.json says, else this."""
 
     def __post_init__(self) -> None:
         if self.skip < 1:

@@ -76,11 +76,12 @@ class ConsistencyDistillation:
         return adapters_off(self.teacher.unet) if self.options.variant == "lora" else nullcontext()
 
     def student_config(self) -> dict[str, Any]:
-        """Return the range of the guidance, or that it is baked in."""
+        """Return the range of the guidance, or that it is baked in, and the grid that the student is sampled on."""
         o = self.options
         if o.variant == "lora":
-            return {"guidance": "baked"} | ({"baked_guidance_scale": 1 + o.w_min} if o.w_min == o.w_max else {})
-        return guidance_facts(o.w_min, o.w_max)
+            baked = {"guidance": "baked"} | ({"baked_guidance_scale": 1 + o.w_min} if o.w_min == o.w_max else {})
+            return baked | {"sampler": {"skip": o.skip}}
+        return guidance_facts(o.w_min, o.w_max) | {"sampler": {"skip": o.skip}}
 
 
 def add_lora(unet: UNet, rank: int) -> UNet:

@@ -15,11 +15,11 @@ def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[fl
 def sample(run: Sampling) -> Tensor:
     """Sample (N,C,h,w): X_0 = z_T; X <- X + v(X, u) / n at u = 0, 1/n, ..., (n-1)/n.
 
-    How v is read from the U-Net's output stands in student.json.
+    How v is read from the U-Net's output stands in student.json; where it says nothing, as of published weights, the output is v.
     """
     predict, facts = run.predict, run.student
     assert predict is not None and facts is not None, "this method samples students only"
-    form, prediction = facts["form"], facts["prediction"]
+    form, prediction = facts.get("form", "official"), facts.get("prediction", "velocity")
 
     def field(x: Tensor, u: float) -> Tensor:
         return velocity(run.schedule, x, u, predict(*network_input(run.schedule, x, u, form)), form, prediction)

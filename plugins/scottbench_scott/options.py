@@ -9,7 +9,7 @@ class SamplerOptions:
     """Options of method scott."""
 
     skip: int = 24
-    """Spacing of the grid that the student was trained on."""
+    """Spacing of the grid that the student was trained on. Not named: what its student.json says, else this."""
 
     def __post_init__(self) -> None:
         if self.skip < 1:

@@ -166,8 +166,8 @@ class StochasticConsistencyDistillation:
         return {f"held_out_{k}": v for k, v in accuracies(real, fake).items()} | by_time
 
     def student_config(self) -> dict[str, Any]:
-        """Return the range of the guidance, and how much of the discriminator is trained."""
-        facts = guidance_facts(self.options.w_min, self.options.w_max)
+        """Return the range of the guidance, the grid to sample on, and how much of the discriminator is trained."""
+        facts = guidance_facts(self.options.w_min, self.options.w_max) | {"sampler": {"skip": self.options.skip}}
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)
         return facts

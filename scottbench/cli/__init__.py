@@ -16,6 +16,7 @@ import click
 
 from scottbench import __version__
 from scottbench.cli import crash, streams
+from scottbench.cli.adopt import adopt
 from scottbench.cli.broken import of_the_system
 from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
@@ -46,7 +47,7 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench plan                       what a run would do and cost; scottbench resume RUN goes on with one
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
-  scottbench train NAME                 distil a student of your own
+  scottbench train NAME                 distil a student of your own; scottbench adopt FILE takes a published one
   scottbench compare RUN A B            is NAME@2 better than NAME@4? scottbench claims RUN: what papers say, held against a run
 
 Every verb explains itself: scottbench run --help
@@ -87,7 +88,10 @@ def scottbench(context: click.Context) -> None:
         click.echo(QUICK_START, nl=False)
 
 
-for verb in (run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, list_nouns, show, config):
+VERBS = (
+    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, adopt, list_nouns, show, config,
+)  # fmt: skip
+for verb in VERBS:
     scottbench.add_command(verb if verb in (report, export, runs) else choosing(verb))
 scottbench.params.append(leaving_out())
 

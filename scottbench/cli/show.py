@@ -1,4 +1,4 @@
-"""scottbench show KIND NAME: options with defaults and docs, paper, file, package."""
+"""scottbench show KIND NAME: options with defaults and docs, paper, file, package; of a student folder, what its student.json says."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ HOW_TO_SET = {
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 def show(kind: str, name: str, as_json: bool) -> None:
-    """Show one noun: scottbench show method NAME."""
+    """Show one noun: scottbench show method NAME; or a student folder: scottbench show student FOLDER."""
     from scottbench.cli.printing import kind_of, print_json, print_table
     from scottbench.registry.loader import load_plugins
     from scottbench.text import printable
 
+    if kind in ("student", "students"):
+        show_student(Path(name).expanduser(), as_json)
+        return
     plugins = load_plugins()
     kind = kind_of(kind, plugins.nouns)
     found = plugins.find(kind, name)
@@ -44,6 +47,25 @@ def show(kind: str, name: str, as_json: bool) -> None:
         print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wrap=(2, 3))
         example = f"{options[0]['name']}={options[0]['default']}"
         print("\n" + HOW_TO_SET[kind].format(name=name, example=example))
+
+
+def show_student(folder: Path, as_json: bool) -> None:
+    """Print what student.json says: whose weights they are, how they are sampled, how they were made."""
+    from scottbench.cli.printing import print_json
+    from scottbench.models.student import read_student
+    from scottbench.text import printable
+
+    facts = read_student(folder)
+    if as_json:
+        print_json(facts)
+        return
+    if facts.get("published") is not None:
+        from scottbench.plan.published import origin
+
+        print(printable(f"{folder}: {origin(facts)}\n"))
+    width = max(map(len, facts))
+    for key in sorted(facts):
+        print(f"{key.ljust(width)}  {printable(in_words(facts[key]))}")
 
 
 def in_words(value: object) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 import stat
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def tensor_shapes(path: Path) -> list[tuple[int, ...]]:
     """Return the shapes of a safetensors file's tensors; only its header is read. Raises DamagedAsset."""
+    return list(read_header(path).shapes.values())
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that a safetensors file says of its tensors."""
+
+    shapes: dict[str, tuple[int, ...]]
+    kinds: dict[str, str]
+    """Number format of each tensor: "F32", "BF16", ..."""
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors file; its size is limited. Raises DamagedAsset."""
     check_size(path, 2**60)
     with open(path, "rb") as stream:
         header = int.from_bytes(stream.read(8), "little")
@@ -69,7 +85,9 @@ def tensor_shapes(path: Path) -> list[tuple[int, ...]]:
         raise DamagedAsset(f"cannot read {path}: its header says that it has {header} bytes. Restore the file.")
     try:
         with safe_open(path, framework="pt") as weights:
-            return [tuple(weights.get_slice(name).get_shape()) for name in weights.keys()]  # noqa: SIM118
+            slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
+            shapes = {name: tuple(one.get_shape()) for name, one in slices.items()}
+            return Header(shapes, {name: str(one.get_dtype()) for name, one in slices.items()}, weights.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise DamagedAsset(f"cannot read {path}: {one_line(error)}. Restore the file.") from None
 

@@ -3,6 +3,9 @@
 A student is opened over its teacher's tokenizer, text encoder, VAE and schedule (`scottbench.models.pipeline.open_student`). A student
 that was trained as LoRA is stored with the LoRA folded into the U-Net, so that every student opens alike.
 
+A student may also be made of published weights (`scottbench.models.adoption`): its table `published` says which, by whom and under which
+licence. Of these the teacher is the model that they were adopted for, which need not be the one that they were distilled from.
+
 student.json carries a seal, the digest of all its other fields, that of the weights included: what it says of prediction, guidance range
 and training is part of the student. Students of older versions have none; they are used, and called unsealed.
 """
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from scottbench.text import one_line
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEMA = "scottbench.student/2"
+PLAIN = "plain"
+"""Stands for a trainer in student.json of an ordinary diffusion U-Net, which every sampler of the teacher can sample."""
 UNSEALED = ("scottbench.student/1", None)
 """Schemas of versions that wrote no seal."""
 
@@ -78,7 +83,8 @@ def check_facts(facts: dict[str, Any]) -> None:
     for key in ("teacher_digest", "weights_digest"):
         if type(facts[key]) is not str or re.fullmatch("[0-9a-f]{64}", facts[key]) is None:
             raise ValueError(f"{key} is {_shown(facts[key])}, not the 64 hex digits of a sha256")
-    texts, tables = ("trainer", "guidance", "form", "prediction", "preset", "weights", "seal"), ("options", "best_on_curve")
+    texts = ("trainer", "guidance", "form", "prediction", "preset", "weights", "seal", "teacher", "name")
+    tables = ("options", "best_on_curve", "sampler", "published")
     kinds: dict[str, tuple[type, str]] = {**dict.fromkeys(texts, (str, "text")), **dict.fromkeys(tables, (dict, "a table"))}
     for key, (kind, word) in kinds.items():
         if facts.get(key) is not None and type(facts[key]) is not kind:
@@ -90,9 +96,22 @@ def check_facts(facts: dict[str, Any]) -> None:
         raise ValueError("of w_min and w_max, the guidance that it knows, only one is there")
     if "w_min" in facts and facts["w_min"] > facts["w_max"]:
         raise ValueError(f"w_min {facts['w_min']} is above w_max {facts['w_max']}")
+    for key, value in (facts.get("published") or {}).items():
+        if not (value is None or type(value) is str or (isinstance(value, list) and all(type(one) is str for one in value))):
+            raise ValueError(f"published.{key} is {_shown(value)}, not text or a list of texts")
     made_for = facts.get("made_for", [])
     if not isinstance(made_for, list) or not all(type(count) is int and count > 0 for count in made_for):
         raise ValueError(f"made_for is {_shown(made_for)}, not a list of numbers of steps")
+
+
+def sampler_defaults(facts: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return the options, of those `known` to a sampler, that a student is to be sampled with where the user names none.
+
+    They stand in its table `sampler`. Trained students of older versions have none: an option that sampler and trainer share by name (the
+    spacing of the grid) is taken as the student was trained."""
+    told = facts.get("sampler")
+    told = facts.get("options") if told is None and "published" not in facts else told
+    return {key: value for key, value in (told or {}).items() if key in known}
 
 
 def _is_number(value: object) -> bool:
@@ -108,15 +127,19 @@ def _shown(value: object) -> str:
 def check_student(folder: Path, trainer: str, teacher_digest: str) -> dict:
     """Read student.json and check that trainer, teacher and weights are the expected ones; the weights are hashed, not loaded.
 
-    Raises UsageError: another trainer's student; MissingAsset: a file lacks; DamagedAsset: another teacher's, or other weights; and as
-    `read_student`."""
+    Published weights may meet another teacher than they were adopted for; the plan says so. Raises UsageError: another trainer's student;
+    MissingAsset: a file lacks; DamagedAsset: another teacher's, or other weights; and as `read_student`."""
     facts = read_student(folder)
+    if facts["trainer"] != trainer and trainer == PLAIN:
+        raise UsageError(
+            f"{folder} holds a student of '{one_line(facts['trainer'])}', and a sampler of the teacher takes none but ordinary U-Nets. "
+            f"Sample it by a method of its trainer; published ordinary U-Nets are made ready by: scottbench adopt FILE --as {PLAIN}")
     if facts["trainer"] != trainer:
         raise UsageError(
             f"{folder} holds a student of '{one_line(facts['trainer'])}', not of '{trainer}'. Give a folder made by: "
             f"scottbench train {trainer}"
         )
-    if facts["teacher_digest"] != teacher_digest:
+    if facts["teacher_digest"] != teacher_digest and "published" not in facts:
         raise DamagedAsset(
             f"{folder} was distilled from a teacher with digest {facts['teacher_digest'][:12]}, "
             f"but this run's model has {teacher_digest[:12]}. Name its own teacher with --model, or a student of this one; to make one: "

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
+from scottbench.models.student import PLAIN
 from scottbench.plan import device
 from scottbench.plan.data import DataChoice, choose_data
 from scottbench.plan.pictures import check_rows
@@ -46,6 +47,13 @@ class MethodChoice:
     """The name of its student: that of its trainer, unless @student= says otherwise. None: it samples the teacher itself."""
     steps: tuple[int, ...]
     """Its own numbers of steps; (): the run's."""
+    named: frozenset[str] = frozenset()
+    """The options that the user named; the others may be the student's."""
+
+    @property
+    def trainer(self) -> str:
+        """Name what its student must be made by: a trainer, or PLAIN for a sampler of the teacher, which takes any ordinary U-Net."""
+        return PLAIN if self.method.trainer is None else self.method.trainer
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     options = make_options(method.options, values, f"method '{method.name}'")
     student, steps = _student(method, label, request, text), _steps(label, text)
     guidance = of_preset(preset, method, student) if asked is None else _guidance(asked, text)
-    return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps)
+    return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps, frozenset(values))
 
 
 def of_preset(preset: Preset, method: Method, student: str | None) -> float:
@@ -197,8 +205,6 @@ def _student(method: Method, label: Label, request: RunRequest, text: str) -> st
     """The name of a method's student. Raises UsageError: it has none, or nothing goes by the name."""
     if "student" not in label.options:
         return method.trainer
-    if method.trainer is None:
-        raise UsageError(f"{one_line(text)}: method '{method.name}' samples the teacher itself, it takes no student.")
     name = label.options["student"]
     if name not in request.students:
         name = one_line(name)
@@ -224,8 +230,8 @@ def check_students(plugins: Plugins, request: RunRequest, methods: Sequence[Meth
     """Raise UsageError unless methods of this run, all of one trainer, sample every student that the user names."""
     users: dict[str, set[str]] = {}
     for choice in methods:
-        if choice.student is not None and choice.method.trainer is not None:
-            users.setdefault(choice.student, set()).add(choice.method.trainer)
+        if choice.student is not None:
+            users.setdefault(choice.student, set()).add(choice.trainer)
     for name in request.students:
         if name in users:
             if len(users[name]) > 1:

@@ -67,6 +67,9 @@ PARTS = {
     "students": Part(
         "the weights of a student", (*NETWORKS, *PICTURES, "training/*.py"), ("trainer", "model", "dataset"),
         "student.json, `made_by`"),
+    "adopted": Part(
+        "the weights of a student that is made of published ones", ("models/adoption.py", "models/lora.py", "models/published.py"), (),
+        "student.json, `made_by`"),
 }  # fmt: skip
 """The one table of what makes what; docs/architecture.md shows it."""
 IN_PLAN = ("images", "features", "values", "intervals")

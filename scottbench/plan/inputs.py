@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
+from scottbench.models.student import PLAIN
 from scottbench.plan import device as devices
 from scottbench.plan.cells import PlannedMethod
 from scottbench.plan.choices import Choices, ExtractorChoice, check_guidance, check_scan, own_guidance
@@ -25,6 +26,7 @@ from scottbench.plan.pictures import (
     remarks_of,
     rows_of_run,
 )
+from scottbench.plan.published import student_options
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel
     from scottbench.models.extractors import Source
     from scottbench.registry.loader import Plugins
-    from scottbench.registry.nouns import Items
+    from scottbench.registry.nouns import Items, Method
 
 PICKLED = {".bin", ".ckpt", ".pt", ".pth"}
 """Checkpoints in Python's pickle format, which may hold code."""
@@ -200,10 +202,16 @@ def find_students(choices: Choices) -> dict[str, Path]:
     if absent:
         raise MissingAsset("\n".join(absent))
     gather({
-        name: functools.partial(read_student, folder, f"scottbench train {needed[name].trainer} --preset {preset.name}")
+        name: functools.partial(read_student, folder, maker(needed[name], preset))
         for name, folder in folders.items()
     })
     return folders
+
+
+def maker(method: Method, preset: Preset) -> str:
+    """Return the line, but for --out, that would make a student for a method."""
+    trained = f"scottbench train {method.trainer} --preset {preset.name}"
+    return trained if method.trainer is not None else f"scottbench adopt FILE --as {PLAIN}"
 
 
 def with_weights(choices: Choices, folders: dict[str, Path], teacher: str) -> list[PlannedMethod]:
@@ -213,20 +221,22 @@ def with_weights(choices: Choices, folders: dict[str, Path], teacher: str) -> li
     """
     from scottbench.models.student import check_student
 
-    trainers = {choice.student: choice.method.trainer for choice in choices.methods}
+    trainers = {choice.student: choice.trainer for choice in choices.methods}
     facts = gather({
         name: functools.partial(check_student, folders[name], trainer, teacher)
-        for name, trainer in trainers.items() if name is not None and trainer is not None
+        for name, trainer in trainers.items() if name is not None
     })  # fmt: skip
     planned = []
     for choice in choices.methods:
         label, found, folder, digest, guidance = str(choice.label), None, None, teacher, choice.guidance
+        options = choice.options
         if choice.student is not None:
             found, folder = facts[choice.student], folders[choice.student]
             digest = found["weights_digest"]
             guidance = own_guidance(choice, found)
             check_guidance(label, guidance, found)
-        planned.append(PlannedMethod(label, choice.method, choice.options, guidance, folder, found, digest, choice.steps))
+            options = student_options(choice, found, folder)
+        planned.append(PlannedMethod(label, choice.method, options, guidance, folder, found, digest, choice.steps))
     for method in planned:
         if method.facts is not None:
             check_scan(method.label, {other.guidance for other in planned if other.student == method.student}, method.facts)

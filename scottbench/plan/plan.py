@@ -12,6 +12,7 @@ from scottbench.plan.choices import choose
 from scottbench.plan.identity import identity
 from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.pictures import Reference
+from scottbench.plan.published import published_lines
 from scottbench.plan.request import RunRequest, recorded
 from scottbench.plan.teachers import require_teachers
 from scottbench.plan.trial import try_out
@@ -101,6 +102,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, schedule)
     named = identity(plugins, choices, inputs, cells)
     require_teachers(named.metrics, cells, inputs.sources, choices.roles, named.record)
+    published = [] if inputs.model is None else published_lines(inputs.methods, inputs.model_name, inputs.model.digest)
     return Plan(
         record=named.record,
         hash=named.hash,
@@ -121,7 +123,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         recorded=inputs.recorded,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *unusual_steps(cells), *unsealed(cells), *tried],
+        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *published, *unusual_steps(cells), *unsealed(cells), *tried],
         own_data=choices.dataset.own if not request.scoring else inputs.data_name == choices.preset.dataset,
         broken=inputs.broken,
     )

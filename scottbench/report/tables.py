@@ -139,14 +139,25 @@ def students_table(record: RunRecord) -> Table | None:
     if not students:
         return None
     rows = [
-        [*(Entry(number(facts.get(key))) for key, _ in STUDENT), Entry(guidance_of(facts)), Entry(short(digest), code=True)]
+        [Entry(maker_of(facts)), *(Entry(number(facts.get(key))) for key, _ in STUDENT[1:]), Entry(guidance_of(facts)),
+         Entry(short(digest), code=True)]
         for digest, facts in students.items()
-    ]
+    ]  # fmt: skip
     columns = [Column(title, number=key != "trainer") for key, title in STUDENT] + [Column("Guidance"), Column("Weights (sha256)")]
     return Table(
         f"Students behind the rows of N = {sizes(record)} images: their training, as student.json records it. Passes: of U-Nets, per "
         "image, forward 1 and backward 2, teacher and discriminator counted in. Slope: how far the student follows its guidance input on "
         "held-out items, 1 as far as its teacher, 0 not at all.", columns, rows)  # fmt: skip
+
+
+def maker_of(facts: dict[str, Any]) -> str:
+    """Name the trainer of a student; of published weights, where they are from, who trained them and under which licence."""
+    told = section(facts, "published")
+    if not told:
+        return number(facts.get("trainer"))
+    texts = {"of": told.get("by"), "student of": told.get("trained_from"), "licence": told.get("licence")}
+    said = [f"{word} {number(text)}" for word, text in texts.items() if text is not None]
+    return ", ".join([f"published weights: {number(told.get('source'))}", *said])
 
 
 def guidance_of(facts: dict[str, Any]) -> str:

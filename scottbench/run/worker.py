@@ -60,11 +60,11 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
 
 def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> DiffusionModel:
     """Return the model that a cell samples from: the teacher, or its student, opened at its first cell."""
-    folder, trainer = cell.method.student, cell.method.noun.trainer
-    if folder is None or trainer is None:
+    folder, facts = cell.method.student, cell.method.facts
+    if folder is None or facts is None:
         return work.plan.model
     if folder not in students:
-        students[folder] = open_student(work.plan.model, folder, trainer, cell.method.facts)
+        students[folder] = open_student(work.plan.model, folder, facts["trainer"], facts)
     return students[folder]
 
 

@@ -5,6 +5,7 @@ The items are of the training split and never trained on: choosing a student by 
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ from scottbench.errors import ScottbenchWarning, UsageError
 from scottbench.models.diffusion_model import DiffusionModel, UNet
 from scottbench.models.extractors import open_extractor
 from scottbench.models.sampling import Sampler, embed_prompts
+from scottbench.models.student import sampler_defaults
 from scottbench.plan.cells import checked_timesteps, unusual
 from scottbench.plan.choices import find_metrics, in_range, roles
 from scottbench.plan.device import choose_micro_batch
 from scottbench.plan.inputs import find_source
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import CellFeatures, Method
-from scottbench.registry.options import make_options
+from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
@@ -52,7 +54,9 @@ class Validation:
         self.guidance = self.find_guidance(choices.preset, self.distillation.student_config())
         asked = choices.settings.evaluate_steps
         self.steps = choices.preset.steps[0] if asked is None else asked
-        self.options = make_options(self.method.options, {}, f"method '{self.method.name}'")
+        facts = {"options": dataclasses.asdict(choices.options), **self.distillation.student_config()}
+        known = [option.name for option in options_of(self.method.options)]
+        self.options = make_options(self.method.options, sampler_defaults(facts, known), f"method '{self.method.name}'")
         checked_timesteps(self.method, self.options, self.model.schedule, self.steps, "--evaluate-steps")
         for line in unusual(f"method '{self.method.name}'", self.method.made_for, self.steps):
             warnings.warn(ScottbenchWarning(f"--evaluate-steps: {line}"), stacklevel=2)

@@ -91,7 +91,8 @@ def test_the_version_is_the_packages(cli):
     assert cli("--version") == (0, f"scottbench {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "resume", "merge", "score", "verify", "runs", "train", "list", "show", "report", "config"])
+@pytest.mark.parametrize("verb", [
+    "run", "plan", "resume", "merge", "score", "verify", "runs", "train", "adopt", "list", "show", "report", "config"])  # fmt: skip
 def test_every_verb_explains_itself(cli, verb):
     code, out, _ = cli(verb, "--help")
     assert code == 0

@@ -8,11 +8,11 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from scottbench_extractors import inception
 from scottbench_extractors.inception import INCEPTION
 from tiny import find_extractor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models import extractors as features
 from scottbench.models.extractors import open_extractor
 
 D = 8
@@ -232,7 +232,7 @@ def test_inception_features_are_what_clean_fid_computes_on_png_files(no_network,
     torch.manual_seed(0)
     torch.jit.script(StandIn()).save(str(tmp_path / "inception-2015-12-05.pt"))
     monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(features, "INCEPTION", INCEPTION.__class__(INCEPTION.path, INCEPTION.fetch))
+    monkeypatch.setattr(inception, "INCEPTION", INCEPTION.__class__(INCEPTION.path, INCEPTION.fetch))
     extractor = open_extractor(find_extractor({"kind": "inception", "label": "Inception"}, tmp_path.joinpath))
     images = pictures(3, 64)
     peer = InceptionV3W(str(tmp_path), download=False).eval()

@@ -20,7 +20,7 @@ from scottbench.store.types import Optional, rule
 OLD = Path(__file__).parent / "run-schema-1"
 
 
-@pytest.mark.parametrize("name", ["run-3.json", "plan-3.json"])
+@pytest.mark.parametrize("name", ["run-3.json", "plan-3.json", "recorded-1.json"])
 def test_the_shipped_schema_is_the_one_of_the_types(name):
     """After a change of a type: python -m scottbench.store.schemas.of_types."""
     assert (HERE / name).read_text() == json.dumps(documents()[name], indent=1) + "\n"
@@ -28,7 +28,7 @@ def test_the_shipped_schema_is_the_one_of_the_types(name):
 
 def test_the_schemas_of_earlier_versions_are_still_there():
     plans = {f"scottbench.plan/{version}" for version in (1, 2, 3)}
-    assert {"scottbench.run/1", "scottbench.run/2", "scottbench.run/3", "scottbench.env/1", *plans} == set(known())
+    assert {"scottbench.run/1", "scottbench.run/2", "scottbench.run/3", "scottbench.env/1", "scottbench.recorded/1", *plans} == set(known())
     assert [violations(read_json(OLD / name)) for name in ("manifest.json", "plan.lock.json")] == [[], []]
 
 
@@ -60,8 +60,8 @@ def test_what_a_run_writes_has_the_fields_of_the_types_in_their_order(undisturbe
         inner = hint.get("items", hint.get("additionalProperties", hint))["properties"]
         entry = lock["plan"][key]
         entry = entry[0] if isinstance(entry, list) else entry["image"] if key == "extractors" else entry
-        # of the dataset "reference" stands only where it is not one image for each item
-        assert list(entry) == [name for name in inner if name != "reference"], key
+        # of the dataset "reference" stands only where it is not one image for each item, of an extractor "gives" where it gives scores
+        assert list(entry) == [name for name in inner if name not in ("reference", "gives")], key
 
 
 @pytest.fixture

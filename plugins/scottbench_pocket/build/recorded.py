@@ -6,32 +6,34 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
-from scottbench.store.record import CellRecord, read_record
+import scottbench
 
 from . import common
 
 
 def rows(folder: Path) -> dict[str, Any]:
     """Give the document: every row of `folder` (a run of one seed of sampling noise) that samples from the teacher itself."""
-    record = read_record(folder)
-    teacher = [cell for cell in record.cells if cell.facts["student"] is None and cell.facts["error"] is None]
+    run = scottbench.open_run(folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    found = run.results.filter(run.results["value"].is_not_null()).to_dicts()
     return {
         "schema": "scottbench.recorded/1", "source": f"{folder.parent.name}/{folder.name}",
-        "version": record.manifest["environment"]["packages"]["scottbench"], "rows": [row(cell) for cell in teacher],
+        "version": manifest["environment"]["packages"]["scottbench"],
+        "rows": [row(cell, found) for cell in manifest["cells"] if cell["student"] is None and cell["error"] is None],
     }  # fmt: skip
 
 
-def row(cell: CellRecord) -> dict[str, Any]:
-    """Give one row, with every metric that has a value."""
-    values = {}
-    for metric, value in cell.values.items():
-        interval = cell.intervals.get(metric)
-        values[metric] = {"value": value, "low": None if interval is None else interval.low,
-                          "high": None if interval is None else interval.high, "fingerprint": cell.fingerprints[metric][1]}  # fmt: skip
-    return {"method": cell.method, "steps": cell.steps, "nfe": cell.facts["nfe"], "n": cell.n, "values": values}
+def row(cell: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the row of a cell of the manifest, with every metric of it in `results`, rows of results.parquet."""
+    place = (cell["method"], cell["steps"], cell["seed"])
+    own = [one for one in results if (one["method"], one["steps"], one["seed"]) == place]
+    values = {one["metric"]: {"value": one["value"], "low": one["ci_low"], "high": one["ci_high"], "fingerprint": one["fingerprint"]}
+              for one in own}  # fmt: skip
+    return {"method": cell["method"], "steps": cell["steps"], "nfe": cell["nfe"], "n": own[0]["n"], "values": values}
 
 
 def main() -> None:

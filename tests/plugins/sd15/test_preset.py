@@ -13,6 +13,7 @@ import numpy as np
 import polars
 import pytest
 import scottbench_cd
+import scottbench_extractors
 import scottbench_metrics
 import scottbench_sd15
 import scottbench_solvers
@@ -61,7 +62,7 @@ def plugins(tmp_path_factory):
     extra = types.ModuleType("stand_in")
     extra.register_presets = hookimpl(lambda: [root / "stand-in.toml"])
     extra.register_presets.__name__ = "register_presets"
-    modules = [scottbench_sd15, scottbench_solvers, scottbench_cd, scottbench_metrics, extra]
+    modules = [scottbench_sd15, scottbench_solvers, scottbench_cd, scottbench_metrics, scottbench_extractors, extra]
     loaded = load_plugins(
         [
             types.SimpleNamespace(name=module.__name__, value=module.__name__, load=lambda module=module: module, dist=None)

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from scottbench.errors import DamagedAsset, UsageError
 from scottbench.models.images import rgb
@@ -150,7 +150,9 @@ def decode(entry: Entry) -> tuple[np.ndarray, Look]:
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError) as error:  # PIL raises all of these
         if isinstance(error, Unreadable):
             raise
-        raise Unreadable(f"cannot be decoded ({one_line(error)[:100] or type(error).__name__})") from None
+        # PIL's words for a file of no known kind name an address in memory: another in every run
+        why = "no PNG, JPEG or WebP" if isinstance(error, UnidentifiedImageError) else one_line(error)[:100] or type(error).__name__
+        raise Unreadable(f"cannot be decoded ({why})") from None
     return pixels, Look(_format(data), (width, height), digest)
 
 

@@ -130,7 +130,7 @@ def huge() -> bytes:
     ("data", "words"),
     [
         (png(PIXELS_OF[1])[:900], "cannot be decoded"),
-        (b"no picture", "cannot be decoded"),
+        (b"no picture", "cannot be decoded (no PNG, JPEG or WebP)"),
         (huge(), f"has 50,000 x 50,000 pixels; at most {PIXELS:,} are read"),
         (png(np.zeros((2400, 2400, 3), np.uint8), "WEBP"), "has 2,400 x 2,400 pixels"),
     ],

@@ -1,7 +1,7 @@
 """InstaFlow: rectified flow and one-step distillation of a text-to-image teacher: sampler and trainer."""
 
 from scottbench import Method, Trainer, hookimpl, lazy
-from scottbench_instaflow.options import InstaFlowOptions
+from scottbench_instaflow.options import InstaFlowOptions, SamplerOptions
 
 PAPER = "Liu et al. 2023 (InstaFlow), arXiv 2309.06380; Liu et al. 2022 (rectified flow), arXiv 2209.03003"
 
@@ -19,6 +19,7 @@ def register_methods() -> list[Method]:
             paper=PAPER,
             made_for=tuple(range(1, 26)),
             guidance=6.0,
+            options=SamplerOptions,
         )
     ]
 

@@ -36,11 +36,16 @@ def network_input(schedule: Schedule, x: Tensor, u: Time, form: str) -> tuple[Te
     official: X_u itself and t = T (1 - u). exact: the point of the teacher's variance-preserving process with the same noise to
     signal ratio lambda = (1 - u) / u, which is z = X_u / sqrt(u^2 + (1 - u)^2), and the (fractional) time step tau with that lambda.
     """
+    z = x if form == "official" else scale(1 / _length(_column(u, x)), x)
+    return z, network_time(schedule, u, form)
+
+
+def network_time(schedule: Schedule, u: Time, form: str) -> Time:
+    """Return the time step t of `network_input` alone: a float, or (N,) float64 where u is."""
     if form == "official":
-        return x, len(schedule) * (1 - u)
-    u_ = _column(u, x)
-    tau = time_of(schedule, noise_to_signal(u_).flatten())
-    return scale(1 / _length(u_), x), tau if isinstance(u, Tensor) else float(tau)
+        return len(schedule) * (1 - u)
+    tau = time_of(schedule, noise_to_signal(torch.as_tensor(u, dtype=torch.float64)).flatten())
+    return tau if isinstance(u, Tensor) else float(tau)
 
 
 def velocity(schedule: Schedule, x: Tensor, u: Time, output: Tensor, form: str, prediction: str) -> Tensor:

@@ -1,7 +1,15 @@
-"""Options of the InstaFlow trainer. Where no source states a value the field says so; see README, "ours beside the paper"."""
+"""Options of InstaFlow's sampler and trainer. Where no source states a value the field says so; see README, "ours beside the paper"."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """Options of method instaflow."""
+
+    form: Literal["exact", "official"] = "official"
+    """How the student's U-Net is asked: see trainer instaflow. Not named: what its student.json says, else as published weights are."""
 
 
 @dataclass(frozen=True)

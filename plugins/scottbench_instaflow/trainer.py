@@ -198,7 +198,7 @@ class RectifiedFlow:
         memory = self.memory
         facts = {
             **guidance_facts(self.options.w_min, self.options.w_max),
-            "form": self.options.form,
+            "sampler": {"form": self.options.form},
             "prediction": self.teacher.prediction,
             "made_for": [1] if memory["steps"]["distil"] > 0 else list(range(1, 26)),
             "stage_steps": memory["steps"],

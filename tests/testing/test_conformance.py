@@ -25,7 +25,7 @@ DDIM = METHODS["ddim"]
 @pytest.mark.parametrize("name", METHODS)
 def test_every_bundled_method_conforms(name):
     # student.json as the trainers write it; UFOGen, CD and SCott read nothing of it
-    student = None if METHODS[name].trainer is None else {"form": "official", "prediction": "v"}
+    student = None if METHODS[name].trainer is None else {"prediction": "v"}
     check_method(METHODS[name], student=student)
 
 

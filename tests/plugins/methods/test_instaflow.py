@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from scottbench_instaflow.flow import euler, interpolate, network_input, noise_to_signal, time_of, velocity
-from scottbench_instaflow.options import InstaFlowOptions
+from scottbench_instaflow.options import InstaFlowOptions, SamplerOptions
 from scottbench_instaflow.pairs import Pairs
 from scottbench_instaflow.sampler import sample, timesteps
 from scottbench_instaflow.trainer import RectifiedFlow
@@ -27,6 +27,9 @@ SD = Schedule.scaled_linear()
 REGISTRY = Registry(None)
 
 
+OFFICIAL = SamplerOptions("official")
+
+
 def column(*values):
     return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1)
 
@@ -34,8 +37,7 @@ def column(*values):
 def run(field, steps, noise):
     """What the sampler makes of a U-Net whose raw output is field(x, u), as an official student's is."""
     predict = lambda x, t: field(x, 1 - t / 1000)  # noqa: E731
-    student = {"form": "official", "prediction": "epsilon"}
-    return sample(Sampling(None, lambda k: noise, SD, steps, None, predict, student))
+    return sample(Sampling(None, lambda k: noise, SD, steps, OFFICIAL, predict, {"prediction": "epsilon"}))
 
 
 def gaussian_velocity(mu, s):
@@ -82,9 +84,19 @@ def runge_kutta(field, x, start, steps, stop=1.0):
 
 @pytest.mark.invariant(22)
 def test_invariant_22_time_steps():
-    assert timesteps(SD, 1) == [1000] and timesteps(SD, 2) == [1000, 500] and timesteps(SD, 4) == [1000, 750, 500, 250]
-    assert timesteps(SD, 25) == [1000 - 40 * j for j in range(25)]
-    assert timesteps(SD, 3) == [1000, 666.667, 333.333]
+    official = [timesteps(SD, steps, OFFICIAL) for steps in (1, 2, 4)]
+    assert official == [[1000], [1000, 500], [1000, 750, 500, 250]]
+    assert timesteps(SD, 25, OFFICIAL) == [1000 - 40 * j for j in range(25)]
+    assert timesteps(SD, 3, OFFICIAL) == [1000, 666.667, 333.333]
+
+
+@pytest.mark.parametrize("form", ["official", "exact"])
+def test_the_declared_time_steps_are_those_at_which_the_network_is_asked(form):
+    asked = []
+    options = SamplerOptions(form)
+    sample(Sampling(None, lambda k: column(1.0), SD, 4, options, lambda x, t: asked.append(t) or x, {"prediction": "epsilon"}))
+    assert asked == pytest.approx(timesteps(SD, 4, options), abs=1e-3)
+    assert all(a > b for a, b in zip(asked, asked[1:])) and asked[0] == {"official": 1000, "exact": 999}[form]
 
 
 @pytest.mark.invariant(23)
@@ -198,7 +210,7 @@ def test_the_exact_form_serves_every_prediction_type(prediction):
 @pytest.mark.invariant(29)
 def test_invariant_29_noise_is_drawn_once_and_from_draw_zero_only():
     drawn = []
-    sampling = Sampling(None, lambda k: drawn.append(k) or column(1.0), SD, 4, None, lambda x, t: x, {"form": "official", "prediction": ""})
+    sampling = Sampling(None, lambda k: drawn.append(k) or column(1.0), SD, 4, OFFICIAL, lambda x, t: x, {"prediction": ""})
     assert torch.equal(sample(sampling), sample(sampling)) and drawn == [0, 0]
 
 
@@ -395,7 +407,7 @@ def test_trainer_and_sampler_read_the_network_alike(pipeline, tmp_path):
     trainer.ema = student.unet
     noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        got = sample(student.sampling(b["text"], b["uncond"], 2.5, lambda k: noise, 2, None))
+        got = sample(student.sampling(b["text"], b["uncond"], 2.5, lambda k: noise, 2, SamplerOptions(**student.student["sampler"])))
         assert student.evaluations == 8
         # at u = 0 the network's rounding errors are multiplied by lambda_999 = 14.6
         assert torch.allclose(got, trainer.student_ode(noise, b["text"], None, torch.full((4,), 1.5)), rtol=1e-4, atol=1e-3)
@@ -416,7 +428,7 @@ def test_all_stages_train_export_and_sample(pipeline, tmp_path):
     student = open_student(open_pipeline(pipeline), out, "instaflow")
     b = batch_of(student)
     for steps in (1, 4):
-        run = student.sampling(b["text"], b["uncond"], 2.0, lambda k: torch.randn(4, 4, 8, 8), steps, None)
+        run = student.sampling(b["text"], b["uncond"], 2.0, lambda k: torch.randn(4, 4, 8, 8), steps, SamplerOptions(**facts["sampler"]))
         with torch.inference_mode():
             latents = sample(run)
         assert latents.shape == (4, 4, 8, 8) and torch.isfinite(latents).all()

@@ -579,9 +579,17 @@ def test_a_warning_of_ours_is_one_line_and_others_keep_their_place(monkeypatch):
 
     from scottbench.cli import main
     from scottbench.errors import ScottbenchWarning
+    from scottbench.registry import guard
 
-    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back at the end
-    with pytest.raises(SystemExit):
-        main(["--version"])
+    # `main` makes the process its own; the tests after this one have theirs back
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(guard, "INTERRUPTS", guard._Interrupts())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit):
+            main(["--version"])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert warnings.formatwarning(ScottbenchWarning("few images"), ScottbenchWarning, "a.py", 3, None) == "warning: few images\n"
     assert "a.py:3" in warnings.formatwarning(UserWarning("few images"), UserWarning, "a.py", 3, None)

@@ -28,7 +28,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("raised", ["SystemExit(0)", "KeyboardInterrupt()", "type('Own', (BaseException,), {})('x')"])
 def test_whatever_is_raised_at_import_breaks_that_plug_in_only(monkeypatch, raised):
-    monkeypatch.setattr(guard.INTERRUPTS, "counted", True)  # as the command line does
+    monkeypatch.setattr(guard, "INTERRUPTS", guard._Interrupts(counted=True))  # as the command line does, and no Ctrl-C so far
     assert "module_bad.py:" in broken_line(f"raise {raised}")
 
 

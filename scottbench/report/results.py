@@ -73,7 +73,8 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
         table.rows.append(row)
     for found in recorded_rows(record, metrics, cells):
         mark = _letter(reasons, found.note)
-        lead = [Entry(found.method, mark=mark), Entry(str(found.steps)), *([Entry("-")] if several else []), Entry(str(found.nfe))]
+        named = Entry(found.method, mark=mark, short=f"{found.method} (recorded)")  # a terminal shows no footnotes
+        lead = [named, Entry(str(found.steps)), *([Entry("-")] if several else []), Entry(str(found.nfe))]
         table.rows.append([*lead, *map(found.entry, metrics, [metric_decimals(metric, cells) for metric in metrics]),
                            *([Entry("-")] if timed else [])])  # fmt: skip
     table.notes = [(mark, why) for why, mark in reasons.items()]

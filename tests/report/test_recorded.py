@@ -44,6 +44,7 @@ def test_a_recorded_row_stands_below_with_its_source_and_is_ranked_with_nothing(
     row = dict(zip([column.text for column in table.columns], table.rows[-1], strict=True))
     assert [row[name].text for name in ("Method", "Steps", "NFE", "ms/image ↓")] == ["ddim", "50", "100", "-"]
     assert float(row["FID ↓"].text) == pytest.approx(9.04, abs=0.05) and not any(entry.bold for entry in table.rows[-1])
+    assert row["Method"].short == "ddim (recorded)"  # a terminal shows no footnotes
     ((_, why),) = [note for note in table.notes if note[0] == row["Method"].mark]
     assert why.startswith("Recorded in reports/main (scottbench 0.9), not measured in this run")
 

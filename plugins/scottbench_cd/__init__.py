@@ -1,5 +1,7 @@
 """Consistency distillation in latent space (LCM): sampler and trainer."""
 
+from dataclasses import replace
+
 from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_cd.options import CDOptions, SamplerOptions
 
@@ -9,30 +11,19 @@ PAPER = "Luo et al. 2023 (LCM), arXiv 2310.04378; Song et al. 2023, arXiv 2303.0
 @hookimpl
 def register_methods() -> list[Method]:
     """Register the sampler of CD students, under its own name and under that of the public scheduler."""
-    return [
-        Method(
-            name="cd",
-            summary="consistency distillation (LCM): multistep consistency sampling of the distilled student",
-            sample=lazy("scottbench_cd.sampler:sample"),
-            timesteps=lazy("scottbench_cd.sampler:timesteps"),
-            trainer="cd",
-            made_for=tuple(range(1, 9)),
-            paper=PAPER,
-            guidance=8.0,
-            options=SamplerOptions,
-        ),
-        Method(
-            name="lcm",
-            summary="the rule of LCMScheduler, by which LCM-LoRA and other published students are sampled: the same as cd",
-            sample=lazy("scottbench_cd.sampler:sample"),
-            timesteps=lazy("scottbench_cd.sampler:timesteps"),
-            trainer="cd",
-            made_for=tuple(range(1, 9)),
-            paper=PAPER,
-            guidance=8.0,
-            options=SamplerOptions,
-        ),
-    ]
+    cd = Method(
+        name="cd",
+        summary="consistency distillation (LCM): multistep consistency sampling of the distilled student",
+        sample=lazy("scottbench_cd.sampler:sample"),
+        timesteps=lazy("scottbench_cd.sampler:timesteps"),
+        trainer="cd",
+        made_for=tuple(range(1, 9)),
+        paper=PAPER,
+        guidance=8.0,
+        options=SamplerOptions,
+    )
+    lcm = "the rule of LCMScheduler, by which LCM-LoRA and other published students are sampled: the same as cd"
+    return [cd, replace(cd, name="lcm", summary=lcm)]
 
 
 @hookimpl

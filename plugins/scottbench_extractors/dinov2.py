@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scottbench.errors import DamagedAsset
 from scottbench.models.configs import check_against_weights, one_of, read_config, whole
-from scottbench.models.extractors import OpenExtractor, Source, find_folder
+from scottbench.models.extractors import OpenExtractor, Source, find_folder, normaliser, open_pretrained
 from scottbench.models.importing import importing
 from scottbench.store.assets import Needed
 
@@ -43,19 +42,13 @@ def open_dinov2(source: Source, device: str) -> OpenExtractor:
     with importing():
         from transformers import Dinov2Model
 
-    loaded: Any = Dinov2Model.from_pretrained(
-        source.path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
-    network, told = loaded
-    wrong = sorted([*told["missing_keys"], *told["unexpected_keys"]])
-    if wrong:
-        raise DamagedAsset(f"{source.path}/model.safetensors is not of this network: {len(wrong)} tensors differ, such as {wrong[0]}.")
+    network, normal = open_pretrained(Dinov2Model, source.path), normaliser(MEAN, STD, device)
     positions = network.embeddings.position_embeddings
     positions.data = at_side(positions.data, SIDE // network.config.patch_size)
-    network.requires_grad_(False).eval().to(device)
-    mean, std = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    network.to(device)
 
     def image_tower(batch: Tensor) -> Tensor:
-        return network(pixel_values=(batch - mean) / std).last_hidden_state[:, 0]
+        return network(pixel_values=normal(batch)).last_hidden_state[:, 0]
 
     return OpenExtractor(source, SIDE, image_tower, None, None, device)
 

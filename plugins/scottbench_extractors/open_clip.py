@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.extractors import OpenExtractor, Source, weights_digest
+from scottbench.models.extractors import CLIP_PIXELS, OpenExtractor, Source, normaliser, weights_digest
 from scottbench.models.images import MODES, Fit
 from scottbench.models.importing import importing
 from scottbench.store.assets import Needed, bytes_in_words, file_digest, require, verify_folder
@@ -38,7 +37,7 @@ def find(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
 
 
 OPENAI: dict[str, Any] = {
-    "mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711), "resize_mode": "shortest",
+    "mean": CLIP_PIXELS[0], "std": CLIP_PIXELS[1], "resize_mode": "shortest",
     "interpolation": "bicubic", "quick_gelu": False,
 }  # fmt: skip
 """OpenAI's values, which most tags of open_clip's table have."""
@@ -106,11 +105,10 @@ def open_model(source: Source, device: str) -> OpenExtractor:
     clip.requires_grad_(False).eval()
     preprocess = clip.visual.preprocess_cfg
     fit = _fit(preprocess, source)
-    mean = 255 * torch.tensor(preprocess["mean"], device=device).view(1, 3, 1, 1)
-    std = 255 * torch.tensor(preprocess["std"], device=device).view(1, 3, 1, 1)
+    normal = normaliser(preprocess["mean"], preprocess["std"], device)
 
     def image_tower(batch: Tensor) -> Tensor:
-        return clip.encode_image((batch - mean) / std)
+        return clip.encode_image(normal(batch))
 
     size, tokenize = _side(preprocess["size"], source), open_clip.get_tokenizer(name)
     return OpenExtractor(source, size, image_tower, clip.encode_text, tokenize, device, fit)

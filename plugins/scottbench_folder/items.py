@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from scottbench.errors import DamagedAsset, UsageError
+from scottbench.models.images import square
 from scottbench.models.pictures import Matched, PictureSet, match, named, open_pictures
 from scottbench_folder.options import FolderOptions
 
@@ -39,16 +40,7 @@ class FolderItems:
     def images(self, indices: Sequence[int]) -> np.ndarray:
         """Decode pictures: (n,H,W,3) uint8, RGB 0..255. Raises DamagedAsset for one that changed since the folder was opened."""
         found = self.pictures.images(indices)
-        return found if self.side is None else np.stack([square(image, self.side) for image in found])
-
-
-def square(image: np.ndarray, side: int) -> np.ndarray:
-    """Cut out the centred square of (H,W,3) uint8 and resize it to (side,side,3) by LANCZOS."""
-    height, width = image.shape[:2]
-    short = min(height, width)
-    left, top = (width - short) // 2, (height - short) // 2
-    cut = Image.fromarray(image).crop((left, top, left + short, top + short))
-    return np.asarray(cut.resize((side, side), Image.Resampling.LANCZOS))
+        return found if self.side is None else np.stack([np.asarray(square(Image.fromarray(image), self.side)) for image in found])
 
 
 def open_folder(split: str, options: FolderOptions) -> FolderItems:

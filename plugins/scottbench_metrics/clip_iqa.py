@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench import CellFeatures, Influence, NoOptions
-from scottbench.errors import DamagedAsset
-from scottbench.metrics import BadFeatures
-from scottbench.models.extractors import OpenExtractor, Source, find_folder
+from scottbench.metrics import score_column
+from scottbench.models.extractors import CLIP_PIXELS, POSITIONS, OpenExtractor, Source, find_folder, normaliser, open_pretrained
 from scottbench.models.importing import importing
 from scottbench.stats.intervals import of_mean
 from scottbench.store.assets import Needed
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 ROLE = "clip_iqa"
 FOLDER = "clip-vit-large-patch14"
 FETCH = "hf download openai/clip-vit-large-patch14 config.json model.safetensors --local-dir {folder}"
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""OpenAI's."""
 
 
 def clip_iqa(cell: CellFeatures, options: NoOptions) -> float:
@@ -37,12 +34,7 @@ def clip_iqa(cell: CellFeatures, options: NoOptions) -> float:
 
 def items(cell: CellFeatures, options: NoOptions) -> np.ndarray:
     """Return the score of each image, (n,) float64. Raises BadFeatures for what is no column of finite numbers."""
-    import numpy as np
-
-    scores = np.asarray(cell.generated[ROLE], dtype=np.float64)
-    if scores.ndim != 2 or scores.shape[1] != 1 or not len(scores) or not np.isfinite(scores).all():
-        raise BadFeatures(f"CLIP-IQA needs one finite score an image, (n, 1), found an array of shape {scores.shape}. Check the weights.")
-    return scores[:, 0]
+    return score_column(cell.generated[ROLE], ROLE)
 
 
 def influence(cell: CellFeatures, options: NoOptions) -> Influence:
@@ -64,14 +56,7 @@ def open_scorer(source: Source, device: str) -> OpenExtractor:
         from torchmetrics.multimodal.clip_iqa import CLIPImageQualityAssessment
         from transformers import CLIPModel
 
-    # not `dtype=`, which is of newer versions of transformers: the files are in float32 or are turned into it below
-    loaded: Any = CLIPModel.from_pretrained(source.path, local_files_only=True, use_safetensors=True, output_loading_info=True)
-    clip, told = loaded
-    # files of older versions keep a table of positions that is no weight
-    wrong = sorted(name for name in [*told["missing_keys"], *told["unexpected_keys"]] if not name.endswith("position_ids"))
-    if wrong:
-        raise DamagedAsset(f"{source.path}/model.safetensors is not of this network: {len(wrong)} tensors differ, such as {wrong[0]}.")
-    clip.requires_grad_(False).float().eval()
+    clip = open_pretrained(CLIPModel, source.path, POSITIONS)
     assess: Any = CLIPImageQualityAssessment
     # data_range = 1: pixels of 0..255 go to the adapter as they are
     metric = assess(model_name_or_path=lambda: (towers_of(clip), _Processor(clip.config.text_config)), data_range=1.0).to(device)
@@ -121,5 +106,5 @@ class _Processor:
 
             tokens = SimpleTokenizer(context_length=self.length)(list(text))
             return {"input_ids": tokens, "attention_mask": (tokens > 0).long()}
-        mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        return {"pixel_values": (torch.stack(list(images)) - mean) / std}
+        batch = torch.stack(list(images))
+        return {"pixel_values": normaliser(*CLIP_PIXELS, str(batch.device))(batch)}

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from scottbench.errors import DamagedAsset, UsageError
-from scottbench.models.extractors import OpenExtractor, Source, find_folder
+from scottbench.errors import DamagedAsset
+from scottbench.models.extractors import CLIP_PIXELS, OpenExtractor, Source, find_folder, normaliser
 from scottbench.models.images import USUAL
-from scottbench.models.importing import importing
 from scottbench.store.assets import Needed
-from scottbench_scorers.pick_score import MEAN, STD
-from scottbench_scorers.weights import fetched, load_exactly, read
+from scottbench_scorers.weights import fetched, linears, load_exactly, open_clip_of, read, side_of
 
 FOLDER, HEAD, CLIP = "aesthetic", "sac+logos+ava1-l14-linearMSE.safetensors", "open_clip_model.safetensors"
 HEAD_FETCH = fetched(
@@ -30,8 +28,6 @@ CLIP_FETCH = "hf download timm/vit_large_patch14_clip_224.openai open_clip_model
 MODEL = "ViT-L-14"
 WIDTHS = (1024, 128, 64, 16, 1)
 """Outputs of the layers of version 2."""
-PLACES = (0, 2, 4, 6, 7)
-"""Their numbers in its nn.Sequential; the others are dropout."""
 
 
 def find(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
@@ -42,23 +38,15 @@ def find(spec: dict[str, Any], path: Callable[[str], Path]) -> Source:
 
 def open_scorer(source: Source, device: str) -> OpenExtractor:
     """Open CLIP with its quick GELU, and the head. Raises DamagedAsset for weights of another model, UsageError for an unknown one."""
-    with importing():
-        import open_clip
-
-    name = source.model or MODEL
-    if open_clip.get_model_config(name) is None:
-        raise UsageError(f"open_clip knows no model '{name}'. The predictor is of {MODEL}.")
-    clip = open_clip.create_model(name, pretrained=None, load_weights=False, precision="fp32", force_quick_gelu=True)
-    load_exactly(clip, read(source.path / CLIP), source.path / CLIP, f"open_clip's {name}")
+    clip = open_clip_of(source.model or MODEL, source.path / CLIP, f"The predictor is of {MODEL}", force_quick_gelu=True)
     visual, width = clip.visual.requires_grad_(False).eval().to(device), clip.text_projection.shape[1]
     head = head_of(read(source.path / HEAD), width, source.path / HEAD).requires_grad_(False).eval().to(device)
-    mean, std = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    normal = normaliser(*CLIP_PIXELS, device)
 
     def image_tower(batch: Tensor) -> Tensor:
-        return head(normalize(visual((batch - mean) / std)))
+        return head(normalize(visual(normal(batch))))
 
-    size = visual.image_size
-    return OpenExtractor(source, size if isinstance(size, int) else size[0], image_tower, None, None, device, USUAL)
+    return OpenExtractor(source, side_of(visual), image_tower, None, None, device, USUAL)
 
 
 def head_of(weights: Mapping[str, Tensor], width: int, path: Path) -> torch.nn.Module:
@@ -72,10 +60,7 @@ def head_of(weights: Mapping[str, Tensor], width: int, path: Path) -> torch.nn.M
         return head
     if not any(name.startswith("layers.") for name in weights):
         raise DamagedAsset(f"{path} is no aesthetic predictor: it has {min(weights, default='nothing')}. Fetch it again.")
-    head, before = torch.nn.Module(), width
-    head.layers = torch.nn.Sequential()
-    for place, out in zip(PLACES, WIDTHS):
-        head.layers.add_module(str(place), torch.nn.Linear(before, out))
-        before = out
+    head = torch.nn.Module()
+    head.layers = linears(width, WIDTHS)
     load_exactly(head, weights, path, "version 2 of the predictor")
     return head.layers

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from scottbench.errors import UsageError
-from scottbench.models.extractors import OpenExtractor, Source, find_folder
+from scottbench.models.extractors import CLIP_PIXELS, OpenExtractor, Source, find_folder, normaliser
 from scottbench.models.images import Fit
 from scottbench.models.importing import importing
 from scottbench.store.assets import Needed
-from scottbench_scorers.pick_score import MEAN, STD, no_tower
-from scottbench_scorers.weights import fetched, load_exactly, read
+from scottbench_scorers.pick_score import no_tower
+from scottbench_scorers.weights import fetched, open_clip_of, side_of
 
 FOLDER, FILE = "HPSv2.1", "HPS_v2.1.safetensors"
 FETCH = fetched("hpsv2", "hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir {folder}", "HPS_v2.1_compressed.pt")
@@ -39,19 +38,13 @@ def open_scorer(source: Source, device: str) -> OpenExtractor:
         import open_clip
 
     name = source.model or MODEL
-    if open_clip.get_model_config(name) is None:
-        raise UsageError(f"open_clip knows no model '{name}'. HPSv2.1 is of {MODEL}.")
-    clip = open_clip.create_model(name, pretrained=None, load_weights=False, precision="fp32")
-    load_exactly(clip, read(source.path / FILE), source.path / FILE, f"open_clip's {name}")
-    clip.requires_grad_(False).eval().to(device)
-    mean, std = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    clip = open_clip_of(name, source.path / FILE, f"HPSv2.1 is of {MODEL}").requires_grad_(False).eval().to(device)
+    normal = normaliser(*CLIP_PIXELS, device)
     kind = device.partition(":")[0]
 
     def pair_tower(batch: Tensor, tokens: Tensor) -> Tensor:
         with torch.autocast(kind, dtype=torch.float16, enabled=kind == "cuda"):
-            images, texts = normalize(clip.encode_image((batch - mean) / std)), normalize(clip.encode_text(tokens))
+            images, texts = normalize(clip.encode_image(normal(batch))), normalize(clip.encode_text(tokens))
             return (images * texts).sum(1)
 
-    size = clip.visual.image_size
-    side = size if isinstance(size, int) else size[0]
-    return OpenExtractor(source, side, no_tower, None, open_clip.get_tokenizer(name), device, Fit("longest"), pair_tower)
+    return OpenExtractor(source, side_of(clip.visual), no_tower, None, open_clip.get_tokenizer(name), device, Fit("longest"), pair_tower)

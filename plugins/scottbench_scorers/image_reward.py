@@ -15,12 +15,12 @@ from torch import Tensor
 
 from scottbench.errors import DamagedAsset
 from scottbench.models.configs import VOCABULARY_BYTES, check_size
-from scottbench.models.extractors import OpenExtractor, Source, find_folder
+from scottbench.models.extractors import CLIP_PIXELS, OpenExtractor, Source, find_folder, normaliser
 from scottbench.models.images import USUAL
 from scottbench.models.importing import importing
 from scottbench.store.assets import Needed
-from scottbench_scorers.pick_score import MEAN, STD, no_tower
-from scottbench_scorers.weights import fetched, load_exactly, read
+from scottbench_scorers.pick_score import no_tower
+from scottbench_scorers.weights import fetched, linears, load_exactly, read
 
 FOLDER, FILE, WORDS = "ImageReward", "ImageReward.safetensors", "vocab.txt"
 FETCH = fetched("image_reward", "hf download THUDM/ImageReward ImageReward.pt --local-dir {folder}", "ImageReward.pt")
@@ -60,10 +60,10 @@ def open_scorer(source: Source, device: str) -> OpenExtractor:
     vision, text, head = networks(weights, path)
     for network in (vision, text, head):
         network.requires_grad_(False).eval().to(device)
-    mean, std = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    normal = normaliser(*CLIP_PIXELS, device)
 
     def pair_tower(batch: Tensor, tokens: Tensor) -> Tensor:
-        images = vision(pixel_values=(batch - mean) / std).last_hidden_state
+        images = vision(pixel_values=normal(batch)).last_hidden_state
         ids, mask = tokens[:, 0], tokens[:, 1]
         found = text(input_ids=ids, attention_mask=mask, encoder_hidden_states=images, is_decoder=False).last_hidden_state[:, 0]
         return (head(found)[:, 0] - SHIFT) / SCALE
@@ -100,11 +100,7 @@ def networks(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, Any, torch
     vision, text = BlipVisionModel(vision_config), BlipTextModel(text_config, add_pooling_layer=False)
     load_exactly(vision, {vision_name(name): tensor for name, tensor in seen.items()}, path, "BLIP's image encoder")
     load_exactly(text, words, path, "BLIP's text encoder")
-    head = torch.nn.Sequential()
-    before = table.shape[1]
-    for place, out in zip((0, 2, 4, 6, 7), HEADS):  # the others are dropout
-        head.add_module(str(place), torch.nn.Linear(before, out))
-        before = out
+    head = linears(table.shape[1], HEADS)
     load_exactly(head, part(weights, "mlp.layers."), path, "its head")
     return vision, text, head
 

@@ -23,14 +23,9 @@ class MeanScore:
 
     def items(self, cell: CellFeatures, options: NoOptions) -> np.ndarray:
         """Return the score of each item, (n,) float64. Raises BadFeatures for what is no column of finite numbers."""
-        import numpy as np
+        from scottbench.metrics import score_column
 
-        from scottbench.metrics import BadFeatures
-
-        scores = np.asarray(cell.generated[self.role], dtype=np.float64)
-        if scores.ndim != 2 or scores.shape[1] != 1 or not np.isfinite(scores).all():
-            raise BadFeatures(f"'{self.role}' must give one finite score an image, (n, 1), found an array of shape {scores.shape}")
-        return scores[:, 0]
+        return score_column(cell.generated[self.role], self.role)
 
     def influence(self, cell: CellFeatures, options: NoOptions) -> Influence:
         """Compute the influence of every image: the items are independent."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import DamagedAsset
+from scottbench.errors import DamagedAsset, UsageError
+from scottbench.models.importing import importing
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
+    from torch.nn import Module, Sequential
 
+PLACES = (0, 2, 4, 6, 7)
+"""Numbers of the five linear layers in the heads of ImageReward and of LAION's predictor; the others are dropout."""
 CONVERT = "python -m scottbench_scorers.build.convert {name} {{folder}}/{pickle} --allow-unsafe-checkpoint"
 """The line that makes safetensors of a published pickle, which no run reads."""
 
@@ -26,6 +29,40 @@ def read(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return {name: tensor.float() for name, tensor in load_file(path).items()}
+
+
+def open_clip_of(name: str, path: Path, what: str, **form: Any) -> Any:
+    """Make a model of open_clip in float32 and load the weights of a file. what: whose it is, for a message; form: as of `create_model`.
+
+    Raises DamagedAsset for weights of another model, UsageError for one that open_clip does not know.
+    """
+    with importing():
+        import open_clip
+
+    if open_clip.get_model_config(name) is None:
+        raise UsageError(f"open_clip knows no model '{name}'. {what}.")
+    clip = open_clip.create_model(name, pretrained=None, load_weights=False, precision="fp32", **form)
+    load_exactly(clip, read(path), path, f"open_clip's {name}")
+    return clip
+
+
+def side_of(tower: Any) -> int:
+    """Return the input height and width of an image tower of open_clip."""
+    size = tower.image_size
+    return int(size if isinstance(size, int) else size[0])
+
+
+def linears(width: int, outputs: Sequence[int]) -> Sequential:
+    """Make a head of linear layers with nothing between them but dropout, which does nothing here: (N,width) -> (N,outputs[-1]).
+
+    The layers have the numbers, `PLACES`, that they have in the published nn.Sequential.
+    """
+    from torch.nn import Linear, Sequential
+
+    head = Sequential()
+    for place, before, out in zip(PLACES, (width, *outputs), outputs):
+        head.add_module(str(place), Linear(before, out))
+    return head
 
 
 def load_exactly(network: Module, weights: Mapping[str, Tensor], path: Path, what: str) -> None:

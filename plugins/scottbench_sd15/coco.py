@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.models.images import rgb
+from scottbench.models.images import rgb, square
 from scottbench.store.assets import bytes_in_words, cache_dir, file_digest
 
 VARIABLE = "SCOTTBENCH_COCO2017"
@@ -102,13 +102,6 @@ class CocoFolder:
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's decoders raise all of these
                 raise DamagedAsset(f"{path} cannot be decoded ({error}). Put a whole picture in its place.") from None
         return pictures
-
-
-def square(picture: Image.Image, side: int) -> Image.Image:
-    """Cut out the centred square of the short side's length and resize it to `side` x `side` by LANCZOS; orientation tags are ignored."""
-    short = min(picture.size)
-    left, top = (picture.width - short) // 2, (picture.height - short) // 2
-    return picture.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.LANCZOS)
 
 
 def read_captions(path: Path) -> tuple[list[Row], int]:

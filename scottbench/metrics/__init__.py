@@ -14,6 +14,7 @@ CLIP score: clip_score
 Diversity within a prompt: pairwise_distance, ms_ssim_diversity
 Structural similarity: ms_ssim
 Min-max harmonic mean over a sweep: mmhm
+Scores of an extractor, checked: score_column
 Errors and warnings: BadFeatures, NoInfluence, RankLimited
 
 An influence (`scottbench.Influence`) says how much each item moves the value: the value of other items is about the value plus the
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from scottbench.metrics.ball_influence import precision_influence as precision_influence
     from scottbench.metrics.ball_influence import recall_influence as recall_influence
     from scottbench.metrics.checks import BadFeatures as BadFeatures
+    from scottbench.metrics.checks import score_column as score_column
     from scottbench.metrics.clip import ClipScore as ClipScore
     from scottbench.metrics.clip import clip_score as clip_score
     from scottbench.metrics.diversity import Diversity as Diversity
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
 _FILES = """
 ball_counts: Balls PRDC balls prdc
 ball_influence: BallLoss ball_loss coverage_influence density_influence precision_influence recall_influence
-checks: BadFeatures
+checks: BadFeatures score_column
 clip: ClipScore clip_score
 diversity: Diversity pairwise_distance
 frechet: FrechetDistance GaussianFit RankLimited frechet_distance

@@ -1,4 +1,4 @@
-"""The check with which every metric begins: are these features an array of finite numbers, one row per image?"""
+"""The checks with which metrics begin: are these features, or scores, an array of finite numbers, one row per image?"""
 
 from __future__ import annotations
 
@@ -39,3 +39,17 @@ def feature_matrix(features: np.ndarray, what: str, least: int = 2) -> np.ndarra
             f"features of {bad} of {len(features)} {what} images are NaN or infinite. Use a float32 preset, or look at those images."
         )
     return features
+
+
+def score_column(scores: np.ndarray, what: str) -> np.ndarray:
+    """Check the scores of an extractor, (n, 1) with n >= 1 and all finite, and return them as (n,) float64.
+
+    what: the extractor, for the message. Raises BadFeatures.
+    """
+    import numpy as np
+
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] != 1 or not len(scores) or not np.isfinite(scores).all():
+        raise BadFeatures(
+            f"'{what}' must give one finite score an image, (n, 1), found an array of shape {scores.shape}. Check its weights.")
+    return scores[:, 0]

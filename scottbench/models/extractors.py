@@ -140,6 +140,31 @@ class OpenExtractor:
         return [f"{self.source.prefix} {prompt}" if self.source.prefix else prompt for prompt in prompts]
 
 
+CLIP_PIXELS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""Mean and standard deviation of OpenAI's CLIP, for pixels 0..1."""
+POSITIONS = ("position_ids",)
+"""A table that CLIP's files of older versions keep, and that is no weight: `spare` of `open_pretrained`."""
+
+
+def normaliser(mean: Sequence[float], std: Sequence[float], device: str) -> Callable[[Tensor], Tensor]:
+    """Return what brings pixels, (N,3,S,S) float32 0..255, to the mean and deviation that a network was trained on, given for 0..1."""
+    shift, scale = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
+    return lambda batch: (batch - shift) / scale
+
+
+def open_pretrained(kind: Any, folder: Path, spare: tuple[str, ...] = ()) -> Any:
+    """Open a network of transformers from a folder, in float32, frozen. kind: its class. spare: endings of names that may lack or be there.
+
+    Raises DamagedAsset where weights are missing or others are there; shapes that differ are transformers' own error.
+    """
+    # not `dtype=`, which is of newer versions of transformers
+    network, told = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    wrong = sorted(name for name in [*told["missing_keys"], *told["unexpected_keys"]] if not name.endswith(spare))
+    if wrong:
+        raise DamagedAsset(f"{folder}/model.safetensors is not of this network: {len(wrong)} tensors differ, such as {wrong[0]}.")
+    return network.requires_grad_(False).float().eval()
+
+
 def find_folder(spec: dict[str, Any], path: Callable[[str], Path], usual: str, files: Sequence[Needed]) -> tuple[Path, str]:
     """Find the folder of an extractor's files and digest it: (folder, sha256 hex of its weights, configs and vocabularies).
 

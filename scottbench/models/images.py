@@ -28,6 +28,13 @@ MODES = ("shortest", "longest", "squash")
 """Resize modes of open_clip; see `Fit`."""
 
 
+def square(picture: Image.Image, side: int) -> Image.Image:
+    """Cut out the centred square of the short side's length and resize it to `side` x `side` by LANCZOS; orientation tags are ignored."""
+    short = min(picture.size)
+    left, top = (picture.width - short) // 2, (picture.height - short) // 2
+    return picture.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.LANCZOS)
+
+
 @dataclass(frozen=True)
 class Fit:
     """How open_clip fits pictures to one of its models: by its tag in open_clip's table, or by its folder's preprocess_cfg."""

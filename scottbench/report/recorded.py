@@ -45,9 +45,8 @@ def recorded_rows(record: RunRecord, metrics: Sequence[MetricRecord], cells: Seq
         f"Recorded in {recorded.get('source')} (scottbench {recorded.get('version')}), not measured in this run: same N, prompts, "
         "reference images and extractor. Ranked with nothing."
     )
-    found = []
+    found, shown = [], {metric.name for metric in metrics}
     for row in recorded.get("rows", []):
-        shown = {metric.name for metric in metrics}
         values = {name: value for name, value in row["values"].items()
                   if name in shown and ours.get(name) == _what(row["n"], value["fingerprint"])}  # fmt: skip
         if values and (row["method"], row["steps"]) not in own:

@@ -43,11 +43,10 @@ class Trainings:
 
 def trainings(measured: Iterable[Measured]) -> list[Trainings]:
     """Group cells of one metric by recipe, and each recipe's cells by training. Weights that several runs or labels share are one."""
-    recipes: dict[tuple, dict[tuple, list[Measured]]] = {}
+    recipes: dict[tuple, dict[str, list[Measured]]] = {}
     for one in measured:
-        training = one.weights or one.method
         of_recipe = recipes.setdefault((*_recipe(one), one.steps, one.fingerprint), {})
-        seeds = of_recipe.setdefault((training,), [])
+        seeds = of_recipe.setdefault(one.weights or one.method, [])
         if one.seeds not in {known.seeds for known in seeds}:
             seeds.append(one)
     return [Trainings(list(found.values())) for found in recipes.values()]

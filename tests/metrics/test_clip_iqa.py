@@ -10,7 +10,7 @@ from scottbench_metrics import register_extractors, register_metrics
 
 from scottbench.errors import MissingAsset
 from scottbench.metrics import BadFeatures
-from scottbench.models.extractors import find_extractor, open_extractor
+from scottbench.models.extractors import CLIP_PIXELS, find_extractor, open_extractor
 from scottbench.registry.nouns import CellFeatures, NoOptions
 from scottbench.testing import check_metric, made_cells
 
@@ -43,7 +43,7 @@ def test_the_score_is_the_softmax_of_a_hundred_cosines_with_good_and_bad_photo(f
     found = opened.features(images)
     clip = CLIPModel.from_pretrained(folder).eval()
     with torch.no_grad():
-        mean, std = (torch.tensor(values)[:, None, None] for values in (module.MEAN, module.STD))
+        mean, std = (torch.tensor(values)[:, None, None] for values in CLIP_PIXELS)
         pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
         sides = clip.visual_projection(clip.vision_model(pixel_values=pixels).pooler_output)
         tokens = SimpleTokenizer(context_length=77)(["Good photo.", "Bad photo."])

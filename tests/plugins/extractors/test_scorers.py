@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scottbench_scorers import aesthetic, image_reward
 from scottbench_scorers.build.convert import convert
+from scottbench_scorers.weights import PLACES
 from tiny import find_extractor
 from torch.nn.functional import conv2d, gelu, layer_norm, linear, normalize
 
@@ -134,7 +135,7 @@ def test_the_aesthetic_head_is_the_published_one_on_normalised_features(architec
     torch.manual_seed(0)
     clip = open_clip.create_model(architecture, pretrained=None, load_weights=False, force_quick_gelu=True).eval()
     save_file(clip.state_dict(), tmp_path / aesthetic.CLIP)
-    widths = dict(zip(aesthetic.PLACES, aesthetic.WIDTHS))
+    widths = dict(zip(PLACES, aesthetic.WIDTHS))
     shapes, before = {}, 8
     for place, out in widths.items():
         shapes |= {f"layers.{place}.weight": (out, before), f"layers.{place}.bias": (out,)}

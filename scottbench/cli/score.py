@@ -52,19 +52,21 @@ def score(command: str, places: tuple[str, ...], as_json: bool, quiet: bool, **v
     pictures could not be read.
     """
     from scottbench.errors import UsageError
+    from scottbench.store.runs import find_run
 
     if len(places) > 1 or _is_pictures(places[0]) or values["prompts"] is not None:
         if values["model"] is not None or values["allow_unsafe_checkpoint"]:
             raise UsageError("--model is for a run that is measured again; pictures are scored without a model.")
         _score_pictures(command, places, as_json, quiet, values)
         return
+    root = find_run(places[0])
     given = [name for name in OF_PICTURES if values[name]]
     if given:
         flag = {"names": "name"}.get(given[0], given[0])
         raise UsageError(f"--{flag} is for pictures, and {places[0]} is a run.")
     if not values["metrics"]:
         raise UsageError("name the metrics to measure the run with: scottbench score RUN -k A,B (see: scottbench list metrics)")
-    _score_run(places[0], as_json, quiet, values)
+    _score_run(root, as_json, quiet, values)
 
 
 def _is_pictures(place: str) -> bool:
@@ -78,7 +80,7 @@ def _is_pictures(place: str) -> bool:
         return False
 
 
-def _score_run(run: str, as_json: bool, quiet: bool, values: dict[str, Any]) -> None:
+def _score_run(root: Path, as_json: bool, quiet: bool, values: dict[str, Any]) -> None:
     """Measure a run with other metrics. Raises ScottbenchError, after the tables, where one could not be computed."""
     from scottbench.cli import running
     from scottbench.cli.printing import names, print_json
@@ -86,9 +88,8 @@ def _score_run(run: str, as_json: bool, quiet: bool, values: dict[str, Any]) -> 
     from scottbench.cli.running import all_plugins, model_changes, plan_of, progress_of
     from scottbench.errors import ScottbenchError
     from scottbench.store.differences import GENERATION
-    from scottbench.store.runs import find_run
 
-    asked, root, plugins = names("--metrics", values["metrics"]), find_run(run), all_plugins()
+    asked, plugins = names("--metrics", values["metrics"]), all_plugins()
     with progress_of(quiet) as progress:
         made, _ = plan_of(plugins, root, {"metrics": asked, **model_changes(values)}, GENERATION)
         from scottbench.run.score import score as score_run

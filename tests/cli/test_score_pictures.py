@@ -94,6 +94,8 @@ def test_what_cannot_be_scored_is_one_line_and_code_2(cli, arguments, words):
 def test_flags_of_pictures_are_refused_for_a_run(cli):
     assert cli("score", "a", *SCORE, "-k", "words", "-o", "run")[0] == 0
     assert "name the metrics to measure the run with" in cli("score", "run", "-q")[2]
+    for more in ((), ("--reference", "a")):  # before anything else is said of it
+        assert "no run 'absent.npz': neither a run folder" in cli("score", "absent.npz", "-q", *more)[2]
     assert "--reference is for pictures, and run is a run" in cli("score", "run", "-k", "words", "--reference", "a")[2]
 
 

@@ -6,7 +6,7 @@ Names and messages in a table came from outside: each form escapes them, and non
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from scottbench.report.tables import Column, Entry, Table
@@ -14,6 +14,7 @@ from scottbench.text import in_one_line, one_line, printable
 
 if TYPE_CHECKING:
     import rich.table
+    from rich.text import Text
 
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -85,6 +86,8 @@ def _plain(text: object) -> str:
 
 ENDLESS = 10_000
 """Columns of a line that is never folded."""
+GAP = 2
+"""Columns between two fields."""
 
 
 def terminal(table: Table, screen: bool, narrow: bool = False) -> str:
@@ -94,19 +97,18 @@ def terminal(table: Table, screen: bool, narrow: bool = False) -> str:
     narrow: in a window, headings stand one word a line and smaller lines below their value.
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
-    drawn = _drawn(table, screen, narrow)
     # force_terminal: FORCE_COLOR would otherwise put escapes into a pipe
     console = Console(force_terminal=screen, width=None if screen else ENDLESS, emoji=False, markup=False, highlight=False)
-    # rich would leave out the columns that do not fit; a line that the terminal folds loses nothing
-    console.width = max(console.width, Measurement.get(console, console.options.update(width=ENDLESS), drawn).minimum)
+    drawn, width = _drawn(table, screen, narrow, console.width)
+    console.width = max(console.width, width)  # a line that the terminal folds loses nothing
     with console.capture() as captured:
         console.print(drawn)
     return "\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines())
 
 
-def _drawn(table: Table, screen: bool, narrow: bool) -> rich.table.Table:
+def _drawn(table: Table, screen: bool, narrow: bool, room: int) -> tuple[rich.table.Table, int]:
+    """The table for rich, and the width that it takes, which is `room` at most where its columns can be folded to that."""
     from rich import box
     from rich.table import Table as Drawing
     from rich.text import Text
@@ -114,15 +116,35 @@ def _drawn(table: Table, screen: bool, narrow: bool) -> rich.table.Table:
     line, padding = (box.SIMPLE_HEAD, (0, 1, 0, 0)) if screen else (None, (0, 2, 0, 0))
     drawn = Drawing(box=line, padding=padding, show_edge=False, pad_edge=False, header_style="bold")
     shown = [x for x, column in enumerate(table.columns) if column.short != ""]
-    for column in (table.columns[x] for x in shown):
-        head = printable(column.text if column.short is None else column.short)
-        head = "\n".join(head.split()) if screen and narrow else head
-        drawn.add_column(Text(head), justify="right" if column.number else "left", no_wrap=not (screen and column.wrap))
-    for row in table.rows:
-        fields = [(_field(row[x], screen, narrow), "bold" if row[x].bold else "") for x in shown]
-        # Text, not str: a name of a plug-in must not be read as markup
-        drawn.add_row(*(Text(text, style) for text, style in fields))
-    return drawn
+    columns = [table.columns[x] for x in shown]
+    heads = [printable(column.text if column.short is None else column.short) for column in columns]
+    # Text, not str: a name of a plug-in must not be read as markup
+    rows = [[Text("\n".join(head.split()) if screen and narrow else head) for head in heads]]
+    rows += [[Text(_field(row[x], screen, narrow), "bold" if row[x].bold else "") for x in shown] for row in table.rows]
+    folding = [screen and column.wrap for column in columns]
+    widths = fitted(rows, folding, room - GAP * len(columns))
+    for column, head, folds, width in zip(columns, rows[0], folding, widths, strict=True):
+        drawn.add_column(head, justify="right" if column.number else "left", no_wrap=not folds, width=width)
+    for fields in rows[1:]:
+        drawn.add_row(*fields)
+    return drawn, sum(widths) + GAP * len(columns)
+
+
+def fitted(rows: Sequence[Sequence[Text]], folding: Sequence[bool], room: int) -> list[int]:
+    """Return the width of each column: as wide as its fields, and the widest of those that may fold narrower, a letter at a time, until all
+    have room. No word is cut, and no field that may not fold.
+
+    rows: headings first. rich's own way cuts numbers and takes no heed of words.
+    """
+    lines = [[line for row in rows for line in row[x].split()] for x in range(len(folding))]
+    widths = [max((line.cell_len for line in column), default=0) for column in lines]
+    words = [max((word.cell_len for line in column for word in line.split(" ")), default=0) for column in lines]
+    while sum(widths) > room:
+        able = [x for x, folds in enumerate(folding) if folds and widths[x] > words[x]]
+        if not able:
+            break
+        widths[max(able, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _field(entry: Entry, screen: bool, narrow: bool) -> str:

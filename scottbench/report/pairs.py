@@ -63,7 +63,8 @@ def pairs_list(
     """
     known = {metric.name: metric for metric in metrics}
     chances = [Column("p", number=True), Column("Holm", number=True)]
-    columns = [Column("A - B"), Column("metric"), Column(difference, number=True), *chances, Column("verdict")]
+    names = [Column("A - B", wrap=True), Column("metric", wrap=True)]
+    columns = [*names, Column(difference, number=True), *chances, Column("verdict", wrap=True)]
     rows = []
     for row in pairs:
         metric = known[row["metric"]]

@@ -68,7 +68,8 @@ def test_a_list_of_pairs_says_what_the_table_of_pairs_says_one_metric_a_row():
 def test_a_narrow_terminal_cuts_no_number_name_or_word(monkeypatch):
     """Columns that may fold do, down to their longest word; lines that are still too wide are left to the terminal."""
     columns = [Column("A - B", wrap=True), Column("difference", number=True), Column("verdict", wrap=True)]
-    row = [Entry("scott@2 - cd@2"), Entry("-0.0066", small=("[-0.0090, -0.0042]",)), Entry("inconclusive: about 26,000 images would decide")]
+    verdict = "inconclusive: about 26,000 images would decide"
+    row = [Entry("scott@2 - cd@2"), Entry("-0.0066", small=("[-0.0090, -0.0042]",)), Entry(verdict)]
     whole = " ".join([row[0].text, row[1].text, *row[1].small, row[2].text]).split()
     for width in (120, 80, 60, 20):
         monkeypatch.setenv("COLUMNS", str(width))

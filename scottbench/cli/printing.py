@@ -51,6 +51,19 @@ def note(message: str) -> None:
     print(printable(message), file=sys.stderr)
 
 
+def say(message: str, indent: str = "") -> None:
+    """Print a line on stdout; in a terminal's window folded between words, never within one. indent: before its further lines."""
+    import shutil
+    import textwrap
+
+    text = printable(message)
+    if sys.stdout.isatty():
+        width = max(20, shutil.get_terminal_size().columns)
+        kept = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+        text = "\n".join(kept)
+    print(text)
+
+
 def number(flag: str, text: str, at_least: float = 1, kind: type = int) -> Any:
     """`text` as a finite number of `kind` that is not under `at_least`. Raises UsageError."""
     try:

@@ -101,12 +101,14 @@ def _times(tables: list[Table]) -> str:
 
 def print_pairs(pairs: list[dict[str, Any]], metrics: list[MetricRecord]) -> None:
     """Print the paired differences over shared prompts and seeds; of the first metric alone where there are many."""
-    from scottbench.cli.printing import show_table
-    from scottbench.report.pairs import pairs_list
+    from scottbench.cli.printing import say, show_table
+    from scottbench.report.pairs import asked_pairs, pairs_list
 
-    shown = pairs if len(pairs) <= PAIRS else [row for row in pairs if row["metric"] == pairs[0]["metric"]][:PAIRS]
-    print(pairs_list(pairs, metrics).title)
-    show_table(pairs_list(shown, metrics))
+    wanted = asked_pairs(pairs)
+    shown = wanted if len(wanted) <= PAIRS else [row for row in wanted if row["metric"] == wanted[0]["metric"]][:PAIRS]
+    table = pairs_list(shown, metrics, family=len(pairs))
+    say(table.title)
+    show_table(table)
     if len(shown) < len(pairs):
-        print(f"{len(pairs) - len(shown)} more in pairs.parquet and in the report. Any two cells: scottbench compare RUN A B")
+        say(f"{len(pairs) - len(shown)} more in pairs.parquet and in the report. Any two cells: scottbench compare RUN A B")
     print()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import resource
 import sys
 import time
@@ -61,6 +62,14 @@ class Clock:
                 setattr(owner, attribute, function)
             else:
                 delattr(owner, attribute)
+
+
+def machine_load() -> float | None:
+    """Return how many tasks wanted a processor over the last minute, per processor; ours are among them. None where no system tells."""
+    try:
+        return round(os.getloadavg()[0] / max(1, os.cpu_count() or 1), 2)
+    except OSError:
+        return None
 
 
 def peak_memory() -> int:

@@ -14,9 +14,10 @@ from scottbench.errors import Incomplete, ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.sampling import Sampler, micro_batches
 from scottbench.plan.plan import PlannedCell
+from scottbench.run.clock import machine_load
 from scottbench.run.sentinels import LOOKS, looks
 from scottbench.run.session import Work
-from scottbench.store.timings import COLD
+from scottbench.store.timings import COLD, LOAD
 
 
 def reference_features(work: Work) -> None:
@@ -148,7 +149,7 @@ def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: r
         raise ScottbenchError(
             f"method '{planned.method.label}' evaluated its network {model.evaluations} times for {rows} images: NFE must be the same "
             "whole number for every image.")
-    return np.concatenate(parts), {"nfe": nfe, "seconds": seconds, LOOKS: kinds}
+    return np.concatenate(parts), {"nfe": nfe, "seconds": seconds, LOOKS: kinds, LOAD: machine_load()}
 
 
 def resample_item(work: Work, planned: PlannedCell, model: DiffusionModel, span: range, position: int) -> np.ndarray:

@@ -66,9 +66,9 @@ def print_pairs(run: Path, first: Pair, rows: list[dict[str, Any]], family: int)
     from scottbench.report.pairs import pairs_list, tests
     from scottbench.store.record import read_record
 
-    say(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}")
+    say(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}; Holm: over {tests(family)}"
+        + (", all of the run" if family > len(rows) else ""), "    ")
     show_table(pairs_list(rows, read_record(run).metrics, "difference [95 %]"))
-    say(f"Holm: over {tests(family)}" + (", all of the run" if family > len(rows) else ""))
 
 
 def compared(a: list[Measured], b: list[Measured], recorded: list[dict[str, Any]] | None) -> tuple[list[Pair], int]:

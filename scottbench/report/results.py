@@ -202,7 +202,14 @@ def _ranking(record: RunRecord, cells: list[CellRecord], best: Sequence[set[int]
         return "the best of each column in bold, by no test"
     if not any(best):
         return "none is marked best: no test was made of these rows"
-    return f"bold: not beaten by any other row of the column (paired test, Holm over {count(len(record.pairs), 'test')}, 5 %)"
+    rows = "any other row" if _all_tested(record, cells) else "any row that it was tested against"
+    return f"bold: not beaten by {rows} of the column (paired test, Holm over {count(len(record.pairs), 'test')}, 5 %)"
+
+
+def _all_tested(record: RunRecord, cells: list[CellRecord]) -> bool:
+    """Tell whether the run tested all rows against each other; one of an earlier version did so at equal and neighbouring steps alone."""
+    tested = {frozenset({(row["method_a"], row["steps_a"]), (row["method_b"], row["steps_b"])}) for row in record.pairs}
+    return 2 * len(tested) >= len(cells) * (len(cells) - 1)
 
 
 def _apart(parts: int) -> str:

@@ -44,6 +44,14 @@ def in_one_line(text: object) -> str:
     return " ".join(printable(text).split())
 
 
+def folded(text: str, width: int, indent: str = "") -> str:
+    """Fold a line between words to lines of a window's width; no word is cut. indent: before further lines."""
+    import textwrap
+
+    kept = textwrap.wrap(text, max(20, width), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(kept)
+
+
 def at_steps(method: str, steps: int) -> str:
     """Name a cell: "name@2"; the name alone of pictures that were made elsewhere, which have 0 steps."""
     return f"{method}@{steps}" if steps else method

@@ -62,8 +62,8 @@ def print_claims(found: list[dict[str, Any]]) -> None:
             say(f"    paper  {one_line(quoted_text(quoted))}", INDENT)
         if claim["reason"]:
             say(f"    why    {one_line(claim['reason'])}", INDENT)
-        if claim.get("to_test"):
-            say(f"    test   {one_line(claim['to_test'])}", INDENT)
+        for line in claim["to_test"]:
+            say(f"    test   {one_line(line)}", INDENT)
         print()
     counts = Counter(claim["verdict"] for claim in found)
     say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) if found else "no plug-in brings a claim")

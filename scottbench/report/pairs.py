@@ -139,5 +139,6 @@ def _quoted(claim: dict[str, Any]) -> tuple[str, ...]:
 
 def _evidence(claim: dict[str, Any]) -> tuple[str, ...]:
     lines = [f"{entry['text']}: {entry['verdict']}." for entry in claim.get("evidence", [])]
-    reason = text(claim, "reason")
-    return (*lines, f"{reason[0].upper()}{reason[1:]}.") if reason else tuple(lines)
+    reason, commands = text(claim, "reason"), claim.get("to_test")
+    lines += [f"{reason[0].upper()}{reason[1:]}."] if reason else []
+    return (*lines, *(f"To test: {line}" for line in commands)) if isinstance(commands, list) else tuple(lines)

@@ -23,6 +23,7 @@ from scottbench.registry.label import Label
 from scottbench.stats.measured import Measured
 from scottbench.stats.paired import PairedDifference, images_to_decide, rounded
 from scottbench.stats.trainings import Tested, Trainings, all_else_differs, compare_trainings, trainings
+from scottbench.stats.untested import to_test
 from scottbench.text import bracket, decimals, fixed, one_line, p_text, signed
 
 REPRODUCED, HOLDS, OPEN, CONTRADICTED, UNTESTED = VERDICTS = (
@@ -91,6 +92,7 @@ def _judge(claim: Claim, measured: Sequence[Measured]) -> dict[str, Any]:
         **{key: getattr(claim, key) for key in ("name", "paper", "version", "locator", "statement")},
         "verdict": verdict,
         "reason": _reason(verdict, findings, missing),
+        "to_test": to_test(claim, measured) if verdict == UNTESTED else [],
         "quoted": [
             {"metric": one.metric, "better_cell": one.better.name, "worse_cell": one.worse.name, **asdict(one.quoted)}
             for one in claim.compare if one.quoted is not None

@@ -7,7 +7,7 @@ from plug-ins (`scottbench.registry.nouns.Extractor`). Weights come from a local
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class OpenExtractor:
     """How its own rule, "open_clip", fits pictures."""
     pair_tower: Callable[[Tensor, Tensor], Tensor] | None = None
     """((N,3,S,S) float32 0..255, (N,L) int64 tokens of each one's prompt) -> (N,) float32 scores; None where images are read alone."""
+    each: Callable[..., Iterable[Any]] = map
+    """A `map` that resizes several images at once, where a run has threads for it."""
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by the source's rule."""
@@ -111,7 +113,7 @@ class OpenExtractor:
             raise TypeError(f"extractor '{self.source.label}' reads pairs, and was given {len(images)} images, {len(prompts)} prompts")
         parts, step = [], max(1, BATCH // PATCHES.get(self.source.resize, 1) ** 2)
         for start in range(0, len(images), step):
-            views = np.stack([self.views(image) for image in images[start : start + step]])
+            views = np.stack(list(self.each(self.views, images[start : start + step])))
             batch = torch.from_numpy(views).flatten(0, 1).permute(0, 3, 1, 2)
             found = self.network(batch) if self.pair_tower is None else self.scores(batch, prompts[start : start + step])
             parts.append(found.cpu().numpy().reshape(len(views), -1))

@@ -14,6 +14,7 @@ from scottbench.plan.plan import Plan
 from scottbench.run import manifest
 from scottbench.run.chunks import Shard, inventory
 from scottbench.run.clock import Clock
+from scottbench.run.conveyor import conveyor_of
 from scottbench.run.measure import measure, write
 from scottbench.run.processes import Workers
 from scottbench.run.session import Work
@@ -56,7 +57,7 @@ def execute(
         folder.hold()
         earlier = {"attempts": attempts(read_events(root)), **_created(folder)}
         stored: dict[str, float] = {}
-        reading = lambda: {"wall": round(clock.wall, 3), "forward": dict(clock.forward), **stored}  # noqa: E731
+        reading = lambda: {"wall": round(clock.wall, 3), "forward": clock.forward_so_far(), **stored}  # noqa: E731
         events = Events(root, earlier["attempts"] + 1, workers.rank, reading)
 
         def log_event(event: str, **facts: object) -> None:
@@ -64,7 +65,7 @@ def execute(
                 events.log_event(event, **facts)
 
         own = part.divided(workers.rank, workers.count)
-        work = Work(plan, folder, clock, {}, size, progress, log_event, own, earlier, stored=stored)
+        work = Work(plan, folder, clock, {}, size, progress, log_event, own, earlier, stored=stored, conveyor=conveyor_of(plan.device))
         found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
         if workers.main:
             _main(work, plugins, workers, found, None if part.count == 1 else str(part))

@@ -29,6 +29,7 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
     students: dict[Path, DiffusionModel] = {}
     reasons: dict[str, str] = {}
     with contextlib.ExitStack() as watched:
+        watched.enter_context(work.conveyor)
         open_extractors(work, watched)
         if work.plan.teacher is not None:
             watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
@@ -51,6 +52,7 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
     """Open the plan's extractors; their passes are clocked until the stack closes."""
     for role, source in work.plan.sources.items():
         work.extractors[role] = extractor = open_extractor(source, work.plan.device)
+        extractor.each = work.conveyor.each
         watched.enter_context(work.clock.watching(extractor, "image_tower", "extractor"))
         if extractor.pair_tower is not None:
             watched.enter_context(work.clock.watching(extractor, "pair_tower", "extractor"))

@@ -48,8 +48,8 @@ def decode(sampler: Sampler, latents: Tensor, count: int) -> Images:
     """Decode latents (N,C,h,w) of which the first `count` are kept. `Images.wait` raises ScottbenchError where they were not finite."""
     model = sampler.model
     if latents.device.type == "cpu":
-        images, good = model.decode_checked(latents)
-        return Images(images[:count], good[:count])
+        here, whole = model.decode_checked(latents)
+        return Images(here[:count], whole[:count])
     with torch.inference_mode():
         found = model.pixels(latents)
         # a NaN among the latents spoils its own image at least, and so shows here

@@ -14,11 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scottbench.store.environment import flush_denormals
+
+if TYPE_CHECKING:
+    from scottbench.plan.plan import Plan
 
 MOST_THREADS = 16
 """Writer threads at most: 16 encode more images of 512x512 than any GPU makes."""
@@ -95,7 +98,9 @@ class Conveyor:
             raise failures[0]
 
 
-def conveyor_of(device: str) -> Conveyor:
-    """Return the threads that a run on a device has, not yet started."""
+def conveyor_of(plan: Plan) -> Conveyor:
+    """Return the threads that a run of a plan has, not yet started."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Conveyor(min(cores, MOST_THREADS), AHEAD if device.startswith("cuda") else 0, device)
+    # an extractor's TF32 is a switch of the whole process, and U-Nets in float32 must not see it
+    apart = plan.record["dtype"] == "float32" and any(source.precision == "tf32" for source in plan.sources.values())
+    return Conveyor(min(cores, MOST_THREADS), AHEAD if plan.device.startswith("cuda") and not apart else 0, plan.device)

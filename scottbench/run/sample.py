@@ -7,6 +7,7 @@ No step looks back. Chunks are stored in their order: on a CPU each before the n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -34,8 +35,7 @@ def reference_features(work: Work) -> None:
                 work.progress("reference", done)
                 continue
             images = items.images(span)
-            work.conveyor.put(lambda span=span, images=images, shown=shown, lacking=lacking, done=done: _keep_reference(
-                work, span, images, shown, lacking, done))
+            work.conveyor.put(partial(_keep_reference, work, span, images, shown, lacking, done))
 
 
 def _keep_reference(work: Work, span: range, images: np.ndarray, shown: bool, lacking: Sequence[str], done: int) -> None:
@@ -77,7 +77,7 @@ def take_pictures(work: Work, planned: PlannedCell) -> None:
         for span in work.mine:
             images, done = work.folder.get_images(("images", planned.id), span, work.ids(span)), done + len(span)
             made = None if images is not None else Made([Images.known(pictures.images(span))], {})
-            work.conveyor.put(lambda span=span, images=images, made=made, done=done: keep_chunk(work, planned, span, images, made, done))
+            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made, done))
 
 
 def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
@@ -90,7 +90,7 @@ def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None
                 made = make_images(work, planned, model, span)
                 made.facts, cold = {**made.facts, COLD: True} if cold else made.facts, False
             done += len(span)
-            work.conveyor.put(lambda span=span, images=images, made=made, done=done: keep_chunk(work, planned, span, images, made, done))
+            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made, done))
 
 
 def keep_chunk(work: Work, planned: PlannedCell, span: range, images: np.ndarray | None, made: Made | None, done: int) -> None:

@@ -47,7 +47,8 @@ def parts_of(plan: Plan) -> dict[str, tuple[str, float]]:
     """Return the parts of a run for `scottbench.text.progress.Overall`: words, and shares of the work. A cell's share is its images times
     its passes of the network, and two for what all images need; the others are small beside it."""
     several = len({cell.seed for cell in plan.cells}) > 1
-    parts = {"reference": ("reference images", 0.5 * (0 if plan.reference is None else plan.reference.n)), "text": ("prompts", 0.1 * plan.n)}
+    real = 0 if plan.reference is None else plan.reference.n
+    parts = {"reference": ("reference images", 0.5 * real), "text": ("prompts", 0.1 * plan.n)}
     words = {cell.id: in_words(cell, several) for cell in plan.cells}
     for cell in plan.cells:
         passes = cell.steps * (1 if cell.method.guidance == 1 else 2)

@@ -234,10 +234,10 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
     axes.step([x for x, _ in steps], [y for _, y in steps], where="post", color=FAINT, linewidth=0.7, marker="")
     ends = []
     for index, (name, line) in enumerate(lines.items()):
-        x, y = [point[0] for point in line], [point[1] for point in line]
-        axes.plot(x, y, **line_of(index))
-        axes.errorbar(x, y, yerr=_bars([cell for _, _, cell in line], metric), fmt="none", ecolor=COLOURS[index % len(COLOURS)], elinewidth=1.0)
-        ends.append(((x[-1], y[-1]), _name(name), COLOURS[index % len(COLOURS)]))
+        x, y, style = [point[0] for point in line], [point[1] for point in line], line_of(index)
+        axes.plot(x, y, **style)
+        axes.errorbar(x, y, yerr=_bars([cell for _, _, cell in line], metric), fmt="none", ecolor=style["color"], elinewidth=1.0)
+        ends.append(((x[-1], y[-1]), _name(name), style["color"]))
     for teacher in _horizon(horizon, metric):
         axes.axhline(teacher.values[metric.name], color=FAINT, linewidth=1.0, linestyle=(0, (5, 2)))
         axes.annotate(_name(f"{teacher.name}{f', NFE {teacher.nfe}' if teacher.nfe else ''}"), (0.01, teacher.values[metric.name]),
@@ -269,8 +269,8 @@ def _cost_axis(axes: Axes, values: list[float], letters: int) -> None:
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
     whole = len(values) <= 5 and all(value == int(value) for value in values)
-    near = values[-1] < 5 * values[0]
-    axes.xaxis.set_major_locator(FixedLocator(values) if whole else LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if near else (1, 2, 5), numticks=12))
+    digits = (1, 1.5, 2, 3, 5, 7) if values[-1] < 5 * values[0] else (1, 2, 5)
+    axes.xaxis.set_major_locator(FixedLocator(values) if whole else LogLocator(subs=digits, numticks=12))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     span = max(values[-1] / values[0], 2.0)
@@ -308,7 +308,8 @@ def _scatter(cells: list[CellRecord], y: MetricRecord, x: MetricRecord) -> list[
     if not shown:
         return []
     point = "each point a method at the number of steps beside it" if len(shown) > LABELLED else "each point a method@steps"
-    values = "; ".join(f"{at_steps(cell.method, cell.steps)}: {y.show(cell.values[y.name])}, {x.show(cell.values[x.name])}" for cell in shown)
+    told = [(at_steps(cell.method, cell.steps), y.show(cell.values[y.name]), x.show(cell.values[x.name])) for cell in shown]
+    values = "; ".join(f"{name}: {up}, {across}" for name, up, across in told)
     bars = " Bars: 95 % intervals." if any(m.name in cell.intervals for cell in shown for m in (x, y)) else ""
     title = f"{y.label} against {x.label}"
     return [Chart("metrics", f"{title}, {point}. {_of_n(cells)}.{bars}", f"Chart. {title}. {values}.",

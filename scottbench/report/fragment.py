@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from scottbench.errors import UsageError
 from scottbench.report import environment
 from scottbench.report.drawing import font_of, write
-from scottbench.report.results import results_tables
 from scottbench.report.pictures import Picture
+from scottbench.report.results import results_tables
 from scottbench.report.samples import Grid, sample_grid
 from scottbench.text import count, one_line
 

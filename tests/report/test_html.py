@@ -148,17 +148,6 @@ def test_the_figures_plot_the_first_metric_against_steps_and_against_the_second(
         assert "<svg" in svg and "<metadata" not in svg and "<script" not in svg
 
 
-def test_lines_and_texts_of_the_figures_have_enough_contrast():
-    from scottbench.report.figures import COLOURS
-
-    def luminance(colour):
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    assert all(1.05 / (luminance(colour) + 0.05) >= 4.5 for colour in COLOURS)
-
-
 def test_the_grid_shows_the_first_samples_of_the_plan_beside_their_reference(tmp_path):
     page = page_of(tmp_path)
     (grid,) = [table for table in page.tables if table.header[0] == "prompt"]

@@ -8,6 +8,9 @@ from typing import Any
 import click
 
 
+INDENT = " " * 11
+
+
 @click.command(short_help="Hold the claims of papers against a run (or several).")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--gate", is_flag=True, help="Exit 6 unless a claim can be tested here and all such hold.")
@@ -27,7 +30,9 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
     from scottbench.errors import GateNotMet
     from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
+    from scottbench.store.runs import find_run
 
+    runs = tuple(find_run(str(run)) for run in runs)
     measured = [one for run in runs for one in read_measured(run)]
     found = judge([registered.noun for registered in all_plugins().nouns["claim"].values()], measured)
     tested = [claim for claim in found if claim["verdict"] != UNTESTED]
@@ -45,22 +50,25 @@ def print_claims(found: list[dict[str, Any]]) -> None:
     """Print each judged claim with its verdict, evidence and the paper's own numbers."""
     from collections import Counter
 
+    from scottbench.cli.printing import say
     from scottbench.text import one_line
 
     for claim in found:
-        print(one_line(f"{claim['verdict'].upper()}  {claim['name']}: {claim['statement']}"))
-        print(f"    {one_line(claim['paper'])}, {one_line(claim['version'])}, {one_line(claim['locator'])}")
+        say(one_line(f"{claim['verdict'].upper()}  {claim['name']}: {claim['statement']}"), "    ")
+        say(f"    {one_line(claim['paper'])}, {one_line(claim['version'])}, {one_line(claim['locator'])}", "    ")
         for evidence in claim["evidence"]:
-            print(f"    here   {one_line(evidence['text'])}: {evidence['verdict']}")
+            say(f"    here   {one_line(evidence['text'])}: {evidence['verdict']}", INDENT)
         for quoted in claim["quoted"]:
-            print(one_line(f"    paper  {quoted_text(quoted)}"))
+            say(f"    paper  {one_line(quoted_text(quoted))}", INDENT)
         if claim["reason"]:
-            print(f"    why    {one_line(claim['reason'])}")
+            say(f"    why    {one_line(claim['reason'])}", INDENT)
+        for line in claim["to_test"]:
+            say(f"    test   {one_line(line)}", INDENT)
         print()
     counts = Counter(claim["verdict"] for claim in found)
-    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) if found else "no plug-in brings a claim")
-    print("Intervals: 95 %, paired over shared prompts and seeds; each p is of its one test. They cover trainings where a side has")
-    print("several of one recipe, and say so; else prompts and sampling noise alone.")
+    say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) if found else "no plug-in brings a claim")
+    say("Intervals: 95 %, paired over shared prompts and seeds; each p is of its one test. They cover trainings where a side has several of "
+        "one recipe, and say so; else prompts and sampling noise alone.")
 
 
 def quoted_text(quoted: dict[str, Any]) -> str:

@@ -35,10 +35,14 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
     from scottbench.errors import GateNotMet
     from scottbench.stats.measured import find_cell, read_measured
     from scottbench.stats.paired import pair_row
+    from scottbench.store.record import read_record
+    from scottbench.store.runs import find_run
 
+    run = find_run(str(run))
+    other = None if other is None else find_run(str(other))
     mine = read_measured(run)
     theirs = mine if other is None else read_measured(other)
-    pairs = compared(find_cell(mine, a), find_cell(theirs, b), same_run=other is None)
+    pairs, family = compared(find_cell(mine, a), find_cell(theirs, b), recorded=read_record(run).pairs if other is None else None)
     rows = [pair_row(pair) for pair in pairs]
     better = [pair.a.metric for pair in pairs if pair.verdict == "a better"]
     worse = [pair.a.metric for pair in pairs if pair.verdict == "b better"]
@@ -47,31 +51,36 @@ def compare(run: Path, a: str, b: str, other: Path | None, gate: bool, as_json: 
         runs = {"run_a": str(run), "run_b": str(run if other is None else other)}
         print_json({**runs, "fingerprints": {pair.a.metric: pair.a.fingerprint for pair in pairs}, "pairs": rows, "gate": passed})
     else:
-        print_pairs(run, pairs[0], rows)
+        print_pairs(run, pairs[0], rows, family)
     if gate and not passed:
         found = f"worse in {', '.join(worse)}" if worse else "better in no metric"
         raise GateNotMet(f"gate not met: {pairs[0].a.cell} is {found} (Holm, 5 %).")
 
 
-def print_pairs(run: Path, first: Pair, rows: list[dict[str, Any]]) -> None:
-    """Print the differences of two cells, whose first pair is `first`, in every metric: rows as pairs.parquet has them."""
-    from scottbench.cli.printing import show_table
-    from scottbench.report.pairs import pairs_list
-    from scottbench.store.record import read_record
-    from scottbench.text import printable
+def print_pairs(run: Path, first: Pair, rows: list[dict[str, Any]], family: int) -> None:
+    """Print the differences of two cells, whose first pair is `first`, in every metric: rows as pairs.parquet has them.
 
-    print(printable(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}"))
+    family: how many tests Holm's correction is over.
+    """
+    from scottbench.cli.printing import say, show_table
+    from scottbench.report.pairs import pairs_list, tests
+    from scottbench.store.record import read_record
+
+    say(f"A = {first.a.cell}, B = {first.b.cell}, N = {first.a.n:,} shared prompts, seeds {rows[0]['seeds']}; Holm: over {tests(family)}"
+        + (", all of the run" if family > len(rows) else ""), "    ")
     show_table(pairs_list(rows, read_record(run).metrics, "difference [95 %]"))
 
 
-def compared(a: list[Measured], b: list[Measured], same_run: bool) -> list[Pair]:
-    """Pair the values of every metric that both cells have.
+def compared(a: list[Measured], b: list[Measured], recorded: list[dict[str, Any]] | None) -> tuple[list[Pair], int]:
+    """Pair the values of every metric that both cells have; with them goes the number of tests that Holm's correction is over.
+
+    recorded: rows of pairs.parquet of the run that both are of, whose tests are one family; None where they are of two.
 
     Raises UsageError where they share none or are the same cell, Mismatch where values are not comparable.
     """
     from scottbench.errors import UsageError
     from scottbench.stats.measured import comparable, on_shared_seeds
-    from scottbench.stats.paired import pair_table
+    from scottbench.stats.paired import in_family, pair_table
 
     couples = []
     for metric in dict.fromkeys(one.metric for one in a):
@@ -83,6 +92,6 @@ def compared(a: list[Measured], b: list[Measured], same_run: bool) -> list[Pair]
     if not couples:
         raise UsageError(f"{a[0].cell} and {b[0].cell} share no metric with intervals. Measure both with the same --metrics.")
     first = couples[0]
-    if same_run and (first[0].cell, first[0].seeds) == (first[1].cell, first[1].seeds):
+    if recorded is not None and (first[0].cell, first[0].seeds) == (first[1].cell, first[1].seeds):
         raise UsageError(f"A and B are the same cell, {first[0].cell}. Name two, or another run with --with.")
-    return pair_table(couples)
+    return in_family(pair_table(couples), [] if recorded is None else recorded)

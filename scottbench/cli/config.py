@@ -31,12 +31,13 @@ def show(command: str, as_json: bool, **values: Any) -> None:
     if as_json:
         print_json(found)
         return
-    print_table(["setting", "value", "origin"], [[name, _in_words(entry["value"]), entry["origin"]] for name, entry in found.items()])
+    rows = [[name, _in_words(entry["value"]), entry["origin"]] for name, entry in found.items()]
+    print_table(["setting", "value", "origin"], rows, wrap=(1, 2))
 
 
 def _in_words(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={item}" for key, item in value.items()) or "-"
     if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value)) or "-"
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)

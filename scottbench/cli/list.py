@@ -11,14 +11,18 @@ if TYPE_CHECKING:
 
 
 @click.command("list", short_help="List methods, metrics, models, datasets, trainers, presets, claims, plugins.")
-@click.argument("kind")
+@click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-def list_nouns(kind: str, as_json: bool) -> None:
-    """List what can be named: methods, metrics, models, datasets, trainers, presets, claims, plugins."""
+def list_nouns(kind: str | None, as_json: bool) -> None:
+    """List all names of a KIND: methods, metrics, models, datasets, trainers, extractors, presets, claims or plugins; without it, the kinds
+    and how many of each there are."""
     from scottbench.cli.printing import kind_of, note, print_json, print_table
     from scottbench.registry.loader import load_plugins
 
     plugins = load_plugins()
+    if kind is None:
+        _list_kinds(plugins, as_json)
+        return
     kind = kind_of(kind, [*plugins.nouns, "plugin"])
     rows = plugin_rows(plugins) if kind == "plugin" else noun_rows(plugins, kind)
     if as_json:
@@ -34,6 +38,28 @@ def list_nouns(kind: str, as_json: bool) -> None:
         note(f"{len(plugins.broken)} plug-in(s) BROKEN: {names}. See: scottbench list plugins")
     for remark in plugins.remarks if kind in ("plugin", "claim") else []:
         note(f"warning: {remark}")
+
+
+WORDS = {
+    "model": "text-to-image models that can be teacher", "dataset": "images with prompts and one evaluation split",
+    "method": "few-step recipes: what run, sample and compare are about", "trainer": "makers of students: scottbench train NAME",
+    "extractor": "networks that metrics see images through; a preset names them", "metric": "numbers of images: run -k NAME",
+    "preset": "model, dataset, metrics and protocol together: run -p NAME", "claim": "statements of papers: scottbench claims RUN",
+    "plugin": "packages that bring all these",
+}  # fmt: skip
+"""Kind -> what it is, in a few words."""
+
+
+def _list_kinds(plugins: Plugins, as_json: bool) -> None:
+    """Print every kind, how many names it has and what it is."""
+    from scottbench.cli.printing import print_json, print_table
+
+    counts = {kind: len(plugins.nouns.get(kind, plugins.plugins)) for kind in [*plugins.nouns, "plugin"]}
+    if as_json:
+        print_json([{"kind": f"{kind}s", "names": count, "summary": WORDS.get(kind, "")} for kind, count in counts.items()])
+        return
+    print_table(["kind", "names", "what it is"], [[f"{kind}s", count, WORDS.get(kind, "")] for kind, count in counts.items()], (1,), (2,))
+    print("\nNames of one kind: scottbench list KIND. One of them: scottbench show KIND NAME")
 
 
 def plugin_rows(plugins: Plugins) -> list[dict[str, str]]:

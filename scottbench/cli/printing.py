@@ -51,6 +51,18 @@ def note(message: str) -> None:
     print(printable(message), file=sys.stderr)
 
 
+def say(message: str, indent: str = "") -> None:
+    """Print a line on stdout; in a terminal's window folded between words, never within one. indent: before its further lines."""
+    text = printable(message)
+    if sys.stdout.isatty():
+        import shutil
+
+        from scottbench.text import folded
+
+        text = folded(text, shutil.get_terminal_size().columns, indent)
+    print(text)
+
+
 def number(flag: str, text: str, at_least: float = 1, kind: type = int) -> Any:
     """`text` as a finite number of `kind` that is not under `at_least`. Raises UsageError."""
     try:
@@ -127,12 +139,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = (), wrap: Iterable[int] = ()) -> None:
-    """Print rows of text as a table (`show_table`). right: columns set flush right; wrap: those that may take several lines."""
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = (), wrap: Iterable[int] = (), spare: Iterable[int] = ()
+) -> None:
+    """Print rows of text as a table (`show_table`). right: columns set flush right; wrap: those that may take several lines; spare: those
+    that a narrow window goes without."""
     from scottbench.report.tables import Column, Entry, Table
 
-    right, wrap = set(right), set(wrap)
-    columns = [Column(title, number=x in right, wrap=x in wrap) for x, title in enumerate(header)]
+    right, wrap, spare = set(right), set(wrap), set(spare)
+    columns = [Column(title, number=x in right, wrap=x in wrap, spare=x in spare) for x, title in enumerate(header)]
     show_table(Table("", columns, [[Entry(str(field)) for field in row] for row in rows]))
 
 

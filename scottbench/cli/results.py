@@ -44,7 +44,7 @@ def print_results(folder: Path) -> None:
 
     Raises UsageError as `read_record` does.
     """
-    from scottbench.cli.printing import show_table
+    from scottbench.cli.printing import say, show_table
     from scottbench.report.results import leading_tables
     from scottbench.store.manifest import flawed
     from scottbench.store.record import read_record
@@ -52,23 +52,34 @@ def print_results(folder: Path) -> None:
     record, report = read_record(folder), folder / "report" / "index.html"
     tables = leading_tables(record)
     for table in tables:
-        print(printable(table.title))
+        say(table.title)
         show_table(table, narrow=True)
-    print(f"\n* best of its column.{_brackets(record)}{_times(tables)}")
+    print()
+    say(f"{_marks(record, tables)}{_brackets(record)}{_times(tables)}")
     for line in reasons(record):
-        print(line)
+        say(line, "   ")
     for cell in record.cells:
         if found := flawed(cell.facts):
-            print(printable(f"! {cell.facts['id']}: {found}"))
+            say(f"! {cell.facts['id']}: {found}", "  ")
     if record.pairs:
         print_pairs(record.pairs, record.metrics)
     print(f"run     {printable(folder)}")
     if record.claims:
         counts = Counter(claim["verdict"] for claim in record.claims)
         found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        print(f"claims  {found}   (scottbench claims {printable(folder)})")
+        say(f"claims  {found}   (scottbench claims {printable(folder)})", " " * 8)
     if report.is_file():
         print(f"report  {printable(report)}")
+
+
+def _marks(record: RunRecord, tables: list[Table]) -> str:
+    """Say what the marks in the tables mean, those that are there."""
+    entries = [entry for table in tables for row in table.rows for entry in row]
+    if not record.pairs:
+        return "* best of its column, by no test."
+    marks = ["* not beaten by any other row of its column (paired test, Holm)."] if any(e.bold and not e.tie for e in entries) else []
+    marks += ["= likewise, and not alone: no test tells these apart."] if any(entry.tie for entry in entries) else []
+    return "  ".join(marks) or "No row is marked best: no test was made of these."
 
 
 def reasons(record: RunRecord) -> list[str]:
@@ -95,18 +106,22 @@ def _brackets(record: RunRecord) -> str:
 
 
 def _times(tables: list[Table]) -> str:
-    timed = any(table.columns[-1].text.startswith("ms/image") for table in tables)
-    return "  ms/image: text encoder + U-Net + decoder on this machine, median over chunks" if timed else ""
+    from scottbench.report.tables import TIME
+
+    timed = any(column.metric == TIME for table in tables for column in table.columns)
+    return "  ms/image: text encoder + U-Net + decoder on this machine, median over chunks; ms/call: one pass of the network" if timed else ""
 
 
 def print_pairs(pairs: list[dict[str, Any]], metrics: list[MetricRecord]) -> None:
     """Print the paired differences over shared prompts and seeds; of the first metric alone where there are many."""
-    from scottbench.cli.printing import show_table
-    from scottbench.report.pairs import pairs_list
+    from scottbench.cli.printing import say, show_table
+    from scottbench.report.pairs import asked_pairs, pairs_list
 
-    shown = pairs if len(pairs) <= PAIRS else [row for row in pairs if row["metric"] == pairs[0]["metric"]][:PAIRS]
-    print(pairs_list(pairs, metrics).title)
-    show_table(pairs_list(shown, metrics))
+    wanted = asked_pairs(pairs)
+    shown = wanted if len(wanted) <= PAIRS else [row for row in wanted if row["metric"] == wanted[0]["metric"]][:PAIRS]
+    table = pairs_list(shown, metrics, family=len(pairs))
+    say(table.title)
+    show_table(table)
     if len(shown) < len(pairs):
-        print(f"{len(pairs) - len(shown)} more in pairs.parquet and in the report. Any two cells: scottbench compare RUN A B")
+        say(f"{len(pairs) - len(shown)} more in pairs.parquet and in the report. Any two cells: scottbench compare RUN A B")
     print()

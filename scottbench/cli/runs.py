@@ -31,7 +31,7 @@ def list_runs(as_json: bool = False) -> None:
         [run.plan_hash[:8], run.status, run.preset, str(run.cells), f"{run.n:,}", bytes_in_words(run.bytes), run.created, str(run.folder)]
         for run in found
     ]
-    print_table(["plan", "status", "preset", "cells", "N", "size", "created", "folder"], rows, right=(3, 4, 5))
+    print_table(["plan", "status", "preset", "cells", "N", "size", "created", "folder"], rows, right=(3, 4, 5), wrap=(1,), spare=(6, 5))
 
 
 @runs.command("gc", short_help="Remove what killed runs left behind.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from scottbench.registry.loader import Registered
+    from scottbench.registry.loader import Plugins, Registered
 
 HOW_TO_SET = {
     "method": "Set with -m {name}@{example}, or for all methods of a run with -O {example}",
@@ -25,28 +25,58 @@ HOW_TO_SET = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 def show(kind: str, name: str, as_json: bool) -> None:
     """Show one noun: scottbench show method NAME; or a student folder: scottbench show student FOLDER."""
-    from scottbench.cli.printing import kind_of, print_json, print_table
+    from scottbench.cli.printing import kind_of, print_json, print_table, say
     from scottbench.registry.loader import load_plugins
-    from scottbench.text import printable
 
     if kind in ("student", "students"):
         show_student(Path(name).expanduser(), as_json)
         return
     plugins = load_plugins()
-    kind = kind_of(kind, plugins.nouns)
+    kind = kind_of(kind, [*plugins.nouns, "plugin"])
+    if kind == "plugin":
+        show_plugin(plugins, name, as_json)
+        return
     found = plugins.find(kind, name)
     facts, options = noun_facts(found), noun_options(found.noun)
     if as_json:
         print_json({**facts, "options": options})
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        print(f"{key.ljust(width)}  {printable(in_words(value))}")
+    print_facts(facts)
     if options:
         print()
-        print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wrap=(2, 3))
+        print_table(["option", "default", "type", "what it does"], [list(option.values()) for option in options], wrap=(1, 2, 3))
         example = f"{options[0]['name']}={options[0]['default']}"
-        print("\n" + HOW_TO_SET[kind].format(name=name, example=example))
+        print()
+        say(HOW_TO_SET[kind].format(name=name, example=example))
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print names with their values, a line each; in a window further lines stand below the value."""
+    from scottbench.cli.printing import say
+
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        say(f"{key.ljust(width)}  {in_words(value)}", " " * (width + 2))
+
+
+def show_plugin(plugins: Plugins, name: str, as_json: bool) -> None:
+    """Print where a plug-in comes from, how loading it went and what it brings. Raises UsageError where there is none of that name."""
+    from scottbench.cli.printing import print_json
+    from scottbench.errors import UsageError
+    from scottbench.text import did_you_mean, one_line
+
+    found = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
+    if found is None:
+        names = [plugin.name for plugin in plugins.plugins]
+        raise UsageError(f"unknown plugin '{one_line(name)}'.{did_you_mean(name, names)} Plug-ins: {', '.join(names)}")
+    facts: dict[str, Any] = {"name": found.name, "kind": "plugin", "package": f"{found.distribution} {found.version}",
+                             "module": found.target, "status": found.status}  # fmt: skip
+    for kind, noun in found.names:
+        facts.setdefault(f"{kind}s", []).append(noun)
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({key: ", ".join(value) if isinstance(value, list) else value for key, value in facts.items()})
 
 
 def show_student(folder: Path, as_json: bool) -> None:
@@ -63,9 +93,7 @@ def show_student(folder: Path, as_json: bool) -> None:
         from scottbench.plan.published import origin
 
         print(printable(f"{folder}: {origin(facts)}\n"))
-    width = max(map(len, facts))
-    for key in sorted(facts):
-        print(f"{key.ljust(width)}  {printable(in_words(facts[key]))}")
+    print_facts(dict(sorted(facts.items())))
 
 
 def in_words(value: object) -> str:

@@ -123,11 +123,12 @@ class Plugins:
             for other in names if other_kind != kind else ():
                 others.setdefault(other, other_kind)
         elsewhere = name if name in others else None
-        hint = did_you_mean(name, self.nouns[kind]) if elsewhere is None else ""
+        hint = did_you_mean(name, self.nouns[kind])
         if elsewhere is None and not hint:
             elsewhere = closest(name, others)
         if elsewhere is not None:
-            hint += f" ('{elsewhere}' is a {others[elsewhere]}: {HOW_TO_USE[others[elsewhere]].format(elsewhere)})"
+            article = "an" if others[elsewhere][0] in "aeiou" else "a"
+            hint += f" ('{elsewhere}' is {article} {others[elsewhere]}: {HOW_TO_USE[others[elsewhere]].format(elsewhere)})"
         if not hint and self.broken:
             hint = f" It may belong to a BROKEN plug-in ({', '.join(plugin.name for plugin in self.broken)}): scottbench list plugins."
         omitted = [plugin.name for plugin in self.plugins if plugin.status == OMITTED]

@@ -42,4 +42,6 @@ def _entry(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
     if row is None or row["value"] is None:
         return Entry("n/a", short="-")
     low, high = row.get("ci_low"), row.get("ci_high")
-    return Entry(metric.show(row["value"]), small=() if low is None or high is None else (bracket(low, high, metric.digits),))
+    if low is None or high is None:
+        return Entry(metric.show(row["value"]))
+    return Entry(metric.show(row["value"]), small=(bracket(low, high, metric.digits),), ends=(metric.show(low), metric.show(high)))

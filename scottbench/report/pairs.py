@@ -8,7 +8,8 @@ from typing import Any
 
 from scottbench.report.tables import Column, Entry, Table, sizes
 from scottbench.store.record import MetricRecord, RunRecord, text
-from scottbench.text import at_steps, bracket, decimals, p_text, signed
+from scottbench.store.tables import asked
+from scottbench.text import at_steps, bracket, decimals, fixed, p_text, signed
 
 ROWS = 48
 """A longer table of pairs is cut; the others are in pairs.parquet."""
@@ -21,15 +22,17 @@ def pairs_table(record: RunRecord) -> Table | None:
     if not pairs:
         return None
     couples: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in pairs:
+    for row in asked_pairs(pairs):
         couples.setdefault(_names(row), {})[row["metric"]] = row
     used = [metric for metric in record.metrics if any(metric.name in found for found in couples.values())]
-    columns = [Column("A - B"), *(Column(f"{metric.label} {metric.arrow}", metric.extractor, True) for metric in used)]
+    columns = [Column("A - B")]
+    columns += [Column(f"{metric.label} {metric.arrow}", metric.extractor, True, metric=metric.name) for metric in used]
     shown = list(couples.items())[:ROWS]
     rows = [[Entry(names), *(_difference(metric, found.get(metric.name)) for metric in used)] for names, found in shown]
     n = ", ".join(f"{n:,}" for n in sorted({row["n"] for row in pairs}))
-    over = "one test" if len(pairs) == 1 else tests(len(pairs))
-    more = "" if len(shown) == len(couples) else f" The other {len(couples) - len(shown)} pairs are in pairs.parquet."
+    over = "one test" if len(pairs) == 1 else f"all {tests(len(pairs))} of the run's rows"
+    every = len({_names(row) for row in pairs})
+    more = "" if len(shown) == every else f" The other {every - len(shown)} pairs are in pairs.parquet."
     caption = (
         f"Paired differences over the same N = {n} prompts, starting noise and reference images: method against method at one number "
         f"of steps, and each at neighbouring numbers. Brackets: 95 % intervals, uncorrected. p: two-sided, of the one test, as claims and "
@@ -43,10 +46,17 @@ def _difference(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
     """A - B, and below it interval, p and verdict."""
     if row is None:
         return Entry("-")
-    value, interval = _value(metric, row)
+    value, interval, ends = _value(metric, row)
     verdict, _, detail = str(row["verdict"]).removesuffix(" would decide").partition(": ")
     chance = f"{p_text(row['p'])}, Holm {bare(row['p_holm'])}"
-    return Entry(value, row["p_holm"] <= 0.05, small=(interval, chance, verdict, *([detail] if detail else [])))
+    return Entry(value, row["p_holm"] <= 0.05, small=(interval, chance, verdict, *([detail] if detail else [])), ends=ends)
+
+
+def asked_pairs(pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pick the rows of pairs.parquet that a table is about: methods at one number of steps, and each at neighbouring numbers. The others
+    are there for the marks of what is best, and for `scottbench compare`."""
+    cells = {(row[f"method_{side}"], row[f"steps_{side}"]) for row in pairs for side in "ab"}
+    return [row for row in pairs if asked((row["method_a"], row["steps_a"]), (row["method_b"], row["steps_b"]), cells)]
 
 
 def bare(p: float) -> str:
@@ -55,11 +65,12 @@ def bare(p: float) -> str:
 
 
 def pairs_list(
-    pairs: Sequence[dict[str, Any]], metrics: Sequence[MetricRecord], difference: str = "difference"
+    pairs: Sequence[dict[str, Any]], metrics: Sequence[MetricRecord], difference: str = "difference", family: int | None = None
 ) -> Table:
     """List the same differences for a terminal: one row a pair and metric, with the verdict in full.
 
-    pairs: rows as pairs.parquet has them, each of one of `metrics`. difference: heading of that column.
+    pairs: rows as pairs.parquet has them, each of one of `metrics`. difference: heading of that column. family: how many tests Holm's
+    correction is over; None: these.
     """
     known = {metric.name: metric for metric in metrics}
     chances = [Column("p", number=True), Column("Holm", number=True)]
@@ -68,10 +79,10 @@ def pairs_list(
     rows = []
     for row in pairs:
         metric = known[row["metric"]]
-        value, interval = _value(metric, row)
+        value, interval, ends = _value(metric, row)
         of_row = [Entry(bare(row["p"])), Entry(bare(row["p_holm"]))]
-        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,)), *of_row, Entry(str(row["verdict"]))])
-    title = f"paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over {tests(len(pairs))})"
+        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,), ends=ends), *of_row, Entry(str(row["verdict"]))])
+    title = f"paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over {tests(family or len(pairs))})"
     return Table(title, columns, rows, title=title)
 
 
@@ -86,10 +97,11 @@ def _names(row: dict[str, Any]) -> str:
     return f"{a} - {b}"
 
 
-def _value(metric: MetricRecord, row: dict[str, Any]) -> tuple[str, str]:
-    """(difference, interval) as text, with as many decimals as the interval bears."""
+def _value(metric: MetricRecord, row: dict[str, Any]) -> tuple[str, str, tuple[str, str]]:
+    """(difference, interval, its ends) as text, with as many decimals as the interval bears."""
     digits = decimals([(row["ci_high"] - row["ci_low"]) / 2], metric.digits + 1)
-    return signed(row["difference"], digits), bracket(row["ci_low"], row["ci_high"], digits)
+    low, high = row["ci_low"], row["ci_high"]
+    return signed(row["difference"], digits), bracket(low, high, digits), (fixed(low, digits), fixed(high, digits))
 
 
 def claims_table(record: RunRecord) -> Table | None:
@@ -127,5 +139,6 @@ def _quoted(claim: dict[str, Any]) -> tuple[str, ...]:
 
 def _evidence(claim: dict[str, Any]) -> tuple[str, ...]:
     lines = [f"{entry['text']}: {entry['verdict']}." for entry in claim.get("evidence", [])]
-    reason = text(claim, "reason")
-    return (*lines, f"{reason[0].upper()}{reason[1:]}.") if reason else tuple(lines)
+    reason, commands = text(claim, "reason"), claim.get("to_test")
+    lines += [f"{reason[0].upper()}{reason[1:]}."] if reason else []
+    return (*lines, *(f"To test: {line}" for line in commands)) if isinstance(commands, list) else tuple(lines)

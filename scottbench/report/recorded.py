@@ -8,7 +8,7 @@ from typing import Any
 
 from scottbench.report.tables import Entry
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section
-from scottbench.text import bracket
+from scottbench.text import bracket, fixed
 
 OF_THE_MAKER = ("scottbench ", "code ")
 """Parts of a fingerprint that tell who computed a value and not what it is of."""
@@ -32,7 +32,9 @@ class RecordedCell:
         if found is None:
             return Entry("-")
         ends = (found["low"], found["high"])
-        return Entry(f"{found['value']:.{digits}f}", small=() if None in ends else (bracket(*ends, digits),))
+        if None in ends:
+            return Entry(fixed(found["value"], digits))
+        return Entry(fixed(found["value"], digits), small=(bracket(*ends, digits),), ends=(fixed(ends[0], digits), fixed(ends[1], digits)))
 
 
 def recorded_rows(record: RunRecord, metrics: Sequence[MetricRecord], cells: Sequence[CellRecord]) -> list[RecordedCell]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scottbench.report.best import best_rows, best_time, dearer
 from scottbench.report.recorded import recorded_rows
-from scottbench.report.tables import Column, Entry, Table, number
+from scottbench.report.tables import CALL, TIE, TIME, Column, Entry, Table, number
 from scottbench.store.manifest import flawed
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups, section
-from scottbench.text import bracket, decimals
+from scottbench.text import count, decimals, fixed
 
 if TYPE_CHECKING:
     from scottbench.store.record import CellRecord, RunRecord
@@ -49,36 +50,74 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
     columns = [Column("Method", short="method"), Column("Steps", number=True, short="steps")]
     columns += [Column("Seed" if timed else "Seeds", number=True, short="seed" if timed else "")] if several else []
     columns += [Column("NFE", number=True), *_metric_columns(metrics)]
-    columns += [Column("ms/image ↓", number=True)] if timed else []
+    columns += [Column("ms/image ↓", number=True, metric=TIME), Column("ms/call", number=True, metric=CALL, spare=True)] if timed else []
+    best = [best_rows(record, metric, cells) for metric in metrics]
     caption = {"cell": _results_caption, "mean": _mean_caption, "seeds": _seeds_caption}[scope]
-    table = Table(caption(record, cells, parts), columns, [], title=_title(metrics, cells, scope))
+    marks = _ranking(record, cells, best)
+    table = Table(caption(record, cells, parts, marks), columns, [], title=_title(metrics, cells, scope),
+                  brief=_brief(record, metrics, cells, marks))  # fmt: skip
+    reasons, tied = Reasons(), any(len(rows) > 1 for rows in best)
     shown = [metric_column(metric, cells) for metric in metrics]
-    shown += [[None if cell.milliseconds is None else f"{cell.milliseconds:.1f}" for cell in cells]] if timed else []
-    bold = [best(column, higher) for column, higher in zip(shown, [*(metric.higher_is_better for metric in metrics), False])]
-    reasons: dict[str, str] = {}
+    times = _times(cells, reasons) if timed else [[] for _ in cells]
     for y, cell in enumerate(cells):
         nfe = cell.facts.get("nfe")
         flaw = flawed(cell.facts)
-        mark = _letter(reasons, f"Images: {flaw}.") if flaw else ""
+        mark = reasons.mark(f"Images: {flaw}.") if flaw else ""
         row = [Entry(cell.method, mark=mark), Entry(cell.steps_text), *([Entry(", ".join(map(str, cell.seeds)))] if several else [])]
         row.append(Entry(number(nfe), short="-" if nfe is None else str(nfe)))
-        for x, column in enumerate(shown):
-            metric, value = metrics[x] if x < len(metrics) else None, column[y]
+        for metric, column, rows in zip(metrics, shown, best, strict=True):
+            value = column[y]
             if value is None:
-                why = "no time was recorded" if metric is None else cell.reason(metric.name)
-                row.append(Entry("n/a", mark=_letter(reasons, f"Not available: {why}"), short="-"))
-            else:
-                small, mark = _time_interval(cell) if metric is None else _interval(metric, cell, cells, reasons)
-                row.append(Entry(value, y in bold[x], mark=mark, small=small))
-        table.rows.append(row)
+                row.append(Entry("n/a", mark=reasons.mark(f"Not available: {cell.reason(metric.name)}"), short="-"))
+                continue
+            ends, mark = _interval(metric, cell, cells, reasons)
+            tie = y in rows and len(rows) > 1
+            small = () if ends is None else (f"[{ends[0]}, {ends[1]}]",)
+            row.append(Entry(value, y in rows, mark=TIE if tie else mark, small=small, tie=tie, ends=ends))
+        table.rows.append(row + times[y])
     for found in recorded_rows(record, metrics, cells):
-        mark = _letter(reasons, found.note)
+        mark = reasons.mark(found.note)
         named = Entry(found.method, mark=mark, short=f"{found.method} (recorded)")  # a terminal shows no footnotes
         lead = [named, Entry(str(found.steps)), *([Entry("-")] if several else []), Entry(str(found.nfe))]
         table.rows.append([*lead, *map(found.entry, metrics, [metric_decimals(metric, cells) for metric in metrics]),
-                           *([Entry("-")] if timed else [])])  # fmt: skip
-    table.notes = [(mark, why) for why, mark in reasons.items()]
+                           *([Entry("-")] * 2 if timed else [])])  # fmt: skip
+    table.notes = [*([(TIE, TIED)] if tied else []), *reasons.notes]
     return table
+
+
+TIED = "None of the values so marked in a column is beaten by another: no test tells them apart."
+
+
+class Reasons:
+    """Footnotes of a table: each reason once, under a letter."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, why: str) -> str:
+        """Return the letter of a reason."""
+        return self._marks.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(self._marks) % 26])
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(letter, sentence) of each."""
+        return [(mark, why) for why, mark in self._marks.items()]
+
+
+def _times(cells: list[CellRecord], reasons: Reasons) -> list[list[Entry]]:
+    """Return each row's time per image and per network call."""
+    best, dear, entries = best_time(cells), dearer(cells), []
+    for y, cell in enumerate(cells):
+        call = Entry("-") if cell.call is None else Entry(fixed(1000 * cell.call, 2))
+        if cell.milliseconds is None:
+            entries.append([Entry("n/a", mark=reasons.mark("Not available: no time was recorded"), short="-"), call])
+            continue
+        found = None if cell.sampling is None else cell.sampling[1]
+        ends = None if found is None else (fixed(1000 * found[0], 1), fixed(1000 * found[1], 1))
+        mark = reasons.mark(f"{dear[y]}.") if y in dear else ""
+        small = () if ends is None else (f"[{ends[0]}, {ends[1]}]",)
+        entries.append([Entry(fixed(cell.milliseconds, 1), y in best, mark=mark, small=small, ends=ends), call])
+    return entries
 
 
 def _metric_columns(metrics: list[MetricRecord]) -> list[Column]:
@@ -87,7 +126,7 @@ def _metric_columns(metrics: list[MetricRecord]) -> list[Column]:
     for metric in metrics:
         detail = ", ".join(part for part in (metric.extractor, metric.unit) if part)
         name = metric.label if alone or not metric.extractor else f"{metric.label}, {metric.extractor}"
-        columns.append(Column(f"{metric.label} {metric.arrow}", detail, number=True, short=f"{name} {metric.arrow}"))
+        columns.append(Column(f"{metric.label} {metric.arrow}", detail, number=True, short=f"{name} {metric.arrow}", metric=metric.name))
     return columns
 
 
@@ -101,48 +140,52 @@ def _title(metrics: list[MetricRecord], cells: list[CellRecord], scope: str) -> 
             "seeds": f"over seeds {seeds} together: {title} prompts"}[scope]  # fmt: skip
 
 
-def _time_interval(cell: CellRecord) -> tuple[tuple[str, ...], str]:
-    """(small lines, footnote mark) of a time."""
-    ends = None if cell.sampling is None else cell.sampling[1]
-    return () if ends is None else (bracket(1000 * ends[0], 1000 * ends[1], 1),), ""
-
-
-def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], reasons: dict[str, str]) -> tuple[tuple[str, ...], str]:
-    """(small lines, footnote mark): the interval, or the mark of the note that says why there is none; neither in a run without them."""
+def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], reasons: Reasons) -> tuple[tuple[str, str] | None, str]:
+    """(ends as printed, footnote mark): the interval, or the mark of the note that says why there is none; neither in a run without them."""
     found = cell.intervals.get(metric.name)
     if found is not None:
-        return (bracket(found.low, found.high, metric_decimals(metric, cells)),), ""
+        digits = metric_decimals(metric, cells)
+        return (fixed(found.low, digits), fixed(found.high, digits)), ""
     why = section(cell.facts, "no_interval").get(metric.name)
-    return (), "" if why is None else _letter(reasons, f"No interval: {why}")
+    return None, "" if why is None else reasons.mark(f"No interval: {why}")
 
 
-def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
+def _brief(record: RunRecord, metrics: list[MetricRecord], cells: list[CellRecord], marks: str) -> str:
+    """A caption for a paper."""
+    extractors = list(dict.fromkeys(metric.extractor for metric in metrics if metric.extractor))
+    on = f", on {' and '.join(extractors)}" if extractors else ""
+    spread = " 95 % intervals." if any(cell.intervals for cell in cells) else ""
+    return f"Results on {_dataset(record)}, N = {cells[0].n:,}{on}.{spread} {marks[:1].upper()}{marks[1:]}."
+
+
+def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int, marks: str) -> str:
     seed = f", seed {cells[0].facts['seed']}" if len({cell.seeds for cell in record.cells}) == 1 else ""
     timed = ", median over chunks of images with its 95 % interval" if any(cell.sampling and cell.sampling[1] for cell in cells) else ""
     if not any(cell.steps for cell in record.cells):
         return (
             f"Results on {_dataset(record)}, N = {cells[0].n:,} pictures per row, made elsewhere. ↓ lower is better, ↑ higher is better; "
-            f"{_ranking(cells)}.{_apart(parts)}{interval_methods(record, cells)}"
+            f"{marks}.{_apart(parts)}{interval_methods(record, cells)}"
         )
+    loaded = "; the machine was busy with other work meanwhile, so that no time is marked" if any(cell.busy for cell in cells) else ""
     return (
         f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
-        f"{_ranking(cells)}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"
-        f"{timed}.{_apart(parts)}{interval_methods(record, cells)}"
+        f"{marks}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"
+        f"{timed}{loaded}; ms/call: one evaluation of the network.{_apart(parts)}{interval_methods(record, cells)}"
     )
 
 
-def _mean_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
+def _mean_caption(record: RunRecord, cells: list[CellRecord], parts: int, marks: str) -> str:
     return (
         f"Results on {_dataset(record)}, means over seeds, N = {cells[0].n:,} prompts per row and seed. ↓ lower is better, ↑ higher is "
-        f"better; {_ranking(cells)}. NFE: network evaluations per image, counted. Seeds are of sampling noise: none of training."
+        f"better; {marks}. NFE: network evaluations per image, counted. Seeds are of sampling noise: none of training."
         f"{_apart(parts)}{interval_methods(record, cells)}"
     )
 
 
-def _seeds_caption(record: RunRecord, cells: list[CellRecord], parts: int) -> str:
+def _seeds_caption(record: RunRecord, cells: list[CellRecord], parts: int, marks: str) -> str:
     return (
         f"Results over several seeds together on {_dataset(record)}, N = {cells[0].n:,} prompts per row, one image of each at every seed: "
-        f"how the images of one prompt differ. ↓ lower is better, ↑ higher is better; {_ranking(cells)}."
+        f"how the images of one prompt differ. ↓ lower is better, ↑ higher is better; {marks}."
         f"{_apart(parts)}{interval_methods(record, cells)}"
     )
 
@@ -151,37 +194,38 @@ def _dataset(record: RunRecord) -> str:
     return record.plan.get("dataset", {}).get("name", "the dataset")
 
 
-def _ranking(cells: list[CellRecord]) -> str:
-    return "the best of each column in bold" if len(cells) > 1 else "one row, so none is marked best"
+def _ranking(record: RunRecord, cells: list[CellRecord], best: Sequence[set[int]]) -> str:
+    """Say in half a sentence what bold means."""
+    if len(cells) == 1:
+        return "one row, so none is marked best"
+    if not record.pairs:
+        return "the best of each column in bold, by no test"
+    if not any(best):
+        return "none is marked best: no test was made of these rows"
+    rows = "any other row" if _all_tested(record, cells) else "any row that it was tested against"
+    return f"bold: not beaten by {rows} of the column (paired test, Holm over {count(len(record.pairs), 'test')}, 5 %)"
+
+
+def _all_tested(record: RunRecord, cells: list[CellRecord]) -> bool:
+    """Tell whether the run tested all rows against each other; one of an earlier version did so at equal and neighbouring steps alone."""
+    tested = {frozenset({(row["method_a"], row["steps_a"]), (row["method_b"], row["steps_b"])}) for row in record.pairs}
+    return 2 * len(tested) >= len(cells) * (len(cells) - 1)
 
 
 def _apart(parts: int) -> str:
     return " Rows of another N or fingerprint are in a table of their own and are not ranked with these." if parts > 1 else ""
 
 
-def _letter(reasons: dict[str, str], why: str) -> str:
-    return reasons.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(reasons) % 26])
-
-
 def metric_column(metric: MetricRecord, cells: Sequence[CellRecord]) -> list[str | None]:
     """A metric's values as they are printed, with as many decimals as their intervals bear; None where there is none."""
     digits = metric_decimals(metric, cells)
-    return [f"{cell.values[metric.name]:.{digits}f}" if metric.name in cell.values else None for cell in cells]
+    return [fixed(cell.values[metric.name], digits) if metric.name in cell.values else None for cell in cells]
 
 
 def metric_decimals(metric: MetricRecord, cells: Sequence[CellRecord]) -> int:
     """Decimals of a metric's column: those that its narrowest interval bears, the metric's own where it has none."""
     found = [cell.intervals[metric.name] for cell in cells if metric.name in cell.intervals]
     return decimals([(interval.high - interval.low) / 2 for interval in found], metric.digits)
-
-
-def best(column: Sequence[str | None], higher_is_better: bool) -> set[int]:
-    """Rows that are best, compared as printed, so that equal numbers are marked alike; none where fewer than two rows have one."""
-    present = {y: float(text) for y, text in enumerate(column) if text is not None}
-    if len(present) < 2:
-        return set()
-    top = (max if higher_is_better else min)(present.values())
-    return {y for y, value in present.items() if value == top}
 
 
 def interval_methods(record: RunRecord, cells: Sequence[CellRecord]) -> str:

@@ -13,6 +13,12 @@ from scottbench.store.timings import SAMPLING, STAGES
 from scottbench.text import short
 
 
+TIME, CALL = "ms/image", "ms/call"
+"""Names of the columns of times, beside those of metrics."""
+TIE = "="
+"""Mark of a best value that others of its column share."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One field of a table."""
@@ -21,7 +27,11 @@ class Entry:
     bold: bool = False
     code: bool = False
     mark: str = ""
-    """Footnote letter, where the value or its interval is missing."""
+    """Footnote letter, where the value or its interval is missing; "=" where `tie`."""
+    tie: bool = False
+    """Bold like others of its column: no test tells them apart."""
+    ends: tuple[str, str] | None = None
+    """The ends of its interval as they are printed, which `small` has in brackets."""
     small: tuple[str, ...] = ()
     """Smaller lines below: an interval, details."""
     short: str | None = None
@@ -40,7 +50,11 @@ class Column:
     short: str | None = None
     """The heading on a terminal, where it is another; "" leaves the column out there."""
     wrap: bool = False
-    """On a terminal its fields may take several lines."""
+    """On a terminal its fields may take several lines; in LaTeX too."""
+    metric: str = ""
+    """Name of the metric that its fields are of; `TIME` and `CALL` of times. "" of what leads a row: name, steps, NFE."""
+    spare: bool = False
+    """Left out first where a terminal is narrow, and said so."""
 
 
 @dataclass
@@ -57,6 +71,8 @@ class Table:
     """Its place among the tables of the page."""
     title: str = ""
     """The caption in a few words, for a terminal."""
+    brief: str = ""
+    """The caption in a sentence or two, for a paper."""
 
     @property
     def ruled(self) -> bool:

@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from scottbench.store.tables import TIMINGS, TIMINGS_SCHEMA, frame
-from scottbench.store.timings import COLD, SAMPLING, STAGES, median_interval
+from scottbench.store.timings import COLD, LOAD, SAMPLING, STAGES, median_interval
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import PlannedCell
@@ -32,9 +32,10 @@ def observed(work: Work, cell: PlannedCell) -> dict[str, list[tuple[float, int, 
 
 
 def write_timings(work: Work, cells: list[PlannedCell]) -> None:
-    """Per cell and stage: the total, and the median of seconds per image with its 95 % interval over the chunks counted."""
+    """Per cell and stage: the total, the machine's highest load meanwhile, and the median of seconds per image with its 95 % interval over the chunks counted."""
     rows = []
     for cell in cells:
+        loads = [load for span in work.chunks if (load := (work.folder.facts(("images", cell.id), span) or {}).get(LOAD)) is not None]
         for stage, chunks in observed(work, cell).items():
             counted = [(value, size) for value, size, cold in chunks if not cold] or [(value, size) for value, size, _ in chunks]
             each = [value / size for value, size in counted]
@@ -44,5 +45,6 @@ def write_timings(work: Work, cells: list[PlannedCell]) -> None:
                 "method": cell.method.label, "steps": cell.steps, "seed": cell.seed, "stage": stage, "n": work.plan.n,
                 "seconds_total": sum(value for value, _, _ in chunks), "seconds_per_image": statistics.median(each) if each else None,
                 "ci_low": low, "ci_high": high, "chunks": len(each),
+                "load": max(loads, default=None),
             })  # fmt: skip
     work.folder.put_table(TIMINGS, frame(rows, TIMINGS_SCHEMA))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Mismatch
 from scottbench.stats.intervals import LEVEL, NoInterval, deviation, t_quantile, t_tail
 from scottbench.stats.measured import Measured, comparable, on_shared_seeds
-from scottbench.store.tables import PAIRS_SCHEMA, frame
+from scottbench.store.tables import PAIRS_SCHEMA, asked, frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,21 +165,40 @@ def pair_table(couples: Iterable[tuple[Measured, Measured]]) -> list[Pair]:
     return pairs
 
 
-def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
-    """Test the pairs that a run's table asks about: methods at one number of steps, and one method at neighbouring numbers.
+def in_family(pairs: Sequence[Pair], recorded: Sequence[dict[str, Any]]) -> tuple[list[Pair], int]:
+    """Take the corrected p of pairs from the run that they are of, where its table has all of them, either way round: so one comparison has
+    one p everywhere. Return them with the number of tests that Holm's correction is over.
 
-    Each pair is taken over the seeds that both have. Couples that must not be compared are left out. `scottbench compare` makes others.
+    pairs: of `pair_table`; recorded: the run's rows of pairs.parquet, [] where the pairs are of two runs.
+    """
+    known = {(_side(row, "a"), _side(row, "b"), row["metric"], row.get("seeds")): row for row in recorded}
+    found = []
+    for pair in pairs:
+        row = pair_row(pair)
+        sides, rest = (_side(row, "a"), _side(row, "b")), (row["metric"], row["seeds"])
+        there = known.get((*sides, *rest), known.get((*sides[::-1], *rest)))
+        if there is None:
+            return list(pairs), len(pairs)
+        found.append(replace(pair, p_holm=there["p_holm"], images_to_decide=there.get("images_to_decide")))
+    return found, len(recorded)
+
+
+def _side(row: dict[str, Any], side: str) -> tuple[str, int]:
+    return row[f"method_{side}"], row[f"steps_{side}"]
+
+
+def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
+    """Test all pairs of a run's rows in every metric that both have, as one family: so a comparison has one p and one verdict, in the
+    table, in `scottbench compare` and behind the marks of what is best.
+
+    The pairs that a table asks about come first (`asked`). Each pair is taken over the seeds that both have. Couples that must not be
+    compared are left out.
     """
     cells: dict[tuple[str, int], dict[str, list[Measured]]] = {}
     for one in measured:
         cells.setdefault((one.method, one.steps), {}).setdefault(one.metric, []).append(one)
-    steps = {method: sorted({count for other, count in cells if other == method}) for method, _ in cells}
     couples = []
-    for a, b in combinations(cells, 2):
-        line = steps[a[0]]
-        neighbours = a[0] == b[0] and abs(line.index(a[1]) - line.index(b[1])) == 1
-        if a[1] != b[1] and not neighbours and 0 not in (a[1], b[1]):  # pictures made elsewhere, of 0 steps, meet all others
-            continue
+    for a, b in sorted(combinations(cells, 2), key=lambda pair: not asked(*pair, cells)):
         for metric in cells[a]:
             if metric in cells[b]:
                 couple = on_shared_seeds(cells[a][metric], cells[b][metric])

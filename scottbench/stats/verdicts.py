@@ -23,7 +23,8 @@ from scottbench.registry.label import Label
 from scottbench.stats.measured import Measured
 from scottbench.stats.paired import PairedDifference, images_to_decide, rounded
 from scottbench.stats.trainings import Tested, Trainings, all_else_differs, compare_trainings, trainings
-from scottbench.text import bracket, decimals, one_line, p_text, signed
+from scottbench.stats.untested import to_test
+from scottbench.text import bracket, decimals, fixed, one_line, p_text, signed
 
 REPRODUCED, HOLDS, OPEN, CONTRADICTED, UNTESTED = VERDICTS = (
     "reproduced", "direction holds", "inconclusive", "contradicted", "not testable here",
@@ -53,11 +54,11 @@ class Finding:
         N = 5,000"."""
         a, b, test = self.tested.a, self.tested.b, self.test
         places = decimals([(test.high - test.low) / 2], a.digits + 1)
-        estimate = f"{test.difference:.{places}f}" if self.comparison.effect == "ratio" else signed(test.difference, places)
+        estimate = fixed(test.difference, places) if self.comparison.effect == "ratio" else signed(test.difference, places)
         covers = f" ({self.tested.covers})" if self.tested.covers else ""
         words = (
-            f"{a.title if a.title else a.metric} of {self.better.names} against {self.worse.names}: {a.value:.{a.digits}f} and "
-            f"{b.value:.{b.digits}f}, {self.comparison.effect} {estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, "
+            f"{a.title if a.title else a.metric} of {self.better.names} against {self.worse.names}: {fixed(a.value, a.digits)} and "
+            f"{fixed(b.value, b.digits)}, {self.comparison.effect} {estimate} {bracket(test.low, test.high, places)}, {p_text(test.p)}, "
             f"N = {test.n:,}{covers}"
         )
         if self.verdict == OPEN and self.images_to_decide is not None:
@@ -91,6 +92,7 @@ def _judge(claim: Claim, measured: Sequence[Measured]) -> dict[str, Any]:
         **{key: getattr(claim, key) for key in ("name", "paper", "version", "locator", "statement")},
         "verdict": verdict,
         "reason": _reason(verdict, findings, missing),
+        "to_test": to_test(claim, measured) if verdict == UNTESTED else [],
         "quoted": [
             {"metric": one.metric, "better_cell": one.better.name, "worse_cell": one.worse.name, **asdict(one.quoted)}
             for one in claim.compare if one.quoted is not None

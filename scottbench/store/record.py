@@ -10,8 +10,8 @@ from typing import Any
 from scottbench.errors import IntegrityError
 from scottbench.store.reader import CLAIMS, Records, damaged
 from scottbench.store.tables import CATEGORIES, CATEGORY_COLUMNS, PAIR_COLUMNS, PAIRS, RESULT_COLUMNS, RESULTS, TIMING_COLUMNS, TIMINGS
-from scottbench.store.timings import per_image
-from scottbench.text import count, one_line
+from scottbench.store.timings import BUSY, per_image
+from scottbench.text import count, fixed, one_line
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MetricRecord:
 
     def show(self, value: float) -> str:
         """Return a value with this column's decimals."""
-        return f"{value:.{self.digits}f}"
+        return fixed(value, self.digits)
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class CellRecord:
     """Stage -> seconds per image."""
     sampling: tuple[float, tuple[float, float] | None] | None = None
     """Seconds per image of text encoder, U-Net and decoder, which a user of the method would pay for, and their interval."""
+    load: float | None = None
+    """The highest load of the machine while it was made, per processor; None where that was not recorded."""
 
     @property
     def method(self) -> str:
@@ -108,6 +110,17 @@ class CellRecord:
     def milliseconds(self) -> float | None:
         """Sampling time per image; None where nothing was timed."""
         return None if self.sampling is None else 1000 * self.sampling[0]
+
+    @property
+    def call(self) -> float | None:
+        """Seconds of one network call for one image; None where calls or their time were not recorded."""
+        nfe = self.facts.get("nfe")
+        return self.seconds["denoise"] / nfe if nfe and "denoise" in self.seconds else None
+
+    @property
+    def busy(self) -> bool:
+        """True where more work wanted a processor than there are, so that times are of no use for a ranking."""
+        return self.load is not None and self.load > BUSY
 
     def reason(self, metric: str) -> str:
         """Say why a metric has no value here, as far as the run recorded it."""
@@ -210,6 +223,7 @@ def record_of(records: Records) -> RunRecord:
         if timed in cells and row["seconds_per_image"] is not None:
             cells[timed].seconds[row["stage"]] = row["seconds_per_image"]
             cells[timed].sampling = sampling.get(timed)
+            cells[timed].load = row.get("load") if row.get("load") is not None else cells[timed].load
     pairs = records.rows(PAIRS, PAIR_COLUMNS) if records.has(PAIRS) else []
     parts = records.rows(CATEGORIES, CATEGORY_COLUMNS) if records.has(CATEGORIES) else []
     if unknown := {row["metric"] for row in parts} - {metric.name for metric in metrics}:

@@ -6,7 +6,7 @@ Writers build their frames from the schemas; readers ask for the columns that ev
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scottbench.text import one_line
@@ -43,7 +43,7 @@ CATEGORIES_SCHEMA = {
 """One row per cell, metric that is a mean over items, column of the dataset and value of that column."""
 TIMINGS_SCHEMA = {
     "method": "String", "steps": "Int32", "seed": "Int64", "stage": "String", "n": "Int32", "seconds_total": "Float64",
-    "seconds_per_image": "Float64", "ci_low": "Float64", "ci_high": "Float64", "chunks": "Int32",
+    "seconds_per_image": "Float64", "ci_low": "Float64", "ci_high": "Float64", "chunks": "Int32", "load": "Float64",
 }  # fmt: skip
 """One row per cell and stage."""
 
@@ -58,6 +58,15 @@ SCHEMAS = {RESULTS: RESULTS_SCHEMA, ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, TI
 FILLED = {"method", "steps", "n", "metric", "fingerprint", "id", "method_a", "steps_a", "method_b", "steps_b", "verdict", "stage", "column",
           "category"}
 """Columns without gaps."""
+
+
+def asked(a: tuple[str, int], b: tuple[str, int], cells: Iterable[tuple[str, int]]) -> bool:
+    """Tell whether a table of pairs asks about two (method, steps) of `cells`: two methods at one number of steps, one method at
+    neighbouring numbers, or pictures made elsewhere, of 0 steps, which meet all others."""
+    if a[0] != b[0]:
+        return a[1] == b[1] or 0 in (a[1], b[1])
+    line = sorted({steps for method, steps in cells if method == a[0]})
+    return abs(line.index(a[1]) - line.index(b[1])) == 1
 
 
 def polars_schema(columns: Mapping[str, str]) -> dict[str, Any]:

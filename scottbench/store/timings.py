@@ -9,6 +9,11 @@ from collections.abc import Iterable, Sequence
 SAMPLING = ("text", "denoise", "decode")
 """Stages that make an image, in order; "sampling" is their sum."""
 STAGES = (*SAMPLING, "features", "store")
+LOAD = "load"
+"""Fact of a chunk's side-car: the machine's load average over the last minute per processor, when the chunk was made."""
+BUSY = 1.25
+"""The load per processor above which a time says more of the machine's other work than of a method. A run that has the machine for itself
+has a load of 1 at most, and a little for what the system does."""
 COLD = "cold"
 """Fact of a chunk's side-car: the first that a process made of a cell. Networks, kernels and caches warm up in it, so it is left out of
 medians, unless nothing else was timed."""

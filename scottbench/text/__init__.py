@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scottbench.text.names import NAME, at_steps, closest, did_you_mean, in_one_line, is_name, one_line, printable
+from scottbench.text.names import NAME, at_steps, closest, did_you_mean, folded, in_one_line, is_name, one_line, printable
 from scottbench.text.numbers import (
     bracket,
     bytes_in_words,
@@ -11,6 +11,7 @@ from scottbench.text.numbers import (
     decimals,
     duration,
     estimated,
+    fixed,
     p_text,
     short,
     signed,
@@ -18,5 +19,5 @@ from scottbench.text.numbers import (
 
 __all__ = [
     "NAME", "at_steps", "bracket", "bytes_in_words", "closest", "count", "counts_in_words", "decimals", "did_you_mean", "duration",
-    "estimated", "in_one_line", "is_name", "one_line", "p_text", "printable", "short", "signed",
+    "estimated", "fixed", "folded", "in_one_line", "is_name", "one_line", "p_text", "printable", "short", "signed",
 ]  # fmt: skip

@@ -19,16 +19,24 @@ def is_name(text: object) -> bool:
 
 
 def closest(word: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed name that is most like `word`, or None where nothing is (similarity under 0.6)."""
+    """Return the allowed name that is most like `word`: the shortest that begins with it, else the most similar; None where nothing is
+    (similarity under 0.6)."""
+    found = _like(word, allowed)
+    return found[0] if found else None
+
+
+def _like(word: str, allowed: Iterable[str]) -> list[str]:
+    """List the names that begin with `word`, the shortest first; else the one that is most similar, if any."""
     by_lower = {name.lower(): name for name in allowed}
-    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[match[0]] if match else None
+    begun = sorted((name for name in by_lower if len(word) > 1 and name.startswith(word.lower())), key=len)
+    found = begun or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return [by_lower[name] for name in found]
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" with its leading blank, or "" where nothing is close."""
-    match = closest(word, allowed)
-    return f" Did you mean '{match}'?" if match is not None else ""
+    """Return " Did you mean 'x'?" with its leading blank, of up to three names that begin so "'x', 'y' or 'z'"; "" where nothing is close."""
+    found = [f"'{name}'" for name in _like(word, allowed)[:3]]
+    return f" Did you mean {' or '.join([', '.join(found[:-1]), found[-1]] if len(found) > 1 else found)}?" if found else ""
 
 
 def printable(text: object) -> str:
@@ -42,6 +50,14 @@ def printable(text: object) -> str:
 def in_one_line(text: object) -> str:
     """Return all of `text`, printable, with every run of blanks and line ends as one blank."""
     return " ".join(printable(text).split())
+
+
+def folded(text: str, width: int, indent: str = "") -> str:
+    """Fold a line between words to lines of a window's width; no word is cut. indent: before further lines."""
+    import textwrap
+
+    kept = textwrap.wrap(text, max(20, width), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(kept)
 
 
 def at_steps(method: str, steps: int) -> str:

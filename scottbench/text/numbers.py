@@ -15,9 +15,15 @@ def decimals(half_widths: Iterable[float], most: int) -> int:
     return max(0, min(most, max(needed))) if needed else most
 
 
+def fixed(value: float, digits: int) -> str:
+    """Write a number with so many decimals; what rounds to zero has no sign: never "-0.0"."""
+    text = f"{value:.{digits}f}"
+    return text if float(text) != 0 else f"{0:.{digits}f}"
+
+
 def bracket(low: float, high: float, digits: int) -> str:
     """Write an interval: "[76.9, 79.7]"."""
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"[{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
 def signed(value: float, digits: int) -> str:

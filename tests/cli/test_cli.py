@@ -133,7 +133,7 @@ BAD = [
     (["run", "surplus"], "surplus"),
     (["rnu"], "unknown command 'rnu'. Did you mean 'run'?"),
     (["list", "method s"], "Did you mean 'methods'?"),
-    (["list"], "Missing argument"),
+    (["show", "plugin", "tin"], "Did you mean 'tiny'?"),
     (["show", "method", "od"], "Did you mean 'ode'?"),
     (["show", "methud", "ode"], "Did you mean 'methods'?"),
     (["report", "no-such-folder"], "no run 'no-such-folder'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -74,5 +75,5 @@ def test_a_narrow_terminal_cuts_no_number_name_or_word(monkeypatch):
     for width in (120, 80, 60, 20):
         monkeypatch.setenv("COLUMNS", str(width))
         text = terminal(Table("", columns, [row]), screen=True)
-        assert sorted(printable(text).split()[4:][-len(whole):]) == sorted(whole) and "…" not in text
+        assert not Counter(whole) - Counter(printable(text).split()) and "…" not in text
         assert width == 20 or max(map(len, printable(text).splitlines())) <= width

@@ -33,7 +33,7 @@ def test_cells_are_named_in_four_ways(cli, run, names):
     code, out, err = cli("compare", run, *names)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "A = scott@2, B = cd@2, N = 400 shared prompts, seeds 0"
+    assert lines[0] == "A = scott@2, B = cd@2, N = 400 shared prompts, seeds 0; Holm: over 2 tests"
     assert [line.split()[:4] for line in lines[2:]] == [["scott@2", "-", "cd@2", "FID"], ["scott@2", "-", "cd@2", "CLIP"]]
     assert "scott@2 better" in lines[2] and "inconclusive: about" in lines[3]
 
@@ -136,7 +136,7 @@ def test_a_damaged_run_is_refused_in_one_line(cli, run, damage, words):
     assert (code, out) == (5, "") and words in err and err.count("\n") == 1
     (run / "manifest.json").unlink()
     code, out, err = cli("compare", run, "scott", "cd")
-    assert (code, out) == (2, "") and "is no run folder" in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and "neither a run folder nor the head of a plan's hash" in err and err.count("\n") == 1
 
 
 def test_a_metric_that_is_nan_or_without_an_interval_is_left_out(run):

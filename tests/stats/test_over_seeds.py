@@ -301,7 +301,7 @@ def test_the_report_has_a_table_of_its_own_for_them(run):
     mean, over, main = page.table("Table 1"), page.table("Table 2"), page.table("Table 3")
     assert mean.header == ["Method", "Steps", "Seeds", "NFE", "gap ↓ (tiny features)"] and len(mean.body) == 2
     assert all("[" in row[4] for row in mean.body) and "means over seeds, N = 12 prompts per row and seed" in page.captions[0]
-    assert main.header == ["Method", "Steps", "Seed", "NFE", "gap ↓ (tiny features)", "ms/image ↓"] and len(main.body) == 6
+    assert main.header == ["Method", "Steps", "Seed", "NFE", "gap ↓ (tiny features)", "ms/image ↓", "ms/call"] and len(main.body) == 6
     assert over.header == ["Method", "Steps", "Seeds", "NFE", "Diversity ↑ (tiny features)", "MS-SSIM ↓", "brightness ↑"]
     assert [row[:4] for row in over.body] == [[method, "2", "0, 3, 1", nfe] for method, nfe in (("ode", "4"), ("hop", "2"))]
     assert all("[" in entry for row in over.body for entry in row[4:]) and {y for y, x in over.bold if x == 4} <= {0, 1}

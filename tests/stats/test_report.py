@@ -65,7 +65,7 @@ def test_paired_differences_follow_with_holm_and_images_to_decide(page):
     assert table.header == ["A - B", "FID ↓ (pocket features)", "CLIP score ↑ (pocket features)"]
     ((names, fid, clip),) = table.body
     assert names == "scott@2 - cd@2" and fid.startswith("-1.50 [") and fid.endswith("] p < 0.001, Holm < 0.001 scott@2 better")
-    assert " inconclusive about " in clip and clip.endswith(" images") and "Holm: corrected over 2 tests" in page.captions[1]
+    assert " inconclusive about " in clip and clip.endswith(" images") and "Holm: corrected over all 2 tests of the run's rows" in page.captions[1]
     assert "N = 400" in page.captions[1]
 
 
@@ -121,10 +121,10 @@ def test_a_pair_is_a_row_and_a_long_table_says_where_the_others_are(tmp_path):
     }
     run = made_run(tmp_path / "run", values)
     pairs = pl.read_parquet(run / "pairs.parquet")
-    assert pairs.height == 3 * (3 * 15 + 6 * 2)
+    assert pairs.height == 3 * (18 * 17 // 2)
     page = Page(build(run))
     body = page.table("Table 2").body
-    assert len(body) == 48 and {len(row) for row in body} == {4} and "The other 9 pairs are in pairs.parquet." in page.captions[1]
+    assert len(body) == 48 and {len(row) for row in body} == {4} and "The other 105 pairs are in pairs.parquet." in page.captions[1]
 
 
 def test_hostile_names_in_claims_and_pairs_are_inert(tmp_path):

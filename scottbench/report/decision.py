@@ -19,7 +19,7 @@ from scottbench.report.candidates import (
 )
 from scottbench.report.results import metric_decimals
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups
-from scottbench.text import bracket, count, decimals, p_text, signed
+from scottbench.text import bracket, count, decimals, fixed, p_text, signed
 
 COSTS = 6
 """Numbers of network evaluations that get a line of their own, at most."""
@@ -57,7 +57,7 @@ class View:
         """Return a row's value with its interval: "18.9 [17.4, 20.4]"."""
         ends = cell.intervals.get(self.metric.name)
         digits = metric_decimals(self.metric, self.cells)
-        return f"{cell.values[self.metric.name]:.{digits}f}" + (f" {bracket(ends.low, ends.high, digits)}" if ends else "")
+        return fixed(cell.values[self.metric.name], digits) + (f" {bracket(ends.low, ends.high, digits)}" if ends else "")
 
     def against(self, a: CellRecord, b: CellRecord) -> Difference | None:
         """Return the paired difference A - B in the leading metric."""
@@ -126,7 +126,7 @@ def answer(view: View, best: CellRecord) -> str:
     if found.decided:
         lower = "higher" if metric.higher_is_better else "lower"
         ends = sorted((abs(found.low), abs(found.high)))
-        gap = f"{abs(found.value):.{digits}f} {bracket(*ends, digits)} {lower} than {rival.name}"
+        gap = f"{fixed(abs(found.value), digits)} {bracket(*ends, digits)} {lower} than {rival.name}"
         return f"{_capital(best.name)} has {metric.label} {view.value(best)}: {gap}."
     return f"{opening}, but cannot be told apart from {rival.name} ({view.value(rival)}): difference {size}."
 
@@ -169,6 +169,7 @@ def cost(view: View, best: CellRecord) -> str:
     if not parts:
         return "Not counted: pictures made elsewhere." if best.steps == 0 else ""
     text = f"{_capital(' and '.join(parts))} an image."
+    text += " The machine was busy with other work when it was timed." if best.busy else ""
     cheaper = [cell for cell in view.ranked if (nfe(cell) or 10**9) < (nfe(best) or 0)]
     if cheaper:
         least = min(cheaper, key=lambda cell: (nfe(cell) or 0, view.ranked.index(cell)))
@@ -198,12 +199,12 @@ def of_teacher(view: View, best: CellRecord) -> str:
     teacher = min(known, key=lambda one: sign * one.values[name])
     digits = metric_decimals(metric, view.cells)
     ends = teacher.ends.get(name)
-    value = f"{teacher.values[name]:.{digits}f}" + (f" {bracket(*ends, digits)}" if ends else "")
+    value = fixed(teacher.values[name], digits) + (f" {bracket(*ends, digits)}" if ends else "")
     gap = best.values[name] - teacher.values[name]
     paired = view.against(best, teacher.cell) if teacher.cell is not None else None
     better = sign * gap < 0
     way = "better" if better else "worse"
-    told = f"{abs(gap):.{digits}f}"
+    told = fixed(abs(gap), digits)
     if paired and paired.decided:
         told += f" {bracket(*sorted((abs(paired.low), abs(paired.high))), digits)}"
     text = f"{_capital(teacher.name)}: {metric.label} {value}. The best row is {told} {way}"
@@ -239,7 +240,7 @@ def undecided(view: View, best: CellRecord) -> str:
     if len(same) > 1:
         values = sorted(cell.values[view.metric.name] for cell in same)
         digits = metric_decimals(view.metric, view.cells)
-        parts.append(f"{len(same)} trainings of its recipe reach {values[0]:.{digits}f} to {values[-1]:.{digits}f}.")
+        parts.append(f"{len(same)} trainings of its recipe reach {fixed(values[0], digits)} to {fixed(values[-1], digits)}.")
     return " ".join(parts)
 
 

@@ -15,7 +15,7 @@ from scottbench.report.candidates import Teacher, candidates, difference, leadin
 from scottbench.report.placing import label_ends, label_points
 from scottbench.report.style import COLOURS, FAINT, INK, PAPER, SINGLE, adaptive, line_of, styled
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord
-from scottbench.text import at_steps, decimals, in_one_line, signed
+from scottbench.text import at_steps, bracket, decimals, in_one_line, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,6 +140,8 @@ def couples(record: RunRecord, cells: Sequence[CellRecord], metric: MetricRecord
     mine = [cell for cell in cells if cell.method == cells[0].method]
     others = [cell for cell in cells if cell.method != cells[0].method]
     pairs = [(a, b) for b in others for a in mine] if others else [(a, b) for i, a in enumerate(mine) for b in mine[i + 1 :]]
+    alike = [(a, b) for a, b in pairs if a.steps == b.steps or 0 in (a.steps, b.steps)]  # equal cost is what a comparison is about
+    pairs = alike if alike else pairs
     methods = list(dict.fromkeys(cell.method for cell in candidates(cells)))
     rows = []
     for a, b in sorted(pairs, key=lambda pair: (pair[1].steps, pair[0].steps)):
@@ -157,7 +159,7 @@ def _forest(record: RunRecord, metrics: Sequence[MetricRecord], cells: list[Cell
         return None
     method = _name(cells[0].method)
     digits = decimals([(row.high - row.low) / 2 for row in rows], metric.digits)
-    told = "; ".join(f"{row.name} {signed(row.value, digits)} [{row.low:.{digits}f}, {row.high:.{digits}f}]" for row in rows)
+    told = "; ".join(f"{row.name} {signed(row.value, digits)} {bracket(row.low, row.high, digits)}" for row in rows)
     caption = (
         f"{metric.label}: {method} minus each row, paired, with 95 % intervals. Filled: decided after Holm's correction; hollow: not. "
         f"{_of_n(cells)}."

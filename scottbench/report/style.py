@@ -22,7 +22,7 @@ MARKERS = "osD^vPX<>*"
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
 SINGLE, DOUBLE = 3.35, 6.9
 """Inches: the width of a column of a paper in two columns, and of both."""
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "scottbench",
     "svg.fonttype": "path",  # glyphs are outlines, so no font is needed to read them
     "text.parse_math": False,  # a "$" in a name is a dollar sign, not the start of a formula

@@ -22,7 +22,7 @@ from scottbench.report.tables import Column, Entry, Table
 from scottbench.store.files import write_file, writing
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups, read_record
 from scottbench.store.sums import SUMS, sums_of
-from scottbench.text import bracket, one_line
+from scottbench.text import bracket, fixed, one_line
 
 SCHEMA = "scottbench.leaderboard/1"
 ROWS = 400
@@ -164,7 +164,10 @@ def _table(group: Group, places: Sequence[Place], by: str) -> Table:
         row += [_value(cell, metric, digits[metric.name]) for metric in group.metrics[:BOARDS]]
         rows.append([*row, Entry("-" if time is None else f"{time:.1f}"), Entry(", ".join(map(str, cell.seeds)))])
     left = "" if len(places) <= ROWS else f" The other {len(places) - ROWS} rows are in the CSV."
-    caption = f"Sorted by {by}, best first, N = {group.n:,} a row; below each method its run. In brackets: 95 % intervals. Times are of each run's own machine.{left}"
+    caption = (
+        f"Sorted by {by}, best first, N = {group.n:,} a row; below each method its run. In brackets: 95 % intervals. Times are of each "
+        f"run's own machine.{left}"
+    )
     return Table(caption, columns, rows)
 
 
@@ -172,7 +175,7 @@ def _value(cell: CellRecord, metric: MetricRecord, digits: int) -> Entry:
     if metric.name not in cell.values:
         return Entry("-")
     ends = cell.intervals.get(metric.name)
-    return Entry(f"{cell.values[metric.name]:.{digits}f}", small=() if ends is None else (bracket(ends.low, ends.high, digits),))
+    return Entry(fixed(cell.values[metric.name], digits), small=() if ends is None else (bracket(ends.low, ends.high, digits),))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -183,8 +186,8 @@ def page(found: Together, title: str) -> str:
     sorted_tables = [(group, boards(group, number)) for number, group in enumerate(found.groups, start=1)]
     for number, board in enumerate((board for _, tables in sorted_tables for board in tables), start=1):
         board.table.number = number
-    answers = [(name, run.manifest["plan_hash"][:8], str(run.plan.get("preset")), str(run.manifest["created"])[:10], run.manifest["status"], decide(run).short)
-               for name, run in found.runs]  # fmt: skip
+    answers = [(name, run.manifest["plan_hash"][:8], str(run.plan.get("preset")), str(run.manifest["created"])[:10],
+                run.manifest["status"], decide(run).short) for name, run in found.runs]  # fmt: skip
     return environment().get_template("together.html.j2").render(
         title=title, answers=answers, groups=sorted_tables, left_out=found.left_out, headings=_headings)  # fmt: skip
 

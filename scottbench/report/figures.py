@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scottbench.report.candidates import Teacher, candidates, difference, leading_metric, milliseconds, nfe, teachers
-from scottbench.report.placing import label_ends, label_points
+from scottbench.report.placing import label_ends, label_points, settle
 from scottbench.report.style import COLOURS, FAINT, INK, PAPER, SINGLE, adaptive, line_of, styled
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord
 from scottbench.text import at_steps, bracket, decimals, in_one_line, signed
@@ -88,7 +88,7 @@ def drawn(chart: Chart, width: float = SINGLE) -> Drawing:
     """Draw a chart so many inches wide; twice as wide is as high. Call it inside `styled`."""
     from matplotlib.figure import Figure as Drawing
 
-    drawing = Drawing(figsize=(width, chart.height), layout="constrained")
+    drawing = Drawing(figsize=(width, chart.height))
     chart.draw(drawing, drawing.subplots())
     return drawing
 
@@ -166,7 +166,7 @@ def _forest(record: RunRecord, metrics: Sequence[MetricRecord], cells: list[Cell
     )
     alt = f"Chart. {metric.label} of {method} minus that of each row: {told}."
     height = 0.85 + 0.19 * max(len(rows), 2)
-    return Chart(f"differences-{_file(metric.name)}", caption, alt, lambda _, axes: _draw_forest(axes, rows, metric, method), height)
+    return Chart(f"differences-{_file(metric.name)}", caption, alt, lambda drawing, axes: _draw_forest(drawing, axes, rows, metric, method), height)
 
 
 def _file(name: str) -> str:
@@ -174,7 +174,7 @@ def _file(name: str) -> str:
     return "".join(sign if sign.isalnum() and sign.isascii() else "-" for sign in name).strip("-")[:40] or "metric"
 
 
-def _draw_forest(axes: Axes, rows: Sequence[Row], metric: MetricRecord, method: str) -> None:
+def _draw_forest(drawing: Drawing, axes: Axes, rows: Sequence[Row], metric: MetricRecord, method: str) -> None:
     """One line a pair, zero in the middle of attention; the side where the first method is better is named."""
     from matplotlib.ticker import MaxNLocator
 
@@ -194,6 +194,7 @@ def _draw_forest(axes: Axes, rows: Sequence[Row], metric: MetricRecord, method: 
     axes.xaxis.set_major_locator(MaxNLocator(5))
     better = "more" if metric.higher_is_better else "less"
     axes.set_xlabel(f"{method} minus row, {_name(metric.label)} {metric.arrow} ({better} is better)")
+    settle(drawing, axes)
 
 
 # --- what quality costs -----------------------------------------------------------------------------------------------

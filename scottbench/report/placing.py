@@ -14,15 +14,32 @@ if TYPE_CHECKING:
 
 Labelled = tuple[tuple[float, float], str, str]
 """(place in the data, text, colour)."""
+EDGE = 4.0
+"""Pixels between what is drawn and the edge of a figure."""
 SIZE, GAP = 8.0, 9.5
-"""Points: of letters, and of the middle of one label from that of the next."""
+"""Points: height of letters, and from the middle of one label from that of the next."""
+
+
+def settle(drawing: Drawing, axes: Axes) -> None:
+    """Make the axes as large as their figure allows, with room for the texts around them; their places in pixels are known then.
+
+    It does once what matplotlib's constrained layout does four times.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # add_axes takes the figure as it is: a canvas gives it a renderer, by which texts are measured
+    box, whole = axes.get_tightbbox(FigureCanvasAgg(drawing).get_renderer()), drawing.bbox
+    inner = axes.get_window_extent()
+    assert box is not None
+    left, bottom = inner.x0 - box.x0 + EDGE, inner.y0 - box.y0 + EDGE
+    right, top = max(0.0, box.x1 - inner.x1) + EDGE, max(0.0, box.y1 - inner.y1) + EDGE
+    axes.set_position((left / whole.width, bottom / whole.height,
+                       max(0.1, 1 - (left + right) / whole.width), max(0.1, 1 - (bottom + top) / whole.height)))  # fmt: skip
 
 
 def label_ends(drawing: Drawing, axes: Axes, ends: Sequence[Labelled]) -> None:
     """Write a name at the end of each line, those of lines that end together below each other."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(drawing).draw()  # lays the axes out, so that places in pixels are known
+    settle(drawing, axes)
     points = 72 / drawing.dpi
     tops = [points * float(axes.transData.transform(place)[1]) for place, _, _ in ends]
     order = sorted(range(len(ends)), key=lambda i: tops[i])
@@ -53,11 +70,10 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 def label_points(drawing: Drawing, axes: Axes, points: Sequence[Labelled]) -> None:
     """Write each label at that of eight places around its point where it hides least of points, lines and other labels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection
     from matplotlib.transforms import Bbox
 
-    FigureCanvasAgg(drawing).draw()  # lays the axes out, so that places in pixels are known
+    settle(drawing, axes)
     marks = [Bbox([[px - 5, py - 5], [px + 5, py + 5]]) for px, py in (axes.transData.transform(place) for place, _, _ in points)]
     drawn = [line.get_xydata() for line in axes.get_lines()]
     bars = [found for found in axes.collections if isinstance(found, LineCollection)]

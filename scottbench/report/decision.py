@@ -76,7 +76,7 @@ def decide(record: RunRecord) -> Decision:
     best = view.ranked[0]
     ties = apart(view, best)[0]
     facts = [("How sure", sure(view, best)), ("Cost", cost(view, best)), ("Teacher", of_teacher(view, best)),
-             ("Cannot be told apart", undecided(view, best)), ("On what", scope(view))]  # fmt: skip
+             ("Cannot be told apart", undecided(view, best)), ("Read with", scope(view))]  # fmt: skip
     name = best.name
     if ties:
         name = f"{best.name} or {ties[0].name}" if len(ties) == 1 else f"{best.name}, or {len(ties)} others"

@@ -41,7 +41,7 @@ class Chart:
     """A figure that is not drawn yet."""
 
     name: str
-    """Of its file: "cost-nfe"."""
+    """Name of its file: "cost-nfe"."""
     caption: str
     alt: str
     """The same numbers as text, for who cannot see it."""

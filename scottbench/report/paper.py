@@ -13,7 +13,7 @@ from scottbench.store.record import RunRecord
 WIDTHS = {"single": SINGLE, "double": DOUBLE}
 """Part of a file's name -> inches."""
 DPI = 300
-"""Of a PNG."""
+"""Dots per inch of a PNG."""
 
 
 def figure_files(record: RunRecord) -> list[tuple[str, bytes]]:

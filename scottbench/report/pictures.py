@@ -23,7 +23,7 @@ EXACT = 100
 """Quality that means: every pixel as it is."""
 LEVELS = {True: ((SMALL, EXACT), (SMALL, 90), (SMALL, 75), (SMALL, 50)),
           False: ((512, 80), (384, 75), (256, 75), (192, 70), (128, 60), (96, 50))}  # fmt: skip
-"""Of small pictures and of larger ones: (longest side in pixels, quality of WebP), best first."""
+"""True (small pictures) or False -> levels: (longest side in pixels, quality of WebP), best first."""
 TRIED = 12
 """Pictures that are encoded to learn how large all will be."""
 

@@ -35,7 +35,7 @@ class Grid:
     """Width and height of a picture on the page, CSS pixels."""
     number: int = 0
     seeds: list[str] = field(default_factory=list)
-    """What stands below each prompt: its seed, where there are several."""
+    """The line below each prompt: its seed, where there are several."""
 
     @property
     def kept(self) -> bool:
@@ -147,7 +147,7 @@ def _scored(record: RunRecord, items: pl.DataFrame) -> MetricRecord | None:
     if "value" not in items.columns:
         return None
     for metric in record.metrics:
-        values = items.filter(pl.col("metric") == metric.name)["value"].drop_nulls()
+        values = items.filter(_of(record.cells[0], metric))["value"].drop_nulls()
         if len(values) and 2 * values.n_unique() > len(values):
             return metric
     return None
@@ -157,7 +157,14 @@ def _lowest(items: pl.DataFrame, cell: CellRecord, metric: MetricRecord) -> list
     """(item, value) of a cell's worst images, worst first; equal ones by name."""
     import polars as pl
 
-    of_cell = (pl.col("method") == cell.method) & (pl.col("steps") == cell.steps) & (pl.col("seed") == cell.facts["seed"])
-    found = items.filter(of_cell & (pl.col("metric") == metric.name) & pl.col("value").is_not_null())
+    found = items.filter(_of(cell, metric) & pl.col("value").is_not_null())
     ordered = found.sort("value", "id", descending=[not metric.higher_is_better, False])
     return list(ordered.select("id", "value").head(WORST).iter_rows())
+
+
+def _of(cell: CellRecord, metric: MetricRecord) -> pl.Expr:
+    """The rows of items.parquet of one cell and metric."""
+    import polars as pl
+
+    of_cell = (pl.col("method") == cell.method) & (pl.col("steps") == cell.steps) & (pl.col("seed") == cell.facts["seed"])
+    return of_cell & (pl.col("metric") == metric.name)

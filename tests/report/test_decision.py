@@ -163,12 +163,12 @@ def test_values_carry_their_intervals(record_of):
 
 def test_several_seeds_are_one_row_by_their_mean(record_of):
     record = record_of()
-    assert "N = 256 prompts; all numbers are on pocket features" in facts_of(record)["On what"]
+    assert "N = 256 prompts; all numbers are on pocket features" in facts_of(record)["Read with"]
     other = [replace(cell, facts={**cell.facts, "seed": 1, "id": f"{cell.method}__s2__seed1"}) for cell in record.cells]
     together = [replace(cell, facts={**cell.facts, "seed": None, "seeds": [0, 1], "cells": [cell.facts["id"]]}, sampling=None)
                 for cell in record.cells]  # fmt: skip
     found = decide(replace(record, cells=[*record.cells, *other], over_seeds=together))
-    assert "N = 256 prompts, 2 seeds" in dict(found.facts)["On what"] and "35.2 ms an image" in dict(found.facts)["Cost"]
+    assert "N = 256 prompts, 2 seeds" in dict(found.facts)["Read with"] and "35.2 ms an image" in dict(found.facts)["Cost"]
 
 
 def test_verdicts_are_a_row_and_what_was_not_tested_is_counted(record_of):

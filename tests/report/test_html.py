@@ -41,8 +41,8 @@ def test_the_main_table_shows_every_cell_and_metric_with_its_extractor_and_direc
     titles = ["FID ↓", "CLIP score ↑", "Coverage ↑", "Precision ↑", "Recall ↑", "Density ↑"]
     assert table.header == ["Method", "Steps", "NFE", *titles, "ms/image ↓", "ms/call"]
     assert table.body == [
-        ["scott", "2", "2", "0.760", "0.570", "0.670", "0.720", "0.500", "1.010", "35.2", "13.10"],
-        ["cd", "2", "2", "0.830", "0.570", "0.600", "0.710", "0.440", "1.020", "35.2", "13.10"],
+        ["scott", "2", "2", "0.760", "0.570 =", "0.670", "0.720", "0.500", "1.010", "35.2", "13.10"],
+        ["cd", "2", "2", "0.830", "0.570 =", "0.600", "0.710", "0.440", "1.020", "35.2", "13.10"],
     ]
 
 
@@ -54,7 +54,7 @@ def test_the_best_of_each_column_is_bold_and_equal_numbers_are_all_bold(tmp_path
 def test_with_one_row_nothing_is_best(tmp_path):
     page = page_of(tmp_path, [("scott", 2)])
     assert page.table("Table 1").bold == set()
-    assert "one row, so none is marked best" in page.captions[0]
+    assert "one row, so none is marked best" in page.table_captions[0]
 
 
 def test_every_caption_of_a_table_or_figure_names_n(tmp_path):
@@ -114,8 +114,8 @@ def test_rows_of_another_n_or_fingerprint_are_neither_ranked_nor_drawn_together(
     scott, cd = page.table("Table 1"), page.table("Table 2")
     assert {row[0] for row in scott.body} == {"scott"} and {row[0] for row in cd.body} == {"cd"}
     assert (2, 3) in scott.bold and (2, 3) in cd.bold
-    assert "not ranked with these" in page.captions[0]
-    assert f"N = {128 if column == 'n' else 256}" in page.captions[1]
+    assert "not ranked with these" in page.table_captions[0]
+    assert f"N = {128 if column == 'n' else 256}" in page.table_captions[1]
     charts = [image["alt"] for image in page.images() if image["alt"].startswith("Chart")]
     assert charts and not any("cd@" in alt for alt in charts)
 
@@ -267,7 +267,7 @@ def test_a_sample_that_is_not_there_leaves_a_gap_and_no_error(tmp_path, damage):
         edit_manifest(run, cells=cells)
     (grid,) = [table for table in Page(build(run)).tables if table.header[0] == "prompt"]
     assert [row[3] for row in grid.body] == ["n/a"] * len(PROMPTS)
-    assert [row[2] for row in grid.body] == [""] * len(PROMPTS)
+    assert [row[2] for row in grid.body] == ["close"] * len(PROMPTS)
 
 
 def test_a_picture_that_is_not_the_one_of_its_side_car_is_never_shown(tmp_path):

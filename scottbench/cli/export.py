@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,24 +11,38 @@ import click
 @click.command(short_help="Write a run's tables as LaTeX, Markdown and CSV.")
 @click.argument("run")
 @click.option("--to", "kinds", multiple=True, metavar="A,B", help="latex, markdown, csv; default: all.")
+@click.option("--columns", multiple=True, metavar="A,B", help="Only these metrics, in this order; also ms/image, ms/call. Default: all.")
+@click.option("--style", default="full", show_default=True, metavar="full|compact", help="LaTeX: as wide as the page, or as one of two columns.")
+@click.option("--interval", default="sub", show_default=True, metavar="sub|pm|none", help="LaTeX: ends below and above, +-, or none.")
 @click.option("-o", "--out", metavar="DIR", help="Folder for publication: the tables, and beside them the run's records and HTML report. "
               "Default: exports/ in the run folder, tables alone.")  # fmt: skip
-def export(run: str, kinds: tuple[str, ...], out: str | None) -> None:
+def export(run: str, kinds: tuple[str, ...], columns: tuple[str, ...], style: str, interval: str, out: str | None) -> None:
     """Write the tables of RUN's report: results, paired differences, claims, times; needs neither torch nor the plug-ins of the run.
+
+    \b
+    scottbench export RUN --to latex --columns fid,clip_score --style compact
     \f
     Raises UsageError on another kind of file.
     """
     from scottbench.cli.printing import names
-    from scottbench.errors import UsageError
-    from scottbench.report.export import KINDS
+    from scottbench.report.export import KINDS, Choice
     from scottbench.report.export import export as write
+    from scottbench.report.latex import INTERVALS, STYLES, Look
     from scottbench.store.runs import find_run
-    from scottbench.text import did_you_mean, one_line
 
     asked = names("--to", kinds) or list(KINDS)
-    for kind in asked:
-        if kind not in KINDS:
-            raise UsageError(f"--to {one_line(kind)}: must be {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
-    root = find_run(run)
-    for path in write(root, asked, root / "exports" if out is None else Path(out), records=out is not None):
+    for flag, words, allowed in (("--to", asked, KINDS), ("--style", [style], list(STYLES)), ("--interval", [interval], INTERVALS)):
+        for word in words:
+            check_word(flag, word, allowed)
+    root, choice = find_run(run), Choice(tuple(asked), tuple(names("--columns", columns)) if columns else (), Look(style, interval))
+    for path in write(root, choice, root / "exports" if out is None else Path(out), records=out is not None):
         click.echo(str(path))
+
+
+def check_word(flag: str, word: str, allowed: Sequence[str]) -> None:
+    """Raise UsageError unless a flag's value is one of those allowed."""
+    from scottbench.errors import UsageError
+    from scottbench.text import did_you_mean, one_line
+
+    if word not in allowed:
+        raise UsageError(f"{flag} {one_line(word)}: must be {', '.join(allowed)}.{did_you_mean(word, allowed)}")

@@ -59,14 +59,19 @@ def best_rows(record: RunRecord, metric: MetricRecord, cells: Sequence[CellRecor
 
 
 def best_time(cells: Sequence[CellRecord]) -> set[int]:
-    """Find the row whose time per image is the least for sure: its interval lies below all others. None where a row has no interval, or
-    the machine was busy with other work."""
+    """Find the row whose time per image is the least for sure: its interval lies below all others. None where a row has no interval, the
+    cells were not made in turns, so that the machine may have been faster for some, or it was busy with other work."""
     timed = {y: cell.sampling for y, cell in enumerate(cells) if cell.sampling is not None}
     ends = {y: sampling[1] for y, sampling in timed.items() if sampling[1] is not None}
-    if len(timed) < 2 or len(ends) < len(timed) or any(cells[y].busy for y in timed):
+    if len(timed) < 2 or len(ends) < len(timed) or any(cells[y].busy or not in_turns(cells[y]) for y in timed):
         return set()
     first = min(ends, key=lambda y: ends[y][1])
     return {first} if all(ends[first][1] < ends[y][0] for y in ends if y != first) else set()
+
+
+def in_turns(cell: CellRecord) -> bool:
+    """Tell whether a cell was made in several rounds, each of all cells, so that its times compare."""
+    return cell.rounds is not None and cell.rounds > 1
 
 
 DEARER = 1.25

@@ -7,47 +7,109 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scottbench.errors import UsageError
+from scottbench.report.best import best_rows, row_of
 from scottbench.report.categories import category_tables
-from scottbench.report.forms import latex, markdown
-from scottbench.report.pairs import claims_table, pairs_table
+from scottbench.report.forms import markdown
+from scottbench.report.latex import Look, latex
+from scottbench.report.pairs import claims_for_paper, claims_table, pairs_for_paper, pairs_table
 from scottbench.report.results import results_tables
-from scottbench.report.tables import Table, timing_table
+from scottbench.report.tables import CALL, TIME, Table, timing_table
 from scottbench.store.files import LARGEST_JSON, read_plain, write_file
 from scottbench.store.folder import MANIFEST
 from scottbench.store.reader import LARGEST_TABLE, RECORDS, Records, damaged
-from scottbench.store.record import RunRecord, record_of
+from scottbench.store.record import RunRecord, groups, record_of
 from scottbench.store.sums import SUMS, check_sums, sums_of
-from scottbench.text import in_one_line
+from scottbench.text import did_you_mean, in_one_line, one_line
 
 AGAIN = "Free some space or make the folder writable, then: the same line again"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula."""
 
 
-def export(run: Path, kinds: list[str], out: Path, records: bool) -> list[Path]:
+@dataclass(frozen=True)
+class Choice:
+    """What of a run is exported, and how."""
+
+    kinds: tuple[str, ...] = ()
+    """Of KINDS; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own."""
+    columns: tuple[str, ...] = ()
+    """Metrics, and `TIME` or `CALL`, that tables have a column or rows for, in this order; () for all."""
+    look: Look = Look()
+    """How LaTeX sets a table."""
+
+
+def export(run: Path, choice: Choice, out: Path, records: bool) -> list[Path]:
     """Write the tables of a run to the folder `out`, and its records beside them where `records`; returns the files.
 
-    kinds: of KINDS; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own. With the records goes a SHA256SUMS,
-    by which `scottbench verify` checks the folder. Raises UsageError and IntegrityError (one line) as `build` does, and UsageError where
-    `out` cannot be written.
+    With the records goes a SHA256SUMS, by which `scottbench verify` checks the folder. Raises UsageError (a column that the run has not)
+    and IntegrityError (one line) as `build` does, and UsageError where `out` cannot be written.
     """
     own = Records(run)
-    tables, files = named_tables(record_of(own)), []
-    for kind in kinds:
+    record = chosen(record_of(own), choice.columns)
+    files: list[tuple[str, bytes]] = []
+    for kind in choice.kinds:
         if kind == "csv":
             there = [name for name in ("results", "pairs", "timings") if own.has(f"{name}.parquet")]
-            files += [(f"{name}.csv", comma_separated(own.rows(f"{name}.parquet")).encode()) for name in there]
+            files += [(f"{name}.csv", comma_separated(_rows(own, record, name, choice.columns)).encode()) for name in there]
+        elif kind == "latex":
+            tables = {name: ordered(table, choice.columns) for name, table in tables_for_paper(record, choice.look).items()}
+            files += [(f"{name}.tex", latex(table, choice.look, name).encode()) for name, table in tables.items()]
         else:
-            files += [(name + SUFFIX[kind], FORMS[kind](table).encode()) for name, table in tables.items()]
+            files += [(f"{name}.md", markdown(ordered(table, choice.columns)).encode()) for name, table in named_tables(record).items()]
     if records:
         files += [(name, own.data(name, LARGEST_TABLE)) for name in RECORDS if own.has(name)]
         files += [(MANIFEST, read_plain(run / MANIFEST, LARGEST_JSON, run)), *_page(run)]
         files.append((SUMS, sums_of({name: data for name, data in files if not name.startswith("report/")})))
     return [write_file(out / name, data, AGAIN) for name, data in files]
+
+
+def chosen(record: RunRecord, columns: Sequence[str]) -> RunRecord:
+    """Leave a run's other metrics out. Raises UsageError for a column that it has not, with a suggestion."""
+    known = [*(metric.name for metric in record.metrics), TIME, CALL]
+    for name in columns:
+        if name not in known:
+            raise UsageError(f"--columns {one_line(name)}: this run has no such column.{did_you_mean(name, known)} Columns: {', '.join(known)}")
+    if not columns:
+        return record
+    names = [metric.name for metric in record.metrics if metric.name in columns]
+    return replace(record, metrics=sorted((m for m in record.metrics if m.name in names), key=lambda metric: columns.index(metric.name)),
+                   categories=[row for row in record.categories if row["metric"] in names])  # fmt: skip
+
+
+def ordered(table: Table, columns: Sequence[str]) -> Table:
+    """Give a table with the columns that were chosen, in their order, behind those that lead its rows."""
+    named = [column.metric for column in table.columns]
+    if not columns or not any(named):
+        return table
+    kept = [x for x, name in enumerate(named) if not name]
+    kept += [named.index(name) for name in columns if name in named]
+    return replace(table, columns=[table.columns[x] for x in kept], rows=[[row[x] for x in kept] for row in table.rows])
+
+
+def _rows(own: Records, record: RunRecord, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a table of the run's own, of the chosen metrics; those of results with what is marked as best."""
+    rows = own.rows(f"{name}.parquet")
+    if columns and name != "timings":
+        rows = [row for row in rows if row["metric"] in columns]
+    return rows if name != "results" else [{**row, "best": mark} for row, mark in zip(rows, best_marks(record, rows), strict=True)]
+
+
+def best_marks(record: RunRecord, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return of each row of results.parquet what the tables mark: "best", "tied" (best, and not alone) or ""."""
+    found: dict[tuple[str, int, str, str], str] = {}
+    for scope in ("cell", "mean", "seeds"):
+        metrics, cells = record.of_scope(scope)
+        for group in groups(cells) if metrics else []:
+            for metric in metrics:
+                best = best_rows(record, metric, group)
+                found |= {(*row_of(group[y]), metric.name): "tied" if len(best) > 1 else "best" for y in best}
+    return [found.get((row["method"], row["steps"], str(row.get("seeds") or row["seed"]), row["metric"]), "") for row in rows]
 
 
 def _page(run: Path) -> list[tuple[str, bytes]]:
@@ -69,6 +131,13 @@ def named_tables(record: RunRecord) -> dict[str, Table]:
     return {name: table for name, table in found.items() if table is not None}
 
 
+def tables_for_paper(record: RunRecord, look: Look) -> dict[str, Table]:
+    """`named_tables`, with pairs and claims as lists, which break over pages."""
+    found: dict[str, Table | None] = {**named_tables(record)}
+    found |= {"pairs": pairs_for_paper(record, look.style == "compact"), "claims": claims_for_paper(record)}
+    return {name: table for name, table in found.items() if table is not None}
+
+
 def comma_separated(rows: list[dict[str, Any]]) -> str:
     """Rows of a run's table as CSV with a heading, numbers in full."""
     stream = io.StringIO()
@@ -84,6 +153,4 @@ def _field(text: str) -> str:
     return f"'{clean}" if clean.startswith(FORMULA) else clean
 
 
-FORMS: dict[str, Callable[[Table], str]] = {"latex": latex, "markdown": markdown}
-SUFFIX = {"latex": ".tex", "markdown": ".md"}
-KINDS = (*FORMS, "csv")
+KINDS = ("latex", "markdown", "csv")

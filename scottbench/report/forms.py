@@ -1,4 +1,4 @@
-"""The forms of a table: LaTeX, Markdown, and text for a terminal or a pipe; its HTML is the macro `table` of templates/report.html.j2.
+"""The forms of a table: Markdown, and text for a terminal or a pipe; LaTeX is in latex.py, HTML the macro `table` of a template.
 
 Names and messages in a table came from outside: each form escapes them, and none lets them steer a terminal.
 """
@@ -14,47 +14,6 @@ from scottbench.text import folded, in_one_line, one_line, printable
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': "''", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$",
-}  # fmt: skip
-
-# --- LaTeX ------------------------------------------------------------------------------------------------------------
-
-
-def latex(table: Table) -> str:
-    """Set a table as LaTeX's table environment, which needs the package booktabs only."""
-    columns = "".join("r" if column.number else "l" for column in table.columns)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escaped(table.caption)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    lines += [" & ".join(map(_latex_heading, table.columns)) + r" \\", r"\midrule"]
-    lines += [" & ".join(map(_latex_entry, row)) + r" \\" for row in table.rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize\textsuperscript{{{escaped(mark)}}} {escaped(note)}" for mark, note in table.notes]
-    return "\n".join([*lines, r"\end{table}", ""])
-
-
-def escaped(text: object) -> str:
-    """Text of a record for LaTeX, in one line."""
-    return "".join(LATEX.get(sign, sign) for sign in in_one_line(text))
-
-
-def _latex_heading(column: Column) -> str:
-    return _stacked([escaped(column.text), *([rf"\scriptsize {escaped(column.detail)}"] if column.detail else [])])
-
-
-def _latex_entry(entry: Entry) -> str:
-    value = re.sub("^-(?=[0-9])", "$-$", escaped(entry.text))
-    value = rf"\textbf{{{value}}}" if entry.bold else value
-    value += rf"\textsuperscript{{{escaped(entry.mark)}}}" if entry.mark else ""
-    return _stacked([value, *(rf"\scriptsize {escaped(line)}" for line in entry.small)])
-
-
-def _stacked(lines: list[str]) -> str:
-    """Lines below each other within one field. A "[" after a line's end would be read as its length."""
-    return lines[0] if len(lines) == 1 else rf"\shortstack[r]{{{(chr(92) * 2 + '{}').join(lines)}}}"
-
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,29 @@ def pairs_list(
     return Table(title, columns, rows, title=title)
 
 
+def pairs_for_paper(record: RunRecord, brief: bool) -> Table | None:
+    """List the differences of `pairs_table` for a paper: one row a pair and metric. brief: without p of the single test and images to
+    decide. Bold says that there is a verdict: Holm's p is at most 0.05."""
+    known = {metric.name: metric for metric in record.metrics}
+    pairs = [row for row in record.pairs if row["metric"] in known]
+    if not pairs:
+        return None
+    n = ", ".join(f"{n:,}" for n in sorted({row["n"] for row in pairs}))
+    columns = [Column("A - B"), Column("Metric"), Column("Difference", number=True), *([] if brief else [Column("p", number=True)])]
+    columns += [Column("Holm", number=True), *([] if brief else [Column("To decide", "images", number=True)])]
+    caption = (f"Paired differences over the same N = {n} prompts, noise and reference images, with 95 % intervals. p: two-sided; Holm: "
+               f"corrected over all {tests(len(pairs))} of the run's rows, bold where at most 0.05")  # fmt: skip
+    rows = []
+    for row in asked_pairs(pairs):
+        value, interval, ends = _value(known[row["metric"]], row)
+        decided = row["p_holm"] <= 0.05
+        many = row.get("images_to_decide")
+        rest = [Entry(bare(row["p_holm"])), *([] if brief else [Entry("-" if many is None else f"{many:,}")])]
+        rows.append([Entry(_names(row)), Entry(known[row["metric"]].label), Entry(value, decided, small=(interval,), ends=ends),
+                     *([] if brief else [Entry(bare(row["p"]))]), *rest])  # fmt: skip
+    return Table(f"{caption}.", columns, rows, brief=f"{caption}.")
+
+
 def tests(n: int) -> str:
     """ "1 test", "6 tests"."""
     return "1 test" if n == 1 else f"{n} tests"
@@ -121,6 +144,21 @@ def claims_table(record: RunRecord) -> Table | None:
 
 
 UNTESTED = "not testable here"
+
+
+def claims_for_paper(record: RunRecord) -> Table | None:
+    """List the claims for a paper: a row for each, and one below for each piece of evidence."""
+    table = claims_table(record)
+    if table is None:
+        return None
+    rows = []
+    for claim in record.claims:
+        untested = claim.get("verdict") == UNTESTED
+        rows.append([Entry(text(claim, "name"), small=(_where(claim),)), Entry(text(claim, "verdict"), not untested),
+                     Entry(text(claim, "statement"))])  # fmt: skip
+        rows += [[Entry(""), Entry(""), Entry("", small=(line,))] for line in (*_quoted(claim), *_evidence(claim))]
+    columns = [Column("Claim", wrap=True), Column("Verdict", wrap=True), Column("Statement and evidence", wrap=True)]
+    return Table(table.caption, columns, rows, brief=table.caption.partition(". A direction")[0] + ".")
 
 
 def _where(claim: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scottbench.report.best import best_rows, best_time, dearer
+from scottbench.report.best import best_rows, best_time, dearer, in_turns
 from scottbench.report.recorded import recorded_rows
 from scottbench.report.tables import CALL, TIE, TIME, Column, Entry, Table, number
 from scottbench.store.manifest import flawed
@@ -166,7 +166,11 @@ def _results_caption(record: RunRecord, cells: list[CellRecord], parts: int, mar
             f"Results on {_dataset(record)}, N = {cells[0].n:,} pictures per row, made elsewhere. ↓ lower is better, ↑ higher is better; "
             f"{marks}.{_apart(parts)}{interval_methods(record, cells)}"
         )
-    loaded = "; the machine was busy with other work meanwhile, so that no time is marked" if any(cell.busy for cell in cells) else ""
+    loaded = ""
+    if any(cell.busy for cell in cells):
+        loaded = "; the machine was busy with other work meanwhile, so that no time is marked"
+    elif not all(map(in_turns, (cell for cell in cells if cell.steps))):
+        loaded = "; rows were timed one after another, so that no time is marked"
     return (
         f"Results on {_dataset(record)}, N = {cells[0].n:,} images per row{seed}. ↓ lower is better, ↑ higher is better; "
         f"{marks}. NFE: network evaluations per image, counted. ms/image: text encoder, U-Net and decoder on this machine"

@@ -76,12 +76,12 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
 def _probe(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel], warm: bool) -> CellCost:
     span = range(work.plan.n)
     if cell.method.pictures is not None:
-        seconds = _timed(work, lambda: sample.take_pictures(work, cell))
+        seconds = _timed(work, lambda: sample.take_pictures(work, cell, work.mine))
     else:
         model = open_weights(work, cell, students)
         if not warm:
             sample.make_images(work, cell, model, span)  # the first passes of a process prepare kernels and memory
-        seconds = _timed(work, lambda: sample.sample_cell(work, cell, model))
+        seconds = _timed(work, lambda: sample.sample_cell(work, cell, model, work.mine))
     files = [path for kind in ("images", "features") for path in (work.folder.root / kind / cell.id).rglob("*") if path.is_file()]
     facts = work.folder.facts(("images", cell.id), span) or {}
     return CellCost(cell.id, facts.get("nfe"), seconds / len(span), sum(path.stat().st_size for path in files) / len(span))

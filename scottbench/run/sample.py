@@ -19,7 +19,7 @@ from scottbench.plan.plan import PlannedCell
 from scottbench.run.clock import machine_load
 from scottbench.run.sentinels import LOOKS, look
 from scottbench.run.session import Made, Work
-from scottbench.store.timings import COLD, LOAD
+from scottbench.store.timings import COLD, LOAD, ROUND
 
 
 def reference_features(work: Work) -> None:
@@ -67,36 +67,35 @@ def embed_prompts(work: Work) -> None:
         work.progress("text", sum(map(len, work.mine)))
 
 
-def take_pictures(work: Work, planned: PlannedCell) -> None:
-    """Store the pictures of a row that was made elsewhere, and their features: the chunks of this process that the folder lacks.
+def take_pictures(work: Work, planned: PlannedCell, spans: Sequence[range]) -> None:
+    """Store the pictures of a row that was made elsewhere, and their features: those of some chunks that the folder lacks.
 
     Raises DamagedAsset for a picture that changed since the plan was made.
     """
-    pictures, done = planned.method.pictures, 0
+    pictures = planned.method.pictures
     assert pictures is not None, planned.id
     with work.conveyor.drained():
-        for span in work.mine:
-            images, done = work.folder.get_images(("images", planned.id), span, work.ids(span)), done + len(span)
+        for span in spans:
+            images = work.folder.get_images(("images", planned.id), span, work.ids(span))
             made = None if images is not None else Made([Images.known(pictures.images(span))], {})
-            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made, done))
+            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made))
 
 
-def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
-    """Make images and features of one cell: the chunks of this process that the folder lacks."""
-    done, cold = 0, True
+def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel, spans: Sequence[range], number: int = 0) -> None:
+    """Make images and features of one cell: those of some chunks that the folder lacks. number: of the round that they are made in."""
     with work.conveyor.drained():
-        for span in work.mine:
+        for span in spans:
             images, made = work.folder.get_images(("images", planned.id), span, work.ids(span)), None
             if images is None:
                 made = make_images(work, planned, model, span)
-                made.facts, cold = {**made.facts, COLD: True} if cold else made.facts, False
-            done += len(span)
-            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made, done))
+                made.facts |= {ROUND: number} if planned.id in work.warm else {ROUND: number, COLD: True}
+                work.warm.add(planned.id)
+            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made))
 
 
-def keep_chunk(work: Work, planned: PlannedCell, span: range, images: np.ndarray | None, made: Made | None, done: int) -> None:
-    """Store a chunk that was made, and the features that the folder lacks of it. images: (n,H,W,3) uint8, where the folder has the chunk.
-    done: items of the cell with these."""
+def keep_chunk(work: Work, planned: PlannedCell, span: range, images: np.ndarray | None, made: Made | None) -> None:
+    """Store a chunk that was made, and the features that the folder lacks of it. images: (n,H,W,3) uint8, where the folder has the
+    chunk."""
     before = work.stored.get("store", 0.0)
     seconds: dict[str, float] = {}
     if made is not None:
@@ -111,7 +110,8 @@ def keep_chunk(work: Work, planned: PlannedCell, span: range, images: np.ndarray
     put_features(work, planned, span, images, seconds)
     if work.stored.get("store", 0.0) > before:
         work.log_event("chunk", part=planned.id, first=span.start)
-    work.progress("cell", done, planned.id)
+    # the chunks of a cell are made in their order
+    work.progress("cell", sum(len(other) for other in work.mine if other.start <= span.start), planned.id)
 
 
 def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarray, seconds: dict[str, float]) -> None:

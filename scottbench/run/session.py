@@ -72,6 +72,8 @@ class Work:
     uncond: TextCondition | None = None
     stored: dict[str, float] = field(default_factory=dict)
     """"store": seconds spent on encoding, hashing, writing and syncing chunks."""
+    warm: set[str] = field(default_factory=set)
+    """Cells that this process has made a chunk of: their networks, kernels and caches are warm."""
     conveyor: Conveyor = field(default_factory=Conveyor)
     """Stores chunks, beside the networks where it has threads."""
 

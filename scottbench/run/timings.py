@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from scottbench.store.tables import TIMINGS, TIMINGS_SCHEMA, frame
-from scottbench.store.timings import COLD, LOAD, SAMPLING, STAGES, median_interval
+from scottbench.store.timings import COLD, LOAD, ROUND, SAMPLING, STAGES, median_interval
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import PlannedCell
@@ -32,10 +32,12 @@ def observed(work: Work, cell: PlannedCell) -> dict[str, list[tuple[float, int, 
 
 
 def write_timings(work: Work, cells: list[PlannedCell]) -> None:
-    """Per cell and stage: the total, the machine's highest load meanwhile, and the median of seconds per image with its 95 % interval over the chunks counted."""
+    """Per cell and stage: the total, the machine's highest load, the rounds that it was made in, and the median of seconds per image with its 95 % interval over the chunks counted."""
     rows = []
     for cell in cells:
-        loads = [load for span in work.chunks if (load := (work.folder.facts(("images", cell.id), span) or {}).get(LOAD)) is not None]
+        sides = [work.folder.facts(("images", cell.id), span) or {} for span in work.chunks]
+        loads = [side[LOAD] for side in sides if side.get(LOAD) is not None]
+        turns = {side[ROUND] for side in sides if ROUND in side}
         for stage, chunks in observed(work, cell).items():
             counted = [(value, size) for value, size, cold in chunks if not cold] or [(value, size) for value, size, _ in chunks]
             each = [value / size for value, size in counted]
@@ -45,6 +47,6 @@ def write_timings(work: Work, cells: list[PlannedCell]) -> None:
                 "method": cell.method.label, "steps": cell.steps, "seed": cell.seed, "stage": stage, "n": work.plan.n,
                 "seconds_total": sum(value for value, _, _ in chunks), "seconds_per_image": statistics.median(each) if each else None,
                 "ci_low": low, "ci_high": high, "chunks": len(each),
-                "load": max(loads, default=None),
+                "load": max(loads, default=None), "rounds": len(turns) or None,
             })  # fmt: skip
     work.folder.put_table(TIMINGS, frame(rows, TIMINGS_SCHEMA))

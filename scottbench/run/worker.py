@@ -1,10 +1,10 @@
-"""The work of one process: reference, prompts, then cell after cell. A cell that fails costs no other cell its images."""
+"""The work of one process: reference, prompts, then round after round of all cells. A cell that fails costs no other cell its images."""
 
 from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from scottbench.models.pipeline import open_student
 from scottbench.plan.plan import PlannedCell
 from scottbench.registry.guard import PluginFailed
 from scottbench.run import sample
+from scottbench.run.rounds import rounds
 from scottbench.run.session import Work
 from scottbench.store.environment import flush_denormals
 from scottbench.text import one_line, printable
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
-    """Make this process's chunks: reference, prompts, then cell after cell. Returns {cell: why it failed}. Each set of weights is opened
-    once."""
+    """Make this process's chunks: reference, prompts, then the cells in rounds. Returns {cell: why it failed}. Each set of weights is
+    opened once."""
     flush_denormals()
     students: dict[Path, DiffusionModel] = {}
     reasons: dict[str, str] = {}
@@ -37,14 +38,18 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
             watched.enter_context(work.clock.watching(work.plan.model.vae, "decode", "decoder"))
         sample.reference_features(work)
         sample.embed_prompts(work)
-        for position, cell in enumerate(work.plan.cells):
-            reason = attempt(work, cell, students)
-            if reason is not None:
-                reasons[cell.id] = reason
-            later = {other.method.student for other in work.plan.cells[position + 1 :]}
-            for folder in students.keys() - later:
-                del students[folder]
-            work.log_event("cell", part=cell.id, **({} if reason is None else {"error": reason}))
+        parts = rounds(work)
+        for number, spans in enumerate(parts):
+            last = number == len(parts) - 1
+            for position, cell in enumerate(work.plan.cells):
+                reason = reasons.get(cell.id)
+                if reason is None and (reason := attempt(work, cell, students, spans, number)) is not None:
+                    reasons[cell.id] = reason
+                later = {other.method.student for other in work.plan.cells[position + 1 :]}
+                for folder in students.keys() - later if last else ():
+                    del students[folder]
+                if last:
+                    work.log_event("cell", part=cell.id, **({} if reason is None else {"error": reason}))
             saved()
     return reasons
 
@@ -71,15 +76,20 @@ def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionMo
     return model
 
 
-def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> str | None:
-    """Make a cell; None, or in one line why it failed. What stops the whole run is raised again. A traceback goes to errors/."""
+def attempt(
+    work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel], spans: Sequence[range], number: int = 0
+) -> str | None:
+    """Make chunks of a cell; None, or in one line why it failed. What stops the whole run is raised again. A traceback goes to errors/.
+
+    spans: the chunks; number: of the round that they are made in.
+    """
     try:
         if cell.method.pictures is not None:
-            sample.take_pictures(work, cell)
+            sample.take_pictures(work, cell, spans)
             return None
         model = open_weights(work, cell, students)
         with work.clock.watching(model.unet, "forward", "U-Net"):
-            sample.sample_cell(work, cell, model)
+            sample.sample_cell(work, cell, model, spans, number)
     except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
         raise
     except PluginFailed as error:

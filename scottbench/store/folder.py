@@ -281,7 +281,7 @@ class RunFolder:
             facts = self.facts(place, span)
             if facts is None:
                 return None
-            total.update(canonical({key: value for key, value in facts.items() if key not in ("seconds", "cold", "load", "check")}))
+            total.update(canonical({key: value for key, value in facts.items() if key not in ("seconds", "cold", "load", "round", "check")}))
         return total.hexdigest()
 
     def _path(self, place: Sequence[str], span: range, suffix: str | None = None) -> Path:

@@ -111,6 +111,9 @@ class CellRecord:
         """Sampling time per image; None where nothing was timed."""
         return None if self.sampling is None else 1000 * self.sampling[0]
 
+    rounds: int | None = None
+    """The number of rounds, each of all cells, that it was made in; 1: cell after cell; None where that was not recorded."""
+
     @property
     def call(self) -> float | None:
         """Seconds of one network call for one image; None where calls or their time were not recorded."""
@@ -223,6 +226,7 @@ def record_of(records: Records) -> RunRecord:
         if timed in cells and row["seconds_per_image"] is not None:
             cells[timed].seconds[row["stage"]] = row["seconds_per_image"]
             cells[timed].sampling = sampling.get(timed)
+            cells[timed].rounds = row.get("rounds") if row.get("rounds") is not None else cells[timed].rounds
             cells[timed].load = row.get("load") if row.get("load") is not None else cells[timed].load
     pairs = records.rows(PAIRS, PAIR_COLUMNS) if records.has(PAIRS) else []
     parts = records.rows(CATEGORIES, CATEGORY_COLUMNS) if records.has(CATEGORIES) else []

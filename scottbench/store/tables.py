@@ -43,7 +43,7 @@ CATEGORIES_SCHEMA = {
 """One row per cell, metric that is a mean over items, column of the dataset and value of that column."""
 TIMINGS_SCHEMA = {
     "method": "String", "steps": "Int32", "seed": "Int64", "stage": "String", "n": "Int32", "seconds_total": "Float64",
-    "seconds_per_image": "Float64", "ci_low": "Float64", "ci_high": "Float64", "chunks": "Int32", "load": "Float64",
+    "seconds_per_image": "Float64", "ci_low": "Float64", "ci_high": "Float64", "chunks": "Int32", "load": "Float64", "rounds": "Int32",
 }  # fmt: skip
 """One row per cell and stage."""
 

@@ -14,6 +14,8 @@ LOAD = "load"
 BUSY = 1.25
 """The load per processor above which a time says more of the machine's other work than of a method. A run that has the machine for itself
 has a load of 1 at most, and a little for what the system does."""
+ROUND = "round"
+"""Fact of a chunk's side-car: the number of the round that it was made in, in which every cell had its turn (`scottbench.run.rounds`)."""
 COLD = "cold"
 """Fact of a chunk's side-car: the first that a process made of a cell. Networks, kernels and caches warm up in it, so it is left out of
 medians, unless nothing else was timed."""

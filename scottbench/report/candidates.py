@@ -46,8 +46,8 @@ def difference(record: RunRecord, metric: MetricRecord, a: CellRecord, b: CellRe
     for row in record.pairs:
         if row["metric"] != metric.name:
             continue
-        ends = [(row["method_a"], row["steps_a"]), (row["method_b"], row["steps_b"])]
-        sign = {((a.method, a.steps), (b.method, b.steps)): 1, ((b.method, b.steps), (a.method, a.steps)): -1}.get(tuple(ends))
+        ends = ((row["method_a"], row["steps_a"]), (row["method_b"], row["steps_b"]))
+        sign = {((a.method, a.steps), (b.method, b.steps)): 1, ((b.method, b.steps), (a.method, a.steps)): -1}.get(ends)
         if sign is not None:
             low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
             return Difference(sign * row["difference"], low, high, row["p"], row["p_holm"], row["n"], row["images_to_decide"],

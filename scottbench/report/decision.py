@@ -125,10 +125,15 @@ def answer(view: View, best: CellRecord) -> str:
         return f"{opening}, but on the prompts that both share {rival.name} is better: difference {size}."
     if found.decided:
         lower = "higher" if metric.higher_is_better else "lower"
-        ends = sorted((abs(found.low), abs(found.high)))
-        gap = f"{fixed(abs(found.value), digits)} {bracket(*ends, digits)} {lower} than {rival.name}"
+        gap = f"{fixed(abs(found.value), digits)} {_size(found, digits)} {lower} than {rival.name}"
         return f"{_capital(best.name)} has {metric.label} {view.value(best)}: {gap}."
     return f"{opening}, but cannot be told apart from {rival.name} ({view.value(rival)}): difference {size}."
+
+
+def _size(found: Difference, digits: int) -> str:
+    """The interval of a decided difference without its sign, which a word gives."""
+    low, high = sorted((abs(found.low), abs(found.high)))
+    return bracket(low, high, digits)
 
 
 def sure(view: View, best: CellRecord) -> str:
@@ -206,7 +211,7 @@ def of_teacher(view: View, best: CellRecord) -> str:
     way = "better" if better else "worse"
     told = fixed(abs(gap), digits)
     if paired and paired.decided:
-        told += f" {bracket(*sorted((abs(paired.low), abs(paired.high))), digits)}"
+        told += f" {_size(paired, digits)}"
     text = f"{_capital(teacher.name)}: {metric.label} {value}. The best row is {told} {way}"
     own = nfe(best)
     if teacher.nfe and own:
@@ -216,7 +221,9 @@ def of_teacher(view: View, best: CellRecord) -> str:
 
 def apart(view: View, best: CellRecord) -> tuple[list[CellRecord], list[CellRecord], list[CellRecord]]:
     """Sort the other rows of the choice: not told apart from the best, worse by test, not tested."""
-    ties, worse, untested = [], [], []
+    ties: list[CellRecord] = []
+    worse: list[CellRecord] = []
+    untested: list[CellRecord] = []
     for cell in view.ranked:
         if cell is not best:
             found = view.against(best, cell)
@@ -264,7 +271,7 @@ def scope(view: View) -> str:
 
 def costs(view: View) -> list[str]:
     """Say what to choose at each number of network evaluations; [] where there is one only."""
-    spent = sorted({found for cell in view.ranked if (found := nfe(cell)) is not None})
+    spent = sorted({number for cell in view.ranked if (number := nfe(cell)) is not None})
     if len(spent) < 2:
         return []
     lines = []

@@ -165,8 +165,8 @@ def _forest(record: RunRecord, metrics: Sequence[MetricRecord], cells: list[Cell
         f"{_of_n(cells)}."
     )
     alt = f"Chart. {metric.label} of {method} minus that of each row: {told}."
-    height = 0.85 + 0.19 * max(len(rows), 2)
-    return Chart(f"differences-{_file(metric.name)}", caption, alt, lambda drawing, axes: _draw_forest(drawing, axes, rows, metric, method), height)
+    name, height = f"differences-{_file(metric.name)}", 0.85 + 0.19 * max(len(rows), 2)
+    return Chart(name, caption, alt, lambda drawing, axes: _draw_forest(drawing, axes, rows, metric, method), height)
 
 
 def _file(name: str) -> str:
@@ -260,7 +260,8 @@ def _horizon(horizon: list[Teacher], metric: MetricRecord) -> list[Teacher]:
 
 def front(points: Sequence[tuple[float, float]], higher_is_better: bool) -> list[tuple[float, float]]:
     """Return the points (cost, value) that no other of at most their cost beats, cheapest first."""
-    sign, found = (-1 if higher_is_better else 1), []
+    sign = -1 if higher_is_better else 1
+    found: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (point[0], sign * point[1])):
         if not found or sign * y < sign * found[-1][1]:
             found.append((x, y))

@@ -142,8 +142,6 @@ def failures(record: RunRecord, budget: int = BUDGET) -> Failures | None:
 def _scored(record: RunRecord, items: pl.DataFrame) -> MetricRecord | None:
     """Return the first metric that scores each image by itself: its values are as many as the images, where a count of neighbours has
     few."""
-    import polars as pl
-
     if "value" not in items.columns:
         return None
     for metric in record.metrics:

@@ -78,6 +78,7 @@ def contents(record: RunRecord) -> dict[str, Any]:
     from scottbench.report.decision import decide
     from scottbench.report.figures import figures
     from scottbench.report.links import anchors
+    from scottbench.report.memory import memory
     from scottbench.report.pairs import claims_table, pairs_table
     from scottbench.report.pictures import BUDGET
     from scottbench.report.results import results_tables
@@ -86,16 +87,18 @@ def contents(record: RunRecord) -> dict[str, Any]:
 
     results, charts = [*results_tables(record), *category_tables(record)], figures(record)
     grid, failed = sample_grid(record, SEEDS, BUDGET * 3 // 4), failures(record, BUDGET // 4)
+    remembered = memory(record, BUDGET // 4)
     timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)
     students, fingerprints = tables.students_table(record), tables.fingerprints_table(record)
     pairs, claims = pairs_table(record), claims_table(record)
     verdicts, untested = verdict_row(record)
     _number([*results, pairs, claims, timing, card, recipe, students, fingerprints])
-    _number([*charts, grid if grid is not None and grid.kept else None, failed])
+    _number([*charts, grid if grid is not None and grid.kept else None, failed, remembered])
     shown = {
         "manifest": record.manifest, "preset": record.plan.get("preset"), "decision": decide(record), "verdicts": verdicts,
         "untested": untested, "setup": prose.setup(record), "results": results, "differences": pairs, "claims": claims, "figures": charts,
-        "grid": grid, "failures": failed, "timing": timing, "split": prose.split_sentence(record), "card": card, "recipe": recipe,
+        "grid": grid, "failures": failed, "memory": remembered, "timing": timing, "split": prose.split_sentence(record),
+        "card": card, "recipe": recipe,
         "students": students, "fingerprints": fingerprints, "environment": prose.environment_rows(record) + prose.digest_rows(record),
         "limits": prose.limits(record), "references": prose.references(record), "links": anchors(recipe, "recipe", 2),
         "definitions": {f"{metric.label} {metric.arrow}": f"metric-{i}" for i, metric in enumerate(record.metrics, start=1)},
@@ -110,7 +113,7 @@ SECTIONS = {"answer": "Answer", "results": "Results", "setup": "Setup", "claims"
 
 def _has(shown: dict[str, Any], section: str) -> bool:
     """Whether a page has a section: some are left out where there is nothing to show."""
-    needs = {"claims": ["claims"], "samples": ["grid", "failures"], "model": ["card"], "references": ["references"]}
+    needs = {"claims": ["claims"], "samples": ["grid", "failures", "memory"], "model": ["card"], "references": ["references"]}
     return section not in needs or any(shown[key] for key in needs[section])
 
 

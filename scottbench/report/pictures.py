@@ -57,17 +57,21 @@ def shown(chunks: RunFolder, wanted: Sequence[Wanted], budget: int = BUDGET) -> 
     for owner in dict.fromkeys(one.owner for one in wanted):
         items = list(dict.fromkeys(one.item for one in wanted if one.owner == owner))
         found |= {(owner, item): data for item, data in find(chunks, owner, items).items()}
-    images = [opened(found.get((one.owner, one.item))) for one in wanted]
-    there = [image for image in images if not isinstance(image, str)]
+    return fitted([(opened(found.get((one.owner, one.item))), one.alt, one.label) for one in wanted], budget)
+
+
+def fitted(images: Sequence[tuple[Image | str, str, str]], budget: int = BUDGET) -> list[Picture]:
+    """Make pictures as large as the budget allows, all alike. images: (image, or why there is none; its text; its label)."""
+    there = [image for image, _, _ in images if not isinstance(image, str)]
     small = all(max(image.size) <= SMALL for image in there)
     level = _level(there, LEVELS[small], budget)
     made = []
-    for one, image in zip(wanted, images, strict=True):
+    for image, alt, label in images:
         if isinstance(image, str):
-            made.append(Picture("", f"{one.alt} ({image})", label=one.label))
+            made.append(Picture("", f"{alt} ({image})", label=label))
         else:
             data = base64.b64encode(encoded(image, *level)).decode()
-            made.append(Picture(f"data:image/webp;base64,{data}", one.alt, max(image.size) <= SMALL, one.label))
+            made.append(Picture(f"data:image/webp;base64,{data}", alt, max(image.size) <= SMALL, label))
     return made
 
 

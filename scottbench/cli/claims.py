@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-
 INDENT = " " * 11
 
 
@@ -67,8 +66,8 @@ def print_claims(found: list[dict[str, Any]]) -> None:
         print()
     counts = Counter(claim["verdict"] for claim in found)
     say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) if found else "no plug-in brings a claim")
-    say("Intervals: 95 %, paired over shared prompts and seeds; each p is of its one test. They cover trainings where a side has several of "
-        "one recipe, and say so; else prompts and sampling noise alone.")
+    say("Intervals: 95 %, paired over shared prompts and seeds; each p is of its one test. They cover trainings where a side has several "
+        "of one recipe, and say so; else prompts and sampling noise alone.")
 
 
 def quoted_text(quoted: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import click
 @click.argument("run")
 @click.option("--to", "kinds", multiple=True, metavar="A,B", help="latex, markdown, csv, figures; default: all but figures.")
 @click.option("--columns", multiple=True, metavar="A,B", help="Only these metrics, in this order; also ms/image, ms/call. Default: all.")
-@click.option("--style", default="full", show_default=True, metavar="full|compact", help="LaTeX: as wide as the page, or as one of two columns.")
+@click.option("--style", default="full", show_default=True, metavar="full|compact", help="LaTeX: of the page's width, or a column's.")
 @click.option("--interval", default="sub", show_default=True, metavar="sub|pm|none", help="LaTeX: ends below and above, +-, or none.")
 @click.option("-o", "--out", metavar="DIR", help="Folder for publication: the tables, and beside them the run's records and HTML report. "
               "Default: exports/ in the run folder, tables alone.")  # fmt: skip

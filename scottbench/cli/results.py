@@ -109,7 +109,8 @@ def _times(tables: list[Table]) -> str:
     from scottbench.report.tables import TIME
 
     timed = any(column.metric == TIME for table in tables for column in table.columns)
-    return "  ms/image: text encoder + U-Net + decoder on this machine, median over chunks; ms/call: one pass of the network" if timed else ""
+    words = "  ms/image: text encoder + U-Net + decoder on this machine, median over chunks; ms/call: one pass of the network"
+    return words if timed else ""
 
 
 def print_pairs(pairs: list[dict[str, Any]], metrics: list[MetricRecord]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Choice:
     """Of ALL; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own, "figures" the report's as PDF and PNG."""
     columns: tuple[str, ...] = ()
     """Metrics, and `TIME` or `CALL`, that tables have a column or rows for, in this order; () for all."""
-    look: Look = Look()
+    look: Look = field(default_factory=Look)
     """How LaTeX sets a table."""
 
 
@@ -77,7 +77,8 @@ def chosen(record: RunRecord, columns: Sequence[str]) -> RunRecord:
     known = [*(metric.name for metric in record.metrics), TIME, CALL]
     for name in columns:
         if name not in known:
-            raise UsageError(f"--columns {one_line(name)}: this run has no such column.{did_you_mean(name, known)} Columns: {', '.join(known)}")
+            hint = f"{did_you_mean(name, known)} Columns: {', '.join(known)}"
+            raise UsageError(f"--columns {one_line(name)}: this run has no such column.{hint}")
     if not columns:
         return record
     names = [metric.name for metric in record.metrics if metric.name in columns]

@@ -24,7 +24,7 @@ SIGNS = {
     "\N{RIGHT DOUBLE QUOTATION MARK}": "''", "\N{LEFT SINGLE QUOTATION MARK}": "`", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
     "\N{HORIZONTAL ELLIPSIS}": r"\dots{}", "\N{SUPERSCRIPT TWO}": "$^2$", "\N{MICRO SIGN}": r"$\mu$", "ß": r"\ss{}", "ø": r"\o{}",
     "Ø": r"\O{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ł": r"\l{}", "Ł": r"\L{}", "å": r"\aa{}", "Å": r"\AA{}",
-    "ı": r"\i{}", "\N{NO-BREAK SPACE}": "~", "§": r"\S{}",
+    "\N{LATIN SMALL LETTER DOTLESS I}": r"\i{}", "\N{NO-BREAK SPACE}": "~", "§": r"\S{}",
 }  # fmt: skip
 ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0304": "=", "\u0307": ".", "\u0306": "u",
            "\u030c": "v", "\u030b": "H", "\u0327": "c", "\u030a": "r"}  # fmt: skip
@@ -51,7 +51,10 @@ class Look:
     """One of INTERVALS."""
 
 
-def latex(table: Table, look: Look = Look(), label: str = "results") -> str:  # noqa: B008 (it is frozen)
+PLAIN = Look()
+
+
+def latex(table: Table, look: Look = PLAIN, label: str = "results") -> str:
     """Set a table as one or more floats, which need the packages booktabs and tabularx. label: after "tab:" in \\label."""
     environment, width, size, points, gap = STYLES[look.style]
     wordy = any(column.wrap for column in table.columns)
@@ -64,7 +67,8 @@ def latex(table: Table, look: Look = Look(), label: str = "results") -> str:  # 
         head = [
             rf"\begin{{{environment}}}", r"\centering\sloppy",
             rf"\caption{{{escaped(caption if number == 0 else f'{_first(caption)} (continued)')}}}",
-            rf"\label{{tab:{label}{'' if number == 0 else f'-{number + 1}'}}}", rf"{size}\setlength{{\tabcolsep}}{{{gap / 2:g}pt}}\renewcommand{{\arraystretch}}{{1.15}}",
+            rf"\label{{tab:{label}{'' if number == 0 else f'-{number + 1}'}}}",
+            rf"{size}\setlength{{\tabcolsep}}{{{gap / 2:g}pt}}", r"\renewcommand{\arraystretch}{1.15}",
         ]  # fmt: skip
         body = [_panel(table, panel, [table.rows[y] for y in rows], look, width if wordy else None) for panel in panels]
         notes = [rf"\par\raggedright\textsuperscript{{{escaped(mark)}}} {escaped(note)}" for mark, note in table.notes if number == 0]
@@ -238,7 +242,8 @@ def _sign(sign: str) -> str:
         return SIGNS[sign]
     if sign.isascii():
         return sign
-    base, *accents = unicodedata.normalize("NFD", sign)
+    normal = unicodedata.normalize("NFD", sign)
+    base, accents = normal[0], normal[1:]
     if base.isascii() and len(accents) == 1 and accents[0] in ACCENTS:
         return rf"\{ACCENTS[accents[0]]}{{{base}}}"
     return f"[U+{ord(sign):04X}]"

@@ -81,8 +81,10 @@ def pairs_list(
         metric = known[row["metric"]]
         value, interval, ends = _value(metric, row)
         of_row = [Entry(bare(row["p"])), Entry(bare(row["p_holm"]))]
-        rows.append([Entry(_names(row)), Entry(metric.label), Entry(value, small=(interval,), ends=ends), *of_row, Entry(str(row["verdict"]))])
-    title = f"paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over {tests(family or len(pairs))})"
+        shown = Entry(value, small=(interval,), ends=ends)
+        rows.append([Entry(_names(row)), Entry(metric.label), shown, *of_row, Entry(str(row["verdict"]))])
+    over = tests(len(pairs) if family is None else family)
+    title = f"paired differences over shared prompts and seeds (95 % intervals; p: of each test alone; Holm: over {over})"
     return Table(title, columns, rows, title=title)
 
 

@@ -141,7 +141,7 @@ def _title(metrics: list[MetricRecord], cells: list[CellRecord], scope: str) -> 
 
 
 def _interval(metric: MetricRecord, cell: CellRecord, cells: list[CellRecord], reasons: Reasons) -> tuple[tuple[str, str] | None, str]:
-    """(ends as printed, footnote mark): the interval, or the mark of the note that says why there is none; neither in a run without them."""
+    """(ends as printed, footnote mark): the interval, or the mark of the note that says why there is none; neither where it has none."""
     found = cell.intervals.get(metric.name)
     if found is not None:
         digits = metric_decimals(metric, cells)

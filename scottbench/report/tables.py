@@ -12,7 +12,6 @@ from scottbench.store.record import CellRecord, RunRecord, section, text
 from scottbench.store.timings import SAMPLING, STAGES
 from scottbench.text import short
 
-
 TIME, CALL = "ms/image", "ms/call"
 """Names of the columns of times, beside those of metrics."""
 TIE = "="

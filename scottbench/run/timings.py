@@ -32,7 +32,8 @@ def observed(work: Work, cell: PlannedCell) -> dict[str, list[tuple[float, int, 
 
 
 def write_timings(work: Work, cells: list[PlannedCell]) -> None:
-    """Per cell and stage: the total, the machine's highest load, the rounds that it was made in, and the median of seconds per image with its 95 % interval over the chunks counted."""
+    """Per cell and stage: the total, the machine's highest load, the number of rounds that it was made in, and the median of seconds per
+    image with its 95 % interval over the chunks counted."""
     rows = []
     for cell in cells:
         sides = [work.folder.facts(("images", cell.id), span) or {} for span in work.chunks]

@@ -198,7 +198,7 @@ def run_pairs(measured: Sequence[Measured]) -> list[Pair]:
     for one in measured:
         cells.setdefault((one.method, one.steps), {}).setdefault(one.metric, []).append(one)
     couples = []
-    for a, b in sorted(combinations(cells, 2), key=lambda pair: not asked(*pair, cells)):
+    for a, b in sorted(combinations(cells, 2), key=lambda pair: not asked(pair[0], pair[1], cells)):
         for metric in cells[a]:
             if metric in cells[b]:
                 couple = on_shared_seeds(cells[a][metric], cells[b][metric])

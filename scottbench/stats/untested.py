@@ -25,7 +25,8 @@ def to_test(claim: Claim, measured: Sequence[Measured]) -> list[str]:
         options = [f"{key}={value}" for key, value in arm.student.items()]
         out = "students/" + "-".join([arm.method, *(option.replace("=", "-") for option in options)])
         flags = [word for option in options for word in ("-O", option)]
-        lines.append(_line("scottbench", "train", arm.method, *(["-p", preset] if preset else []), *flags, *_updates(arm, found), "-o", out))
+        on = ["-p", preset] if preset else []
+        lines.append(_line("scottbench", "train", arm.method, *on, *flags, *_updates(arm, found), "-o", out))
         steps = _steps([other for other in arms if other.method == arm.method])
         lines.append(_line("scottbench", "run", "-m", arm.method, *steps, *shared, "--student", f"{arm.method}={out}"))
     return [*lines, "scottbench claims RUN RUN (all runs together)"] if lines else []

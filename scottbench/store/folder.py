@@ -53,6 +53,8 @@ LOCK = "plan.lock.json"
 MANIFEST = "manifest.json"
 UNCLAIMED = {"lock.json", LOCK + ".tmp"}
 """What a run that was killed before it wrote its plan may leave, beside `OURS`; a folder with nothing else is as good as empty."""
+OF_THE_MAKING = ("seconds", "cold", "load", "round", "check")
+"""Facts of a side-car that another making of the same chunk has otherwise."""
 SIDE_CAR = 2**22
 """Bytes of a side-car at most."""
 
@@ -281,7 +283,7 @@ class RunFolder:
             facts = self.facts(place, span)
             if facts is None:
                 return None
-            total.update(canonical({key: value for key, value in facts.items() if key not in ("seconds", "cold", "load", "round", "check")}))
+            total.update(canonical({key: value for key, value in facts.items() if key not in OF_THE_MAKING}))
         return total.hexdigest()
 
     def _path(self, place: Sequence[str], span: range, suffix: str | None = None) -> Path:

@@ -34,7 +34,7 @@ def _like(word: str, allowed: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" with its leading blank, of up to three names that begin so "'x', 'y' or 'z'"; "" where nothing is close."""
+    """Return " Did you mean 'x'?" with its leading blank, of up to three that begin so "'x', 'y' or 'z'"; "" where none is close."""
     found = [f"'{name}'" for name in _like(word, allowed)[:3]]
     return f" Did you mean {' or '.join([', '.join(found[:-1]), found[-1]] if len(found) > 1 else found)}?" if found else ""
 

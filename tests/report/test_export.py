@@ -12,8 +12,8 @@ from fake_run import edit_manifest, fake_run
 
 from scottbench.cli import invoke
 from scottbench.report import build
-from scottbench.report.export import KINDS, export
-from scottbench.report.forms import escaped, latex, markdown
+from scottbench.report.export import KINDS, Choice, export
+from scottbench.report.forms import markdown
 from scottbench.report.tables import Column, Entry, Table
 
 HOSTILE = r"a_b & 50% \input{/etc/passwd} $x^2$ <b>|~#"
@@ -29,7 +29,7 @@ def test_every_kind_is_written_with_the_numbers_of_the_page(run, tmp_path, capsy
     names = {"results.tex", "timings.tex", "results.md", "timings.md", "results.csv", "timings.csv"}
     assert {path.rsplit("/", 1)[1] for path in capsys.readouterr().out.split()} == names == {p.name for p in (run / "exports").iterdir()}
     text = (run / "exports" / "results.tex").read_text()
-    assert re.search(r"scott & 2 & 2 & \\textbf\{0.760\} & .*0.570", text) and text.count(r"\\" + "\n") == 3
+    assert re.search(r"scott & \$2\$ & \$2\$ & \$\\mathbf\{0.760\}\$ & .*0.570", text) and text.count(r"\\" + "\n") == 6
     assert "| scott | 2 | 2 | **0.760** |" in (run / "exports" / "results.md").read_text()
     rows = list(csv.DictReader((run / "exports" / "results.csv").open()))
     assert [float(row["value"]) for row in rows] == pl.read_parquet(run / "results.parquet")["value"].to_list()
@@ -44,17 +44,6 @@ def test_a_folder_for_publication_holds_the_records_and_no_images(run, tmp_path)
     assert not (out / "images").exists() and not (out / "results.tex").exists()
 
 
-def test_latex_is_balanced_and_nothing_in_a_name_is_a_command():
-    row = [Entry(HOSTILE), Entry("-1.5", True, small=("[-2, -1]",), mark="a")]
-    table = Table(HOSTILE, [Column("A"), Column("B ↓", HOSTILE, True)], [row], [("a", HOSTILE)])
-    text = latex(table)
-    bare = re.sub(r"\\[\\{}$&#%_]", "", text)
-    assert bare.count("{") == bare.count("}") and r"\input" not in text and "%" not in bare and "#" not in bare
-    assert bare.count("$") % 2 == 0 and bare.count("&") == 2  # one between the two columns of the heading, one in the row
-    assert r"\textbf{$-$1.5}" in text and r"\\{}\scriptsize [-2, -1]" in text
-    assert escaped("a\nb\x1b[2J") == "a b"
-
-
 def test_markdown_has_no_markup_but_its_own():
     text = markdown(Table("c", [Column("A"), Column("B")], [[Entry(HOSTILE), Entry("[x](y)", small=("*z*",))]]))
     assert len(text.splitlines()) == 5 and "<b>" not in text and r"\|" in text and r"\[x\](y)" in text and r"<br>\*z\*" in text
@@ -64,7 +53,7 @@ def test_markdown_has_no_markup_but_its_own():
 def test_no_field_of_a_csv_is_a_formula(run, name):
     rows = pl.read_parquet(run / "results.parquet").with_columns(unit=pl.lit(name))
     rows.write_parquet(run / "results.parquet")
-    export(run, ["csv"], run / "exports", records=False)
+    export(run, Choice(("csv",)), run / "exports", records=False)
     (found,) = {row["unit"] for row in csv.DictReader((run / "exports" / "results.csv").open())}
     assert found == f"'{name.strip()}"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-LONGEST = 40
+LONGEST = 28
 """Characters of a name inside a figure."""
 HEIGHT = 2.4
 """Inches, of a figure as wide as a column."""
@@ -106,16 +106,26 @@ def _name(text: str) -> str:
     return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"
 
 
+def shortened(methods: Iterable[str]) -> dict[str, str]:
+    """Return each method's name inside a figure: what comes after the last "=" where all are alike before it, as students of one trainer
+    are; else its name."""
+    methods = list(dict.fromkeys(methods))
+    heads = {method.rpartition("=")[0] for method in methods}
+    alike = len(methods) > 1 and len(heads) == 1 and heads != {""}
+    return {method: _name(method.rpartition("=")[2] if alike else method) for method in methods}
+
+
 def _of_n(cells: Sequence[CellRecord]) -> str:
     return f"N = {cells[0].n:,} {'images' if len(cells[0].seeds) == 1 else 'prompts'} a row"
 
 
 def _by_method(cells: Sequence[CellRecord]) -> dict[str, list[CellRecord]]:
     """Method, and its seed where there are several -> cells in order of steps."""
-    several = len({cell.facts["seed"] for cell in cells}) > 1
+    several, names = len({cell.facts["seed"] for cell in cells}) > 1, shortened(cell.method for cell in cells)
     lines: dict[str, list[CellRecord]] = {}
     for cell in cells:
-        lines.setdefault(f"{cell.method} (seed {cell.facts['seed']})" if several else cell.method, []).append(cell)
+        name = names[cell.method]
+        lines.setdefault(f"{name} (seed {cell.facts['seed']})" if several else name, []).append(cell)
     return {name: sorted(line, key=lambda cell: cell.steps) for name, line in lines.items()}
 
 
@@ -142,12 +152,13 @@ def couples(record: RunRecord, cells: Sequence[CellRecord], metric: MetricRecord
     pairs = [(a, b) for b in others for a in mine] if others else [(a, b) for i, a in enumerate(mine) for b in mine[i + 1 :]]
     alike = [(a, b) for a, b in pairs if a.steps == b.steps or 0 in (a.steps, b.steps)]  # equal cost is what a comparison is about
     pairs = alike if alike else pairs
-    methods = list(dict.fromkeys(cell.method for cell in candidates(cells)))
+    methods, names = list(dict.fromkeys(cell.method for cell in candidates(cells))), shortened(cell.method for cell in cells)
     rows = []
     for a, b in sorted(pairs, key=lambda pair: (pair[1].steps, pair[0].steps)):
         found = difference(record, metric, a, b)
         if found is not None:
-            ends = f"{at_steps(_name(b.method), b.steps)}" if a.steps == b.steps else f"{a.steps} vs {at_steps(_name(b.method), b.steps)}"
+            name = at_steps(names[b.method], b.steps)
+            ends = name if a.steps == b.steps else f"{a.steps} vs {name}"
             index = methods.index(b.method) if b.method in methods else len(methods)
             rows.append(Row(ends, found.value, found.low, found.high, found.decided, index))
     return rows[:ROWS]
@@ -157,7 +168,7 @@ def _forest(record: RunRecord, metrics: Sequence[MetricRecord], cells: list[Cell
     rows = couples(record, cells, metric)
     if not rows:
         return None
-    method = _name(cells[0].method)
+    method = shortened(cell.method for cell in cells)[cells[0].method]
     digits = decimals([(row.high - row.low) / 2 for row in rows], metric.digits)
     told = "; ".join(f"{row.name} {signed(row.value, digits)} {bracket(row.low, row.high, digits)}" for row in rows)
     caption = (
@@ -193,7 +204,7 @@ def _draw_forest(drawing: Drawing, axes: Axes, rows: Sequence[Row], metric: Metr
     axes.set_xlim(low - room, high + room)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     better = "more" if metric.higher_is_better else "less"
-    axes.set_xlabel(f"{method} minus row, {_name(metric.label)} {metric.arrow} ({better} is better)")
+    axes.set_xlabel(f"{_name(metric.label)} {metric.arrow}: {method} minus row\n({better} is better)")
     settle(drawing, axes)
 
 
@@ -240,7 +251,7 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
         x, y, style = [point[0] for point in line], [point[1] for point in line], line_of(index)
         axes.plot(x, y, **style)
         axes.errorbar(x, y, yerr=_bars([cell for _, _, cell in line], metric), fmt="none", ecolor=style["color"], elinewidth=1.0)
-        ends.append(((x[-1], y[-1]), _name(name), style["color"]))
+        ends.append(((x[-1], y[-1]), name, style["color"]))
     for teacher in _horizon(horizon, metric):
         axes.axhline(teacher.values[metric.name], color=FAINT, linewidth=1.0, linestyle=(0, (5, 2)))
         axes.annotate(_name(f"{teacher.name}{f', NFE {teacher.nfe}' if teacher.nfe else ''}"), (0.01, teacher.values[metric.name]),
@@ -330,9 +341,9 @@ def _draw_scatter(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], y: 
         axes.plot(across, up, **style)
         bars: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.0}
         axes.errorbar(across, up, xerr=_bars(line, x), yerr=_bars(line, y), **bars)
-        texts = [at_steps(_name(cell.method), cell.steps) for cell in line]
+        texts = [at_steps(name, cell.steps) for cell in line]
         if many:
-            texts = [*(cell.steps_text for cell in line[:-1]), f"{_name(name)}@{line[-1].steps}" if line[-1].steps else _name(name)]
+            texts = [*(cell.steps_text for cell in line[:-1]), at_steps(name, line[-1].steps)]
         points += [(place, text, colour) for place, text in zip(zip(across, up), texts)]
     _zoom(axes, "x", x)
     _zoom(axes, "y", y)

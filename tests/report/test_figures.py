@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from scottbench.report import style
-from scottbench.report.figures import LABELLED, charts, drawn, figures, front
+from scottbench.report.figures import LABELLED, charts, drawn, figures, front, shortened
 from scottbench.report.paper import figure_files
 from scottbench.report.placing import spread
 from scottbench.store.record import read_record
@@ -74,6 +74,12 @@ def test_places_are_spread_by_a_gap_and_moved_no_more_than_that_needs():
     assert spread([20.0, 20.0, 20.0], 10, 0, 100) == [10.0, 20.0, 30.0]
     assert spread([1.0, 2.0], 10, 0, 100) == [0.0, 10.0]
     assert spread([99.0, 100.0], 10, 0, 100) == [90.0, 100.0]
+
+
+def test_students_of_one_trainer_go_by_what_tells_them_apart():
+    assert shortened(["scott@student=h1", "scott@student=ode"]) == {"scott@student=h1": "h1", "scott@student=ode": "ode"}
+    assert shortened(["scott@student=h1", "cd"]) == {"scott@student=h1": "scott@student=h1", "cd": "cd"}
+    assert shortened(["a=1"]) == {"a=1": "a=1"} and len(shortened(["x" * 50])["x" * 50]) == 28
 
 
 def test_the_front_is_what_nothing_at_most_as_costly_beats():

@@ -126,7 +126,7 @@ STATE = """<script>addEventListener("load", () => {
     location.hash = "samples";
     setTimeout(() => {
       const reached = [...document.querySelectorAll("a,summary,.scroll")].filter(e => e.tabIndex < 0).length;
-      const answer = box(document.querySelector(".answer")).bottom + scrollY, facts = box(document.querySelector(".facts")).bottom + scrollY;
+      const [answer, facts] = [".answer", ".facts"].map(name => box(document.querySelector(name)).bottom + scrollY);
       document.title = JSON.stringify({before, opened, close, closed: box(image).width, reached, answer, facts});
     }, 50);
   }, 50);

@@ -17,8 +17,8 @@ from scottbench.report.best import best_rows, row_of
 from scottbench.report.categories import category_tables
 from scottbench.report.forms import markdown
 from scottbench.report.latex import Look, latex
-from scottbench.report.paper import figure_files
 from scottbench.report.pairs import claims_for_paper, claims_table, pairs_for_paper, pairs_table
+from scottbench.report.paper import figure_files
 from scottbench.report.results import results_tables
 from scottbench.report.tables import CALL, TIME, Table, timing_table
 from scottbench.store.files import LARGEST_JSON, read_plain, write_file

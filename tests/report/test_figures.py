@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from scottbench.report import style
-from scottbench.report.figures import LABELLED, charts, drawn, figures, front, shortened
+from scottbench.report.figures import LABELLED, charts, drawn, figures, front, paneled, shortened
 from scottbench.report.paper import figure_files
 from scottbench.report.placing import spread
 from scottbench.store.record import read_record
@@ -53,6 +53,13 @@ def test_differences_of_three_metrics_and_two_kinds_of_cost_are_drawn_first_metr
     ]  # fmt: skip
     assert "method-1@1 -1.00 [-1.50, -0.50]; method-2@1 -1.00" in found[0].alt
     assert [chart.name for chart in charts(record_of(2))] == ["cost-nfe", "cost-ms", "metrics"]
+
+
+def test_differences_are_drawn_of_three_metrics_and_of_one_that_compares_with_the_teacher(record_of):
+    metrics = record_of(2).metrics
+    assert [metric.name for metric in paneled(metrics, metrics[0])] == ["fid", "clip_score", "coverage"]
+    last = replace(metrics[5], summary="distance to the teacher's images")
+    assert [metric.name for metric in paneled([*metrics[:5], last], metrics[1])] == ["clip_score", "fid", "coverage", "density"]
 
 
 def test_ten_methods_have_ten_colours_and_ten_markers_and_a_name_at_each_line_s_end(record_of):

@@ -23,6 +23,7 @@ from scottbench.cli.compare import compare
 from scottbench.cli.config import config
 from scottbench.cli.export import export
 from scottbench.cli.flags import choosing, leaving_out
+from scottbench.cli.leaderboard import leaderboard
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
 from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
@@ -89,10 +90,11 @@ def scottbench(context: click.Context) -> None:
 
 
 VERBS = (
-    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, adopt, list_nouns, show, config,
+    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
+    show, config,
 )  # fmt: skip
 for verb in VERBS:
-    scottbench.add_command(verb if verb in (report, export, runs) else choosing(verb))
+    scottbench.add_command(verb if verb in (report, leaderboard, export, runs) else choosing(verb))
 scottbench.params.append(leaving_out())
 
 

@@ -69,3 +69,11 @@ def test_bad_input_is_one_line(run, tmp_path, capsys):
         assert words in err and err.count("\n") == 1
     edit_manifest(run, schema="other/1")
     assert invoke(["export", str(run)]) == 2 and set(KINDS) == {"latex", "markdown", "csv"}
+
+
+def test_figures_are_made_where_they_are_asked_for(run, capsys):
+    assert invoke(["export", str(run), "--to", "figures"]) == 0
+    names = {path.name for path in (run / "exports" / "figures").iterdir()}
+    assert {"cost-nfe-single.pdf", "cost-nfe-double.png", "metrics-single.pdf"} <= names
+    assert not list((run / "exports").glob("*.tex"))
+    capsys.readouterr()

@@ -18,7 +18,8 @@ WIDTH, INDENT = 80, 20
 
 @click.command(short_help="Check this machine and installation; every finding comes with its fix.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def doctor(as_json: bool) -> int:
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
     """Check Python, torch, devices, threads, memory, disk, cache, plug-ins and assets, and make a few images twice to compare their bytes.
 
     Nothing is written and no socket is opened. Exit code 0: the default run works here, notes or not; 1: something is wrong.
@@ -40,7 +41,8 @@ def doctor(as_json: bool) -> int:
     else:
         also = f", with {count(notes, 'note')}" if notes else ""
         click.echo(f"\nAll well{also}. Next: scottbench run -n 256")
-    return 1 if wrong else 0
+    if wrong:
+        context.exit(1)
 
 
 def in_lines(finding: Finding) -> str:

@@ -40,7 +40,7 @@ class NoTorch(Exception):
 
 
 class Visit:
-    """What several checks of one visit look at, each made once."""
+    """One visit to a machine: things that several checks look at, each made once."""
 
     def __init__(self, preset: str) -> None:
         self.preset = preset

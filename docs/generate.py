@@ -139,7 +139,7 @@ def flags() -> str:
     def add(name: str, command: click.Command) -> None:
         arguments = " ".join(item.human_readable_name.upper() for item in command.params if item.param_type_name == "argument")
         about = inspect.cleandoc(command.help or "").split("\f")[0].replace("\b\n", "").strip()
-        lines = [f"### scottbench {name}\n", f"```text\nscottbench {name} {arguments}".rstrip() + f"\n```\n\n```text\n{about}\n```\n"]
+        lines = [f"### scottbench {name}\n", f"```text\n{f'scottbench {name} {arguments}'.rstrip()}\n\n{about}\n```\n"]
         rows = []
         for item in command.params:
             if isinstance(item, click.Option):
@@ -182,20 +182,25 @@ def escaped(text: str) -> str:
 def signature(item: Callable[..., Any]) -> str:
     """The arguments of a function or class; those of a class that takes none by name are left out."""
     try:
-        return str(inspect.signature(item))
+        found = str(inspect.signature(item))
     except ValueError:
         return ""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", found)  # annotations are text in our modules
 
 
 def entry(module: str, name: str, item: Any) -> str:
     """One public function or class with its docstring; of a class also its public methods and properties."""
     lines = [f"#### {name}\n", f"```text\n{module}.{name}{signature(item)}\n```\n", escaped(prose(item.__doc__)) + "\n"]
+    if dataclasses.is_dataclass(item):
+        docs = field_docs(item)
+        rows = [[f"`{one.name}`", f"`{one.type}`", escaped(docs.get(one.name, ""))] for one in dataclasses.fields(item)]
+        lines.append(table(["field", "type", "meaning"], rows))
     if inspect.isclass(item):
         for word, member in vars(item).items():
             function = member.fget if isinstance(member, property) else getattr(member, "func", member)
             if not word.startswith("_") and inspect.isfunction(function) and function.__doc__:
                 arguments = signature(function) if inspect.isfunction(member) else ""
-                lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {escaped(prose(function.__doc__))}")
+                lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {' '.join(escaped(prose(function.__doc__)).split())}")
         lines.append("")
     return "\n".join(lines)
 

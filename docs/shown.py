@@ -52,6 +52,8 @@ def printed(command: str) -> str:
 
 def main() -> int:
     """Run every command that the README has an output of; returns the exit code."""
+    if os.getloadavg()[0] > (os.cpu_count() or 1):
+        print(f"the machine is busy (load {os.getloadavg()[0]:.1f}): the times shown will be too long", file=sys.stderr)
     path = ROOT / "README.md"
     before = path.read_text(encoding="utf-8")
     after = BLOCK.sub(lambda match: f"{match[1]}```text\n$ {match[2]}\n{printed(match[2])}```\n{match[3]}", before)

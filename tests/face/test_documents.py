@@ -75,7 +75,17 @@ def test_a_forgotten_mark_a_wrong_verb_and_a_wrong_option_are_seen():
         assert commands.wrong_words(line, scottbench) == wrong, line
 
 
-@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if "```python" in text])
+def code_lines(name: str) -> list[str]:
+    """Lines of a page's Python blocks without their comments."""
+    return [line.partition("#")[0].rstrip() for block in python_blocks(ROOT / name) for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_s_python_lines_are_those_of_the_reference_which_run():
+    assert len(code_lines("README.md")) >= 4
+    assert set(code_lines("README.md")) <= set(code_lines("docs/reference/python.md"))
+
+
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if "```python" in text and name != "README.md"])
 def test_the_python_lines_of_a_page_run(name, tmp_path, monkeypatch):
     """Those of the metrics get 300 normal rows as features, `real` and `generated`."""
     import numpy as np

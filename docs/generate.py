@@ -200,7 +200,8 @@ def entry(module: str, name: str, item: Any) -> str:
             function = member.fget if isinstance(member, property) else getattr(member, "func", member)
             if not word.startswith("_") and inspect.isfunction(function) and function.__doc__:
                 arguments = signature(function) if inspect.isfunction(member) else ""
-                lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {' '.join(escaped(prose(function.__doc__)).split())}")
+                about = " ".join(escaped(prose(function.__doc__)).split())
+                lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {about}")
         lines.append("")
     return "\n".join(lines)
 

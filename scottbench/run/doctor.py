@@ -175,8 +175,9 @@ def threads(visit: Visit) -> Iterator[Finding]:
         yield Finding("threads", "ok", f"{count(used, 'thread')} on {count(here, 'core')}.")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > here * 1.2:
-        yield Finding("load", "warning", f"{load:.1f} programs want {count(here, 'core')}: runs are slow now, and their ms/image are of "
-                      "a busy machine.", "Wait, or stop the others, before you compare times. Other numbers do not change.")  # fmt: skip
+        yield Finding("load", "warning", f"The machine is busy, load {load:.1f} on {count(here, 'core')}: runs are slow now, and their "
+                      "ms/image say little.", "Wait, or stop other programs, before you compare times. No other number "
+                      "changes.")  # fmt: skip
 
 
 def free_memory() -> int | None:
@@ -218,21 +219,28 @@ def _nearest(folder: Path) -> Path:
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
+def _named(folder: Path) -> str:
+    """A folder for the eye: the home folder as ~, a slash at the end."""
+    text = one_line(folder)
+    home = str(Path.home())
+    return ("~" + text[len(home) :] if text.startswith(home + os.sep) else text) + os.sep
+
+
 def _place(check: str, what: str, folder: Path, move: str) -> Iterator[Finding]:
     """Look whether a folder can be written, and has room."""
     place = _nearest(folder)
     if not place.is_dir():
-        yield Finding(check, "problem", f"{what}, {one_line(folder)}, cannot be: {one_line(place)} is no folder.", move)
+        yield Finding(check, "problem", f"{what} cannot go to {_named(folder)}: {one_line(place)} is no folder.", move)
         return
     try:
         with tempfile.TemporaryFile(dir=place) as stream:
             stream.write(b"0" * 4096)
             stream.flush()
     except OSError as error:
-        yield Finding(check, "problem", f"{what}, {one_line(folder)}, cannot be written: {error.strerror}.", move)
+        yield Finding(check, "problem", f"{what} cannot go to {_named(folder)}: {error.strerror}.", move)
         return
     free = shutil.disk_usage(place).free
-    words = f"{what} is {one_line(folder)}, {bytes_in_words(free)} free."
+    words = f"{what} go to {_named(folder)}, {bytes_in_words(free)} free."
     if free < DISK:
         yield Finding(check, "problem", f"{words} The default run leaves 83 MB.", f"Free some space. {move}")
     elif free < ROOMY:
@@ -243,7 +251,7 @@ def _place(check: str, what: str, folder: Path, move: str) -> Iterator[Finding]:
 
 def disk(visit: Visit) -> Iterator[Finding]:
     """Look at the folder of the runs and at that of temporary files."""
-    yield from _place("disk", "The folder of runs", Path("runs"), "Run elsewhere, or name another folder: scottbench run -o FOLDER")
+    yield from _place("disk", "Runs", Path("runs"), "Run elsewhere, or name another folder: scottbench run -o FOLDER")
     try:
         Path(tempfile.gettempdir())
     except OSError:
@@ -252,7 +260,7 @@ def disk(visit: Visit) -> Iterator[Finding]:
 
 def cache(visit: Visit) -> Iterator[Finding]:
     """Look at the folder of large files: weights, data and encoded training splits."""
-    yield from _place("cache", "The folder of large files", cache_dir(), "export SCOTTBENCH_CACHE=FOLDER")
+    yield from _place("cache", "Large files", cache_dir(), "export SCOTTBENCH_CACHE=FOLDER")
 
 
 # --- plug-ins and assets ---------------------------------------------------------------------------------------------
@@ -319,8 +327,8 @@ def _lacking(name: str, error: MissingAsset, needed: bool) -> Finding:
     if needed:
         fix = fetch if fetch else "The package is not whole. Install it again: pip install --force-reinstall ."
         return Finding("assets", "problem", f"Preset {name} cannot run: {first}.", fix)
-    return Finding("assets", "warning", f"Preset {name} cannot be used here: {first}.",
-                   f"Only if you want it: scottbench plan -p {name} names each file and the line that fetches it.")  # fmt: skip
+    return Finding("assets", "warning", f"Preset {name} needs files that are not here: {first}.",
+                   f"If you want it: scottbench plan -p {name} names each file and the line that fetches it.")  # fmt: skip
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------

@@ -172,6 +172,7 @@ def test_a_gpu_may_differ_by_its_tolerance_and_a_cpu_by_nothing():
     first = np.full((2, 4, 4, 3), 100, np.uint8)
     assert judged(first, first, first + 3, exact=False).status == "ok"
     assert judged(first, first, first + 3, exact=True).status == "problem"
+    assert "made twice" in judged(first, first + 3, first, exact=True).found
     assert judged(first, first, first + 33, exact=False).status == "problem"
 
 

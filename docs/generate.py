@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -26,7 +28,9 @@ from scottbench.store.record import RunRecord, read_record
 from scottbench.text import duration
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ["README.md", "plugins/README.md", "reports/README.md", "docs/architecture.md"]
+FILES = [
+    "README.md", "plugins/README.md", "reports/README.md", "docs/architecture.md", "docs/measured.md", "docs/reference/command-line.md",
+    "docs/reference/names.md", "docs/reference/schemas.md", "docs/reference/python.md"]  # fmt: skip
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 RECORDS = {
@@ -124,6 +128,96 @@ def verbs() -> str:
     return table(["command", "what it does", "options"], rows)
 
 
+def flags() -> str:
+    """Every verb with its description, arguments and options, and what each takes."""
+    import click
+
+    from scottbench.cli import scottbench
+
+    parts = []
+
+    def add(name: str, command: click.Command) -> None:
+        arguments = " ".join(item.human_readable_name.upper() for item in command.params if item.param_type_name == "argument")
+        about = inspect.cleandoc(command.help or "").split("\f")[0].replace("\b\n", "").strip()
+        lines = [f"### scottbench {name}\n", f"```text\n{f'scottbench {name} {arguments}'.rstrip()}\n\n{about}\n```\n"]
+        rows = []
+        for item in command.params:
+            if isinstance(item, click.Option):
+                takes = "" if item.is_flag else item.metavar if item.metavar else item.type.name
+                rows.append([", ".join(f"`{one}`" for one in item.opts), f"`{takes}`" if takes else "", item.help or ""])
+        parts.append("\n".join(lines + ([table(["option", "takes", "what it does"], rows)] if rows else [])))
+        for below in command.commands.values() if isinstance(command, click.Group) else ():
+            add(f"{name} {below.name}", below)
+
+    for name, command in scottbench.commands.items():
+        add(name, command)
+    return "\n".join(parts)
+
+
+def schemas() -> str:
+    """Every JSON Schema of the records: what it describes, and the fields that a record must have."""
+    rows = []
+    for path in sorted((ROOT / "scottbench" / "store" / "schemas").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        fields = ", ".join(f"`{name}`" for name in found.get("required", []))
+        rows.append([f"`{path.name}`", found.get("title", ""), fields])
+    return table(["file", "describes", "a record has at least"], rows)
+
+
+PUBLIC = {
+    "scottbench": ["benchmark", "sample", "distil", "open_run", "Run", "Samples", "Student"],
+    "scottbench.metrics": [],
+    "scottbench.stats.intervals": [],
+    "scottbench.stats.paired": [],
+    "scottbench.testing": [],
+}
+"""Modules and their public names; [] for all that is defined there or, in a package, named by its __all__."""
+
+
+def escaped(text: str) -> str:
+    """Text of a docstring, in which Markdown must see no HTML."""
+    return text.replace("<", "&lt;")
+
+
+def signature(item: Callable[..., Any]) -> str:
+    """The arguments of a function or class; those of a class that takes none by name are left out."""
+    try:
+        found = str(inspect.signature(item))
+    except ValueError:
+        return ""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", found)  # annotations are text in our modules
+
+
+def entry(module: str, name: str, item: Any) -> str:
+    """One public function or class with its docstring; of a class also its public methods and properties."""
+    lines = [f"#### {name}\n", f"```text\n{module}.{name}{signature(item)}\n```\n", escaped(prose(item.__doc__)) + "\n"]
+    if dataclasses.is_dataclass(item):
+        docs = field_docs(item)
+        rows = [[f"`{one.name}`", f"`{one.type}`", escaped(docs.get(one.name, ""))] for one in dataclasses.fields(item)]
+        lines.append(table(["field", "type", "meaning"], rows))
+    if inspect.isclass(item):
+        for word, member in vars(item).items():
+            function = member.fget if isinstance(member, property) else getattr(member, "func", member)
+            if not word.startswith("_") and inspect.isfunction(function) and function.__doc__:
+                arguments = signature(function) if inspect.isfunction(member) else ""
+                about = " ".join(escaped(prose(function.__doc__)).split())
+                lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {about}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def api() -> str:
+    """The public functions and classes, from their docstrings."""
+    parts = []
+    for module, names in PUBLIC.items():
+        found = importlib.import_module(module)
+        mine = [name for name, item in vars(found).items() if getattr(item, "__module__", "") == module and inspect.isroutine(item)]
+        chosen = names or [name for name in getattr(found, "__all__", mine) if not name.startswith("_")]
+        parts.append(f"### {module}\n\n{escaped(prose(found.__doc__).partition(chr(10))[0])}\n")
+        parts += [entry(module, name, item) for name in chosen if inspect.isroutine(item := getattr(found, name)) or inspect.isclass(item)]
+    return "\n".join(parts)
+
+
 def bundled() -> str:
     """Every name that the bundled plug-ins bring."""
     rows = []
@@ -156,6 +250,35 @@ def results(record: RunRecord) -> str:
     chosen = [x for x, column in enumerate(first.columns) if column.text in kept]
     rows = [[" ".join([f"**{row[x].text}**" if row[x].bold and x else row[x].text, *row[x].small]) for x in chosen] for row in first.rows]
     return table([" ".join(filter(None, (first.columns[x].text, first.columns[x].detail))) for x in chosen], rows)
+
+
+def in_short() -> str:
+    """The README's table: of the main report every student at 2 steps, and the teacher's own samplers."""
+    record = read_record(ROOT / "reports" / "pocket-main")
+    header, rule, *rows = results(record).splitlines()
+    students = {cell.method for cell in record.cells if cell.steps == 2}
+    kept = []
+    for row in rows:
+        method, steps = (field.strip() for field in row.split("|")[1:3])
+        if steps == "2" or method not in students:
+            kept.append(row)
+    return "\n".join([header.replace(" pocket features", ""), rule, *kept]) + "\n"
+
+
+FINDINGS = ("beats-cd", "headline-instaflow", "more-diverse-than-ddim")
+"""Claims that the README tells as findings."""
+
+
+def findings() -> str:
+    """Three claims of the main report in a sentence each, with the evidence that decides."""
+    record = read_record(ROOT / "reports" / "pocket-main")
+    claims_by_name = {claim["name"]: claim for claim in record.claims}
+    lines = []
+    for name in FINDINGS:
+        claim = claims_by_name[name]
+        evidence = re.sub(r" \([^()]*chance[^()]*\)|, N = [\d,]+", "", claim["evidence"][0]["text"])
+        lines.append(f"- *{claim['statement']}*: **{claim['verdict']}**. {evidence}.")
+    return "\n".join(lines) + "\n"
 
 
 def verdicts(record: RunRecord) -> str:
@@ -203,7 +326,8 @@ def headline() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks, "example": example, "smallest": smallest, "exit_codes": exit_codes, "verbs": verbs, "bundled": bundled,
-    "reports": reports, "headline": headline, "code": code,
+    "flags": flags, "schemas": schemas, "api": api, "in_short": in_short, "findings": findings, "reports": reports, "headline": headline,
+    "code": code,
 }  # fmt: skip
 
 

@@ -75,7 +75,7 @@ class ScottbenchWarning(UserWarning):
 
 EXIT_CODES = {
     0: "complete",
-    1: "some cells failed, a plug-in failed, or training diverged",
+    1: "some cells failed, a plug-in failed, training diverged, or doctor found something wrong",
     2: "usage: unknown name, wrong value, unusable folder",
     3: "missing prerequisite: weights, data or a package absent, damaged or of a kind that is not supported, or a student of another model",
     4: "incomplete but resumable: disk full, a shard missing, the folder in use by another process",

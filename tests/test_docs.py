@@ -32,11 +32,12 @@ def generate():
     return script("generate")
 
 
-@pytest.mark.parametrize("name", ["README.md", "plugins/README.md", "reports/README.md", "docs/architecture.md"])
-def test_the_generated_parts_are_up_to_date(generate, name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert "<!-- generated:" in text
-    assert generate.rendered(text) == text, "run: python docs/generate.py"
+def test_the_generated_parts_are_up_to_date(generate):
+    """On every page that has one, and on no page that the script does not know."""
+    marked = {name for name in PAGES if "\n<!-- generated: " in FENCE.sub("", (ROOT / name).read_text(encoding="utf-8"))}
+    assert marked == set(generate.FILES)
+    stale = [name for name in generate.FILES if generate.rendered(text := (ROOT / name).read_text(encoding="utf-8")) != text]
+    assert stale == [], "run: python docs/generate.py"
 
 
 def test_the_check_sees_a_part_that_is_out_of_date(generate):
@@ -78,6 +79,59 @@ def test_the_two_commands_of_the_readme_need_only_python_and_pip():
     lines = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
     assert len(lines) == 2
     assert all(" && " in line for line in lines)
+
+
+def test_the_readme_is_read_in_three_minutes():
+    """600 words of prose: tables, fences, comments and addresses aside."""
+    text = re.sub(r"<!--.*?-->|^\|.*?$", "", FENCE.sub("", README), flags=re.MULTILINE | re.DOTALL)
+    assert len(re.sub(r"\]\([^)]*\)", "]", text).split()) <= 600
+    assert len(README.split()) <= 1100
+
+
+def test_the_first_output_of_the_readme_is_of_the_command_above_it():
+    shown = script("shown")
+    (output,) = shown.BLOCK.finditer(README)
+    assert f"\n{output[2]}\n" in README[: output.start()]
+    assert f"$ {output[2]}\n" in output[0] and "\nreport  runs/" in output[0], "run: python docs/shown.py"
+
+
+def test_the_picture_of_the_readme_is_of_the_published_report():
+    assert script("picture").main(check=True) == 0, "run: python docs/picture.py"
+    assert (ROOT / "docs" / "picture.png").stat().st_size < 150_000
+
+
+def test_a_picture_of_other_numbers_is_seen(monkeypatch):
+    picture = script("picture")
+    points = picture.points
+    monkeypatch.setattr(picture, "points", lambda record: {**points(record), "more": [(1, 1.0, 0.9, 1.1)]})
+    assert picture.main(check=True) == 1
+
+
+# --- the site --------------------------------------------------------------------------------------------------------
+
+
+def test_every_page_of_docs_has_a_place_in_the_navigation():
+    conf = script("conf")
+    pages = {name.removesuffix(".md") for name in PAGES if name.startswith("docs/")} | {"README", "docs/gpu-new", "docs/anything"}
+    listed = re.findall(r"^/(\S+)$", conf.navigation(pages), re.MULTILINE)
+    assert sorted(listed) == sorted(pages - {"README"})
+    assert listed.index("docs/gpu-new") < listed.index("docs/anything"), "under How to, not under More"
+
+
+def test_links_that_leave_the_pages_go_to_the_repository():
+    conf = script("conf")
+    pages = {"README", "docs/methods", "docs/decisions/README"}
+    mended = lambda text: conf.LINK.sub(lambda match: conf.link(match, "docs/methods", pages), text)  # noqa: E731
+    assert mended("[a](../README.md#install) ![p](picture.png)") == "[a](../README.md#install) ![p](picture.png)"
+    assert mended("[a](decisions/)") == "[a](decisions/README.md)"
+    assert mended("[a](../LICENSE)") == f"[a]({conf.SOURCE}LICENSE)"
+    assert mended("[a](../reports/x/report/index.html)") == '<a href="../reports/x/report/index.html">a</a>'
+
+
+def test_the_site_is_built_by_the_packages_of_the_extra():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["docs"]
+    environment = (ROOT / "tox.ini").read_text(encoding="utf-8").split("[testenv:docs]")[1].split("[testenv")[0]
+    assert re.findall(r"^    (\S+>=\S+)$", environment, re.MULTILINE) == extra
 
 
 # --- links, paths, names ---------------------------------------------------------------------------------------------
@@ -266,8 +320,9 @@ def test_arrows_that_others_imply_are_left_out_and_no_way_is_lost(rooms):
     assert all(allowed <= reach(room) for room, allowed in table.items())
 
 
-def test_the_layout_of_the_readme_names_every_folder_of_the_host(rooms):
-    layout = README[README.index("## Layout") :]
+def test_the_layout_names_every_folder_of_the_host(rooms):
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    layout = text[text.index("Layout\n") :]
     named = re.findall(r"^  (\w+)/ ", layout, re.MULTILINE)
     assert sorted(named) == sorted(path.parent.name for path in (ROOT / "scottbench").glob("*/__init__.py"))
 

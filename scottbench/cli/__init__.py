@@ -21,6 +21,7 @@ from scottbench.cli.broken import of_the_system
 from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
 from scottbench.cli.config import config
+from scottbench.cli.doctor import doctor
 from scottbench.cli.export import export
 from scottbench.cli.flags import choosing, leaving_out
 from scottbench.cli.leaderboard import leaderboard
@@ -49,6 +50,7 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
   scottbench train NAME                 distil a student of your own; scottbench adopt FILE takes a published one
+  scottbench doctor                     does it work here? each finding with its fix
   scottbench compare RUN A B            is NAME@2 better than NAME@4? scottbench claims RUN: what papers say, held against a run
 
 Every verb explains itself: scottbench run --help
@@ -91,7 +93,7 @@ def scottbench(context: click.Context) -> None:
 
 VERBS = (
     run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
-    show, config,
+    show, config, doctor,
 )  # fmt: skip
 for verb in VERBS:
     scottbench.add_command(verb if verb in (report, leaderboard, export, runs) else choosing(verb))

@@ -92,7 +92,8 @@ def test_the_version_is_the_packages(cli):
 
 
 @pytest.mark.parametrize("verb", [
-    "run", "plan", "resume", "merge", "score", "verify", "runs", "train", "adopt", "list", "show", "report", "config"])  # fmt: skip
+    "run", "plan", "resume", "merge", "score", "verify", "runs", "train", "adopt", "list", "show", "report", "config",
+    "doctor"])  # fmt: skip
 def test_every_verb_explains_itself(cli, verb):
     code, out, _ = cli(verb, "--help")
     assert code == 0

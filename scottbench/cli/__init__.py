@@ -91,7 +91,8 @@ def scottbench(context: click.Context) -> None:
 
 
 VERBS = (
-    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, adopt, list_nouns, show, config, completion,
+    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, adopt, list_nouns, show, config,
+    completion,
 )  # fmt: skip
 for verb in VERBS:
     scottbench.add_command(verb if verb in (report, export, runs, completion) else choosing(verb))

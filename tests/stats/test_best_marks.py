@@ -35,7 +35,8 @@ def marks(run):
 def test_rows_that_no_test_tells_apart_are_bold_and_marked_as_equal(tied):
     table, found = marks(tied)
     assert found == [(True, True), (True, True), (False, False)]
-    assert table.notes[0][0] == "=" and "bold: not beaten by any other row of the column (paired test, Holm over 3 tests, 5 %)" in table.caption
+    told = "bold: not beaten by any other row of the column (paired test, Holm over 3 tests, 5 %)"
+    assert table.notes[0][0] == "=" and told in table.caption
 
 
 def test_a_row_that_beats_all_is_bold_alone(tmp_path):

@@ -47,7 +47,7 @@ class Images:
 def decode(sampler: Sampler, latents: Tensor, count: int) -> Images:
     """Decode latents (N,C,h,w) of which the first `count` are kept. `Images.wait` raises ScottbenchError where they were not finite."""
     model = sampler.model
-    if latents.device.type == "cpu":
+    if not model.device.startswith("cuda"):
         here, whole = model.decode_checked(latents)
         return Images(here[:count], whole[:count])
     with torch.inference_mode():

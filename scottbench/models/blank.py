@@ -36,7 +36,9 @@ def blank_model(folder: Path, dtype: str = "float32") -> DiffusionModel:
         unet: Any = UNet2DConditionModel.from_config(read_config(folder / "unet" / "config.json"))
         vae, text = _vae(folder, found), _text(folder, found)
     for network in (unet, vae, text):
-        network.to(DTYPES[dtype]).requires_grad_(False).eval()
+        network.requires_grad_(False).eval()
+        for p in network.parameters():  # diffusers' own `to` has remarks to make
+            p.data = p.data.to(DTYPES[dtype])
     return DiffusionModel("", found.schedule, found.prediction, None, text, unet, vae, "meta", side=found.side)
 
 

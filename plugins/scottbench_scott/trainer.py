@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,8 +24,27 @@ from scottbench.training.distillation import (
     time_weight,
     uniform_guidance,
 )  # fmt: skip
+from scottbench.training.lora import baked_guidance, lora_student
 from scottbench_scott.noise_functions import rho_er_sde, second_order_term
 from scottbench_scott.options import SCottOptions
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The part of a micro-batch that the discriminator looks at, without graphs: M of its N items."""
+
+    chosen: Tensor
+    """(M,) int64: their places."""
+    real: Tensor
+    """(M,C,h,w)."""
+    fake: Tensor
+    """(M,C,h,w): the student's f, of before its update."""
+    t: Tensor
+    """(M,) int64."""
+    text: TextCondition
+    """(M,L,D)."""
+    uncond: TextCondition
+    """(1,L,D)."""
 
 
 class StochasticConsistencyDistillation:
@@ -32,10 +52,13 @@ class StochasticConsistencyDistillation:
 
     def __init__(self, context: Context, options: SCottOptions):
         self.teacher, self.options = context.teacher, options
-        student = student_copy(context.teacher.unet, options.w_min, options.w_max, options.w_start)
-        self.ema = copy.deepcopy(student).requires_grad_(False)
+        if options.variant == "lora":  # before the discriminator adds its own adapters to the teacher
+            student, self.ema = lora_student(context.teacher.unet, options.lora_rank)
+        else:
+            student = student_copy(context.teacher.unet, options.w_min, options.w_max, options.w_start).requires_grad_(True)
+            self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
-        self.networks: dict[str, Any] = {"student": student.requires_grad_(True)}
+        self.networks: dict[str, Any] = {"student": student}
         self.learning_rates = {"student": options.lr}
         self.betas: dict[str, tuple[float, float]] = {}
         if options.discriminator != "none":
@@ -43,15 +66,17 @@ class StochasticConsistencyDistillation:
             self.networks["discriminator"] = discriminator
             self.learning_rates["discriminator"] = options.disc_lr
             self.betas["discriminator"] = (0.0, 0.999)
-        self.margin = 0.0
-        """Mean of D(real) - D(fake) when the discriminator was last updated."""
+        self.margins: list[Tensor] = []
+        """D(real) - D(fake), 0-d each, of the micro-batches of D's last update; still on the device."""
+        self.margins_of: tuple[int, int] | None = None
+        """That update: number and round."""
         self.grid = torch.tensor(skipping_grid(context.teacher.schedule, options.skip))
 
     # --- one training step -------------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Make one chain of the teacher, then, for each of `reuse` updates, yield the discriminator's hinge losses, if there is one, and
-        the student's consistency and adversarial losses; each 0-d."""
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
+        """Make one chain of the teacher, then, for each of `reuse` updates, yield the student's consistency and adversarial losses and,
+        after its update, the discriminator's hinge losses, if there is one; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text = batch["latents"], batch["text"]
         t_n = self.draw_times(len(x0), generator).to(x0.device)
@@ -65,29 +90,60 @@ class StochasticConsistencyDistillation:
                 target = self.f(self.ema, z_m, t_m, text, w)
             prediction = self.f(self.networks["student"], z_n, t_n, text, w)
             losses = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber, weight)}
-            yield from self.adversarial(batch, number, prediction, target, t_n, losses)
+            shown = self.shown(batch, prediction.detach(), target, t_n)
+            facts = self.add_adversarial(number, prediction, shown, losses, generator)
+            # the graph must not outlive this yield: the student's update is first, D learns from what was stored of it
+            del prediction
+            yield "student", losses, facts
+            del losses
+            if shown is not None and number % o.disc_every == 0:
+                yield from self.teach_discriminator(number, shown, generator)
 
-    def adversarial(
-        self, batch: Batch, number: int, prediction: Tensor, target: Tensor, t_n: Tensor, losses: dict[str, Tensor]
-    ) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the discriminator's losses of update `number`, then the student's with the adversarial one. prediction, target
-        (N,C,h,w); t_n (N,)."""
-        o, generator = self.options, batch["generator"]
-        facts: dict[str, float] = {}
-        if "discriminator" in self.networks and bool((t_n >= o.adv_t_min).any()):
-            chosen = (t_n >= o.adv_t_min).nonzero()[:, 0]
-            fake, t, text, uncond = prediction[chosen], t_n[chosen], batch["text"][chosen], batch["uncond"]
-            real = (target if o.disc_input == "target" else batch["latents"])[chosen]
-            if number % o.disc_every == 0:
-                for _ in range(o.disc_steps):
-                    logits = self.discriminate((real, fake.detach()), t, text, uncond, generator)
-                    self.margin = float((logits[0] - logits[1]).mean().detach())
-                    yield "discriminator", {"hinge": hinge(*logits)}, accuracies(*logits)
-            if number >= o.disc_warmup:
-                loss = lambda f: self.generator_loss(f[chosen], t, text, uncond, generator)  # noqa: E731
-                weight = o.adv_weight * (1.0 if o.adv_fade == "none" else min(1.0, max(0.0, self.margin / 2)))
-                losses["adversarial"], facts = weighted_term(prediction, loss, losses, weight, o.adv_scale)
-        yield "student", losses, facts
+    def shown(self, batch: Batch, fake: Tensor, target: Tensor, t_n: Tensor) -> Shown | None:
+        """Choose the items that the discriminator looks at; None where it looks at none. fake, target (N,C,h,w) without graph; t_n (N,)."""
+        keep = t_n >= self.options.adv_t_min
+        if "discriminator" not in self.networks or not bool(keep.any()):
+            return None
+        chosen = keep.nonzero()[:, 0]
+        real = target if self.options.disc_input == "target" else batch["latents"]
+        return Shown(chosen, real[chosen], fake[chosen], t_n[chosen], batch["text"][chosen], batch["uncond"])
+
+    def add_adversarial(
+        self, number: int, prediction: Tensor, shown: Shown | None, losses: dict[str, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Add the adversarial term of update `number` to the student's losses where it counts, and return facts about it, 0-d.
+        prediction (N,C,h,w), with its graph."""
+        o = self.options
+        if shown is None or number < o.disc_warmup:
+            return {}
+        loss = lambda f: self.generator_loss(f[shown.chosen], shown.t, shown.text, shown.uncond, generator)  # noqa: E731
+        weight = o.adv_weight if o.adv_fade == "none" else o.adv_weight * (self.margin() / 2).clamp(0, 1)
+        losses["adversarial"], facts = weighted_term(prediction, loss, losses, weight, o.adv_scale)
+        return facts
+
+    def teach_discriminator(
+        self, number: int, shown: Shown, generator: torch.Generator
+    ) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
+        """Yield the discriminator's losses, 0-d, in the rounds after the student's update `number`."""
+        for round_ in range(self.options.disc_steps):
+            real, fake = self.discriminate((shown.real, shown.fake), shown.t, shown.text, shown.uncond, generator)
+            if self.margins_of != (number, round_):
+                self.margins_of, self.margins = (number, round_), []
+            self.margins.append((real - fake).mean().detach())
+            yield "discriminator", {"hinge": hinge(real, fake)}, accuracies(real, fake)
+
+    def margin(self) -> Tensor:
+        """Return the mean of D(real) - D(fake), 0-d, when D was last updated; 0 where it was not yet."""
+        return torch.stack(self.margins).mean() if self.margins else torch.zeros((), device=self.teacher.device)
+
+    @property
+    def memory(self) -> dict[str, Any] | None:
+        """Give the margin, which the next update needs, where the adversarial term fades with it."""
+        return None if self.options.adv_fade == "none" else {"margin": float(self.margin())}
+
+    @memory.setter
+    def memory(self, found: dict[str, Any]) -> None:
+        self.margins, self.margins_of = [torch.tensor(float(found["margin"]), device=self.teacher.device)], None
 
     def f(self, network: UNet, z: Tensor, t: Tensor, text: TextCondition, w: Tensor) -> Tensor:
         """Return f(z, t, c, w), (N,C,h,w), of a student's network."""
@@ -152,7 +208,7 @@ class StochasticConsistencyDistillation:
         return torch.relu(1 - logits).mean() if self.options.adv_loss == "relu" else -logits.mean()
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> dict[str, float]:
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Return the discriminator's accuracy on held-out real latents and on fakes made from them at the t_n of four-step sampling."""
         if "discriminator" not in self.networks:
             return {}
@@ -167,7 +223,9 @@ class StochasticConsistencyDistillation:
 
     def student_config(self) -> dict[str, Any]:
         """Return the range of the guidance, the grid to sample on, and how much of the discriminator is trained."""
-        facts = guidance_facts(self.options.w_min, self.options.w_max) | {"sampler": {"skip": self.options.skip}}
+        o = self.options
+        facts = guidance_facts(o.w_min, o.w_max) if o.variant == "full" else baked_guidance(o.w_min, o.w_max)
+        facts |= {"sampler": {"skip": o.skip}}
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)
         return facts

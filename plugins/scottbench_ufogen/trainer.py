@@ -34,9 +34,9 @@ class DiffusionGAN:
 
     # --- one training step -------------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield the discriminator's loss, in every so-many-th step, then the generator's reconstruction and adversarial
-        losses; each 0-d."""
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
+        """Yield the generator's reconstruction and adversarial losses, then, after its update and in every so-many-th step, the
+        discriminator's loss; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
         t = draw_times(1, len(schedule), n, generator).to(x0.device)
@@ -50,23 +50,26 @@ class DiffusionGAN:
             # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
             return add_noise(schedule, self.both(z, t, output)[0], t_next, renoise)
 
-        # the noise of the fake: D is to see their difference, not that of two draws
-        real = add_noise(schedule, x0, t_next, renoise)
-        if batch["step"] % o.disc_every == 0:
-            both = torch.cat([real, diffused(output.detach())]), torch.cat([t_next, t_next]), text.repeat(2, 1, 1)
-            logits = self.networks["discriminator"](*both, uncond)
-            right = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
-            yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, right
-
         prediction, eps = self.both(z, t, output)
         wrong = mse_loss(eps, noise) if o.recon == "snr" else mse_loss(prediction, x0)
         losses = {"reconstruction": o.recon_weight * wrong} if o.recon_weight > 0 else {}
-        facts: dict[str, float] = {}
+        facts: dict[str, Tensor] = {}
         if o.adv_weight > 0 and batch["step"] >= o.disc_warmup:
             loss = lambda f: generator_loss(  # noqa: E731
                 self.networks["discriminator"](diffused(f), t_next, text, uncond, learn=False), o.clamp)
             losses["adversarial"], facts = weighted_term(output, loss, losses, o.adv_weight, o.adv_scale)
+        # the graph must not outlive this yield: the generator's update is first, D learns from what was stored of it
+        output = output.detach()
+        del prediction, eps, wrong
         yield "student", losses, facts
+        del losses
+        if batch["step"] % o.disc_every == 0:
+            # the noise of the fake: D is to see their difference, not that of two draws
+            real = add_noise(schedule, x0, t_next, renoise)
+            both = torch.cat([real, diffused(output)]), torch.cat([t_next, t_next]), text.repeat(2, 1, 1)
+            logits = self.networks["discriminator"](*both, uncond)
+            right = accuracies(logits[:n].mean((1, 2)), logits[n:].mean((1, 2)))
+            yield "discriminator", {"bce": discriminator_loss(logits[:n], logits[n:], o.clamp)}, right
 
     def both(self, z: Tensor, t: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x0, eps) of a generator's output at z_t, both (N,C,h,w)."""
@@ -79,7 +82,7 @@ class DiffusionGAN:
     # --- what is measured and exported -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> dict[str, float]:
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Return how often the discriminator is right on held-out latents and on predictions made from them at the times of
         four-step sampling, both at the time t' that it sees in training."""
         schedule, generator, x0, text = self.teacher.schedule, batch["generator"], batch["latents"], batch["text"]

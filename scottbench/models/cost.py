@@ -143,7 +143,7 @@ class Stage(TorchFunctionMode):
         """Return a value, a tensor of any shape in another number format; a trained weight's copy is kept."""
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype in (to, torch.float64):
             return value
-        if self.kept is None or not (value.requires_grad and value.is_leaf):
+        if self.kept is None or not (value.requires_grad and value.is_leaf and torch.is_grad_enabled()):
             return value.to(to)
         if id(value) not in self.kept:
             self.kept[id(value)] = (value, value.to(to))

@@ -185,13 +185,13 @@ class Distillation(Protocol):
     ema_decay: float
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
-    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield (role, {term: 0-d loss, already weighted}, {name: scalar to log}) once per role, in the order of the updates.
-        The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that makes
-        data). Several of these generators may run side by side, one per micro-batch. Optional beside `step`:
-        `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
-        in checkpoints and put back by a resumed training before its first step; `check_memory(memory)`, which raises ValueError
-        where what comes back cannot be."""
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], Mapping[str, float | Tensor]]]:
+        """Yield (role, {term: 0-d loss, already weighted}, {name: scalar to log, a number or 0-d}) once per role, in the order of the
+        updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that
+        makes data). Several of these generators stand side by side at their yields, one per micro-batch: keep no graph over a yield,
+        or all of them are in memory at once. Optional beside `step`: `evaluate(batch) -> {name: a number or 0-d}`, called now and then
+        on held-out items; `memory`, a JSON-able dict that is kept in checkpoints and put back by a resumed training before its first
+        step; `check_memory(memory)`, which raises ValueError where what comes back cannot be."""
 
     def student_config(self) -> dict[str, Any]:
         """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;

@@ -19,10 +19,9 @@ def halve(model: DiffusionModel, distillation: Distillation, half: torch.dtype |
     network stays: steps of its average are smaller than the steps between numbers of half precision."""
     if half is None:
         return
-    kept = set() if distillation.ema is None else {id(p) for p in distillation.ema.parameters()}
     for network in (model.unet, *distillation.networks.values()):
         for name, p in network.named_parameters():
-            if not p.requires_grad and ADAPTER not in name and id(p) not in kept and p.dtype == torch.float32:
+            if not p.requires_grad and ADAPTER not in name and p.dtype == torch.float32:
                 p.data = p.data.to(half)
 
 

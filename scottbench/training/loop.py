@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,7 +64,7 @@ class State:
 class MicroBatch:
     """A trainer's `step` on one part of the batch, standing at a loss of `role` or finished."""
 
-    step: Iterator[tuple[str, dict[str, torch.Tensor], dict[str, float]]]
+    step: Iterator[tuple[str, dict[str, torch.Tensor], Mapping[str, float | torch.Tensor]]]
     role: str | None = None
     finished: bool = False
 
@@ -92,7 +92,7 @@ class Loop:
         self.out, self.settings, self.model, self.device = out, settings, model, model.device
         self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
         self.state, self.place, self.writer = State(), Place(out), checkpoint.Writer()
-        # adversaries first: the student's loss is made with them
+        # adversaries first: a micro-batch with nothing for them may stand at the student's next loss already
         self.roles = sorted(distillation.networks, key=lambda role: (role == "student", role))
         self.parameters: dict[str, list[torch.nn.Parameter]] = {
             role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
@@ -154,7 +154,7 @@ class Loop:
                 return
             role, losses, facts = reached
             for name, fact in facts.items():
-                logged.setdefault(f"{role}/{name}", []).append(fact)
+                logged.setdefault(f"{role}/{name}", []).append(float(fact))
         micro.role = role
         for term, loss in losses.items():
             number = float(loss.detach())
@@ -260,7 +260,7 @@ class Loop:
             return {}
         batch = self.batch(self.data.held_out[:128], 0, 0.0)
         with self.accelerator.autocast(), self.model.uncounted():
-            return {f"evaluate/{k}": v for k, v in evaluate(batch).items()}
+            return {f"evaluate/{k}": float(v) for k, v in evaluate(batch).items()}
 
     def point(self, curve: Curve, keep_best: Callable[[], None] | None) -> dict[str, float]:
         """Compute a point of the metric curve; every process does, so that all of them stop alike."""
@@ -301,7 +301,8 @@ class Loop:
         """Return the trainable tensors by role, and the EMA network's; each of any shape."""
         groups = {role: dict(enumerate(p.detach() for p in parameters)) for role, parameters in self.parameters.items()}
         if self.distillation.ema is not None:
-            groups["ema"] = dict(enumerate(p.detach() for p in self.distillation.ema.parameters()))
+            pairs = zip(self.distillation.ema.parameters(), self.distillation.networks["student"].parameters(), strict=True)
+            groups["ema"] = {i: p.detach() for i, (p, q) in enumerate(pairs) if p is not q}  # a LoRA student and its target share a base
         if self.average is not None:
             groups["average"] = dict(enumerate(self.average.tensors))
         return groups

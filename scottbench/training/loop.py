@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from scottbench.errors import TrainingDiverged, UsageError
+from scottbench.errors import OutOfMemory, TrainingDiverged, UsageError, lack_of_memory
 from scottbench.registry.nouns import Batch, Distillation
 from scottbench.store.files import as_read
 from scottbench.training import checkpoint
@@ -29,6 +29,7 @@ from scottbench.training.folder import Place, forget_lines_after, kept_step
 from scottbench.training.optimizers import make_optimizer
 from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
 from scottbench.training.signals import Interruption
+from scottbench.training.sizes import rows_at_once, weighted_means
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from scottbench.models.diffusion_model import DiffusionModel, UNet
 
 LOG_EVERY, HELD_OUT_EVERY, CLIP = 10, 50, 1.0
+HELD_OUT_ITEMS = 128
+"""Held-out items that the trainer's own `evaluate` looks at."""
 
 
 @dataclass
@@ -90,6 +93,8 @@ class Loop:
     ):
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
         self.out, self.settings, self.model, self.device = out, settings, model, model.device
+        self.begun = False
+        """A network was updated in the step that runs."""
         self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
         self.state, self.place, self.writer = State(), Place(out), checkpoint.Writer()
         # adversaries first: a micro-batch with nothing for them may stand at the student's next loss already
@@ -174,6 +179,7 @@ class Loop:
         norm = float(full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP)))
         if self.accelerator.scaler is None:  # float16 leaves such a step out and lowers its loss scale
             self.check_finite(role, "gradient", norm)
+        self.begun = True
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.state.updates += role == "student"
@@ -212,11 +218,11 @@ class Loop:
         self.memory()  # what cannot be kept is told now, not at the first checkpoint
         with Interruption() as interruption, self.to_the_end():
             while (fraction := self.spent(budget)) < 1 and not self.patience_is_spent():
-                logged = self.counted_step(fraction)
+                logged = self.fitting(lambda: self.counted_step(fraction))  # noqa: B023
                 if self.state.step % HELD_OUT_EVERY == 0:
-                    logged |= self.held_out()
+                    logged |= self.fitting(self.held_out)
                 if curve is not None and self.state.step % self.settings.evaluate_every == 0:
-                    logged |= self.point(curve, keep_best)
+                    logged |= self.fitting(lambda: self.point(curve, keep_best))
                 self.log(logged, learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step - 1))
                 progress("train", self.state.step, self.spent(budget), self.state.seconds, logged)
                 late = self.is_late(*saved)
@@ -228,16 +234,36 @@ class Loop:
             self.save()
             interruption.act(int(agree(self.accelerator, [interruption.signal])[0]))
 
+    def fitting(self, do: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what a function gives. Where memory is not enough for it, raise OutOfMemory: what is trained is saved, unless the step had
+        changed a network already, and the line says what to lower."""
+        try:
+            return do()
+        except Exception as error:
+            lack = lack_of_memory(error)
+            if lack is None:
+                raise
+        # here the error is gone, and with it the frames that held the memory
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        if self.accelerator.num_processes == 1 and not self.begun and self.state.step:
+            self.save()
+        self.writer.join()
+        kept = kept_step(self.out)
+        saved = "No checkpoint had been made yet" if kept is None else f"The checkpoint of step {kept} is kept in {self.out}"
+        raise OutOfMemory(f"{lack} in step {self.state.step}. {saved}. {self.settings.what_to_lower()}")
+
     def spent(self, budget: Budget) -> float:
         """Return the part of the budget that is spent, 0 to 1."""
         return budget.fraction(self.state.seconds, self.state.step, self.state.passes)
 
     def counted_step(self, fraction: float) -> dict[str, float]:
         """Run one step as `one_step`, and add its time, evaluations and passes to the state."""
-        started, evaluations, passes = time.perf_counter(), self.model.evaluations, self.model.passes
+        started, evaluations, passes, self.begun = time.perf_counter(), self.model.evaluations, self.model.passes, False
         logged = self.one_step(fraction)
         state, processes = self.state, self.accelerator.num_processes
         state.step += 1
+        self.begun = False
         state.seconds += time.perf_counter() - started
         state.evaluations += (self.model.evaluations - evaluations) * processes
         state.passes += (self.model.passes - passes) * processes
@@ -258,9 +284,11 @@ class Loop:
         evaluate = getattr(self.distillation, "evaluate", None)
         if evaluate is None or len(self.data.held_out) == 0:
             return {}
-        batch = self.batch(self.data.held_out[:128], 0, 0.0)
-        with self.accelerator.autocast(), self.model.uncounted():
-            return {f"evaluate/{k}": float(v) for k, v in evaluate(batch).items()}
+        chosen, found = self.data.held_out[:HELD_OUT_ITEMS], []
+        for seed, part in enumerate(chosen.split(rows_at_once(self.data.latents.shape[2:], len(chosen)))):
+            with self.accelerator.autocast(), self.model.uncounted():
+                found.append((len(part), {f"evaluate/{k}": float(v) for k, v in evaluate(self.batch(part, seed, 0.0)).items()}))
+        return weighted_means(found)
 
     def point(self, curve: Curve, keep_best: Callable[[], None] | None) -> dict[str, float]:
         """Compute a point of the metric curve; every process does, so that all of them stop alike."""

@@ -74,6 +74,15 @@ class TrainSettings:
         if not self.evaluate_every and (self.patience is not None or self.export == "best"):
             raise ValueError("patience and export best need a metric curve: --evaluate-every K")
 
+    def what_to_lower(self) -> str:
+        """Say in a line how these settings can be made to take less memory, and which of that a resumed training may change."""
+        now = [flag for flag, used in (("--gradient-checkpointing", self.gradient_checkpointing), ("--offload", self.offload)) if not used]
+        anew = [f"more micro-batches (--accumulate {2 * self.accumulate})"] if self.batch_size > self.accumulate else []
+        anew += ["--optimizer adamw8bit"] if self.optimizer == "adamw" else []
+        anew += ["--frozen half"] if self.frozen == "float32" else []
+        going_on = f"Go on with --resume and {' and '.join(now)}. " if now else ""
+        return f"{going_on}What a new training can lower: {', '.join([*anew, '--batch-size'])}, or all of it by a recipe (--recipe)."
+
     def micro_batch_size(self, processes: int) -> int:
         """Count the items of one micro-batch. Raises UsageError if the batch cannot be cut so."""
         size, rest = divmod(self.batch_size, self.accumulate * processes)

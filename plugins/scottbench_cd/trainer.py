@@ -23,14 +23,8 @@ from scottbench.training.distillation import (
     time_weight,
     uniform_guidance,
 )  # fmt: skip
+from scottbench.training.lora import add_lora, baked_guidance
 from scottbench_cd.options import CDOptions
-
-TARGETS = [
-    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
-    *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
-]
-"""LCM-LoRA's: 67.25 M parameters of SD 1.5 at rank 64."""
-
 
 class ConsistencyDistillation:
     """f(z_n, t_n) is pulled to the EMA network's f at the point one guided DDIM step further, t_m = max(t_n - k, 0).
@@ -79,14 +73,5 @@ class ConsistencyDistillation:
         """Return the range of the guidance, or that it is baked in, and the grid that the student is sampled on."""
         o = self.options
         if o.variant == "lora":
-            baked = {"guidance": "baked"} | ({"baked_guidance_scale": 1 + o.w_min} if o.w_min == o.w_max else {})
-            return baked | {"sampler": {"skip": o.skip}}
+            return baked_guidance(o.w_min, o.w_max) | {"sampler": {"skip": o.skip}}
         return guidance_facts(o.w_min, o.w_max) | {"sampler": {"skip": o.skip}}
-
-
-def add_lora(unet: UNet, rank: int) -> UNet:
-    """Add trainable adapters to the frozen U-Net, switched on (B = 0: at the start it is the teacher still)."""
-    from peft import LoraConfig
-
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), "student")
-    return unet

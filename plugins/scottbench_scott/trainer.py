@@ -24,6 +24,7 @@ from scottbench.training.distillation import (
     time_weight,
     uniform_guidance,
 )  # fmt: skip
+from scottbench.training.lora import baked_guidance, lora_student
 from scottbench_scott.noise_functions import rho_er_sde, second_order_term
 from scottbench_scott.options import SCottOptions
 
@@ -51,10 +52,13 @@ class StochasticConsistencyDistillation:
 
     def __init__(self, context: Context, options: SCottOptions):
         self.teacher, self.options = context.teacher, options
-        student = student_copy(context.teacher.unet, options.w_min, options.w_max, options.w_start)
-        self.ema = copy.deepcopy(student).requires_grad_(False)
+        if options.variant == "lora":  # before the discriminator adds its own adapters to the teacher
+            student, self.ema = lora_student(context.teacher.unet, options.lora_rank)
+        else:
+            student = student_copy(context.teacher.unet, options.w_min, options.w_max, options.w_start).requires_grad_(True)
+            self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
-        self.networks: dict[str, Any] = {"student": student.requires_grad_(True)}
+        self.networks: dict[str, Any] = {"student": student}
         self.learning_rates = {"student": options.lr}
         self.betas: dict[str, tuple[float, float]] = {}
         if options.discriminator != "none":
@@ -219,7 +223,9 @@ class StochasticConsistencyDistillation:
 
     def student_config(self) -> dict[str, Any]:
         """Return the range of the guidance, the grid to sample on, and how much of the discriminator is trained."""
-        facts = guidance_facts(self.options.w_min, self.options.w_max) | {"sampler": {"skip": self.options.skip}}
+        o = self.options
+        facts = guidance_facts(o.w_min, o.w_max) if o.variant == "full" else baked_guidance(o.w_min, o.w_max)
+        facts |= {"sampler": {"skip": o.skip}}
         if "discriminator" in self.networks:
             facts["discriminator_trainable_share"] = round(trainable_share(self.networks["discriminator"]), 5)
         return facts

@@ -45,6 +45,9 @@ class Model:
     """(device: str, dtype: str) -> `scottbench.models.diffusion_model.DiffusionModel`; raises MissingAsset or DamagedAsset."""
     folder: Callable[[], Path] | None = None
     """() -> its diffusers pipeline folder, there or not, for `scottbench show`."""
+    configs: Callable[[], Path] | None = None
+    """() -> a folder with the pipeline's configs and no weights, by which plans and dry runs tell costs before anything is fetched. None:
+    `folder`, where it is there."""
 
 
 # --- Dataset ---------------------------------------------------------------------------------------------------------
@@ -79,6 +82,8 @@ class Dataset:
     """Frozen dataclass, as of a method; set in a preset's table [dataset], or with --dataset NAME@key=value."""
     path_option: str = ""
     """Name of the option that is the place of the data: such a dataset opens what --dataset FOLDER names. "" for one that has its own."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Split -> its number of items, where that is known without the files: for what a plan tells of costs."""
 
 
 # --- Method ----------------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Genera
 @torch.no_grad()
 def update_ema(target: torch.nn.Module, source: torch.nn.Module, decay: float) -> None:
     """Set theta_minus <- decay * theta_minus + (1 - decay) * theta, all tensors in one fused operation."""
-    pairs = list(zip(target.parameters(), source.parameters(), strict=True))
+    pairs = [(p, q) for p, q in zip(target.parameters(), source.parameters(), strict=True) if p is not q]
     torch._foreach_lerp_([p for p, _ in pairs], [q.detach().to(p.dtype) for p, q in pairs], 1 - decay)
 
 

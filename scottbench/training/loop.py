@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from scottbench.errors import TrainingDiverged, UsageError
+from scottbench.errors import OutOfMemory, TrainingDiverged, UsageError, lack_of_memory
 from scottbench.registry.nouns import Batch, Distillation
 from scottbench.store.files import as_read
 from scottbench.training import checkpoint
@@ -26,15 +26,19 @@ from scottbench.training.data import Data, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
 from scottbench.training.folder import Place, forget_lines_after, kept_step
+from scottbench.training.optimizers import make_optimizer
 from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
 from scottbench.training.signals import Interruption
+from scottbench.training.sizes import rows_at_once, weighted_means
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scottbench.models.diffusion_model import DiffusionModel, UNet
 
-LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
+LOG_EVERY, HELD_OUT_EVERY, CLIP = 10, 50, 1.0
+HELD_OUT_ITEMS = 128
+"""Held-out items that the trainer's own `evaluate` looks at."""
 
 
 @dataclass
@@ -89,8 +93,10 @@ class Loop:
     ):
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
         self.out, self.settings, self.model, self.device = out, settings, model, model.device
+        self.begun = False
+        """A network was updated in the step that runs."""
         self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
-        self.state, self.place = State(), Place(out)
+        self.state, self.place, self.writer = State(), Place(out), checkpoint.Writer()
         # adversaries first: a micro-batch with nothing for them may stand at the student's next loss already
         self.roles = sorted(distillation.networks, key=lambda role: (role == "student", role))
         self.parameters: dict[str, list[torch.nn.Parameter]] = {
@@ -103,9 +109,7 @@ class Loop:
         d = self.distillation
         betas = d.betas.get(role, (0.9, 0.999))
         parameters = self.parameters[role]
-        # fused: one pass over the memory, a quarter of the time on a CPU, of one iteration of CD 4 %; not for split tensors on every device
-        fused = not is_split(parameters[0])
-        return torch.optim.AdamW(parameters, lr=d.learning_rates[role], betas=betas, weight_decay=0.0, fused=fused)
+        return make_optimizer(self.settings.optimizer, parameters, d.learning_rates[role], betas)
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
@@ -175,6 +179,7 @@ class Loop:
         norm = float(full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP)))
         if self.accelerator.scaler is None:  # float16 leaves such a step out and lowers its loss scale
             self.check_finite(role, "gradient", norm)
+        self.begun = True
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.state.updates += role == "student"
@@ -191,6 +196,7 @@ class Loop:
 
     def diverged(self, step: int, what: str) -> TrainingDiverged:
         """Return the error for a training that went wrong in a step, numbered from 0: it says what is left and how to go on."""
+        self.writer.join()
         kept, best = kept_step(self.out), self.out / "best"
         rescue = "No checkpoint had been made yet." if kept is None else (
             f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}.")
@@ -208,25 +214,44 @@ class Loop:
         keep_best: called where the curve has its best value so far, if that is to be exported. Points of the curve and the trainer's
         own look at held-out items cost nothing of the budget.
         """
-        saved, self.place = time.perf_counter(), Place(self.out)
+        saved, self.place = (time.perf_counter(), self.state.step), Place(self.out)
         self.memory()  # what cannot be kept is told now, not at the first checkpoint
-        with Interruption() as interruption:
+        with Interruption() as interruption, self.to_the_end():
             while (fraction := self.spent(budget)) < 1 and not self.patience_is_spent():
-                logged = self.counted_step(fraction)
+                logged = self.fitting(lambda: self.counted_step(fraction))  # noqa: B023
                 if self.state.step % HELD_OUT_EVERY == 0:
-                    logged |= self.held_out()
+                    logged |= self.fitting(self.held_out)
                 if curve is not None and self.state.step % self.settings.evaluate_every == 0:
-                    logged |= self.point(curve, keep_best)
+                    logged |= self.fitting(lambda: self.point(curve, keep_best))
                 self.log(logged, learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step - 1))
                 progress("train", self.state.step, self.spent(budget), self.state.seconds, logged)
-                late = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES or self.place.trouble()
+                late = self.is_late(*saved)
                 self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, late])
                 if number or due:
-                    self.save()
-                    saved = time.perf_counter()
+                    self.save(wait=bool(number) or self.place.trouble())
+                    saved = time.perf_counter(), self.state.step
                 interruption.act(int(number))
             self.save()
             interruption.act(int(agree(self.accelerator, [interruption.signal])[0]))
+
+    def fitting(self, do: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what a function gives. Where memory is not enough for it, raise OutOfMemory: what is trained is saved, unless the step had
+        changed a network already, and the line says what to lower."""
+        try:
+            return do()
+        except Exception as error:
+            lack = lack_of_memory(error)
+            if lack is None:
+                raise
+        # here the error is gone, and with it the frames that held the memory
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        if self.accelerator.num_processes == 1 and not self.begun and self.state.step:
+            self.save()
+        self.writer.join()
+        kept = kept_step(self.out)
+        saved = "No checkpoint had been made yet" if kept is None else f"The checkpoint of step {kept} is kept in {self.out}"
+        raise OutOfMemory(f"{lack} in step {self.state.step}. {saved}. {self.settings.what_to_lower()}")
 
     def spent(self, budget: Budget) -> float:
         """Return the part of the budget that is spent, 0 to 1."""
@@ -234,10 +259,11 @@ class Loop:
 
     def counted_step(self, fraction: float) -> dict[str, float]:
         """Run one step as `one_step`, and add its time, evaluations and passes to the state."""
-        started, evaluations, passes = time.perf_counter(), self.model.evaluations, self.model.passes
+        started, evaluations, passes, self.begun = time.perf_counter(), self.model.evaluations, self.model.passes, False
         logged = self.one_step(fraction)
         state, processes = self.state, self.accelerator.num_processes
         state.step += 1
+        self.begun = False
         state.seconds += time.perf_counter() - started
         state.evaluations += (self.model.evaluations - evaluations) * processes
         state.passes += (self.model.passes - passes) * processes
@@ -258,9 +284,11 @@ class Loop:
         evaluate = getattr(self.distillation, "evaluate", None)
         if evaluate is None or len(self.data.held_out) == 0:
             return {}
-        batch = self.batch(self.data.held_out[:128], 0, 0.0)
-        with self.accelerator.autocast(), self.model.uncounted():
-            return {f"evaluate/{k}": float(v) for k, v in evaluate(batch).items()}
+        chosen, found = self.data.held_out[:HELD_OUT_ITEMS], []
+        for seed, part in enumerate(chosen.split(rows_at_once(self.data.latents.shape[2:], len(chosen)))):
+            with self.accelerator.autocast(), self.model.uncounted():
+                found.append((len(part), {f"evaluate/{k}": float(v) for k, v in evaluate(self.batch(part, seed, 0.0)).items()}))
+        return weighted_means(found)
 
     def point(self, curve: Curve, keep_best: Callable[[], None] | None) -> dict[str, float]:
         """Compute a point of the metric curve; every process does, so that all of them stop alike."""
@@ -301,7 +329,8 @@ class Loop:
         """Return the trainable tensors by role, and the EMA network's; each of any shape."""
         groups = {role: dict(enumerate(p.detach() for p in parameters)) for role, parameters in self.parameters.items()}
         if self.distillation.ema is not None:
-            groups["ema"] = dict(enumerate(p.detach() for p in self.distillation.ema.parameters()))
+            pairs = zip(self.distillation.ema.parameters(), self.distillation.networks["student"].parameters(), strict=True)
+            groups["ema"] = {i: p.detach() for i, (p, q) in enumerate(pairs) if p is not q}  # a LoRA student and its target share a base
         if self.average is not None:
             groups["average"] = dict(enumerate(self.average.tensors))
         return groups
@@ -320,18 +349,41 @@ class Loop:
                 f"the trainer's memory cannot be kept in a checkpoint: {error}. It has to be a dict of finite JSON values.") from None
         return found
 
-    def save(self) -> None:
-        """Write a checkpoint. Raises TrainingDiverged, and keeps the one before, where a tensor is not finite."""
+    def is_late(self, seconds: float, step: int) -> bool:
+        """Tell whether a checkpoint is due, the last having been made at `seconds` (of the clock) and `step`, or the training is in
+        trouble."""
+        s = self.settings
+        by_time = bool(s.checkpoint_minutes) and time.perf_counter() - seconds > 60 * s.checkpoint_minutes
+        by_step = s.checkpoint_steps is not None and self.state.step - step >= s.checkpoint_steps
+        return by_time or by_step or self.place.trouble() or self.writer.error is not None
+
+    @contextlib.contextmanager
+    def to_the_end(self) -> Iterator[None]:
+        """Leave the block only when no checkpoint is being written."""
+        try:
+            yield
+        finally:
+            self.writer.join()
+
+    def save(self, wait: bool = True) -> None:
+        """Write a checkpoint; wait: until it is written, else beside the training. Raises TrainingDiverged, and keeps the one before, where
+        a tensor is not finite; Incomplete where this or the one before cannot be written."""
+        self.writer.wait()  # one copy of the training in the CPU's memory, not two
+        main = self.accelerator.is_main_process
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
-        flat = checkpoint.flatten(self.tensors(), self.optimizers)
-        if broken := sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()}):
+        flat = checkpoint.flatten(self.tensors(), self.optimizers, main)
+        broken = sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()})
+        if agree(self.accelerator, [bool(broken)])[0]:
             # the last update did it; what is kept must not be written over
             raise self.diverged(self.state.step - 1, f"weights or moments are no longer finite ({', '.join(broken)})")
-        if self.accelerator.is_main_process:
+        if main:
             folder = self.place.to_save_in()
-            checkpoint.save(folder / "checkpoint", flat, asdict(self.state) | self.memory())
-            self.place.stop_if_in_trouble(folder, self.state.step)
-        self.accelerator.wait_for_everyone()
+            self.writer.begin(folder / "checkpoint", flat, asdict(self.state) | self.memory())
+            if wait:
+                self.writer.wait()
+                self.place.stop_if_in_trouble(folder, self.state.step)
+        if wait:
+            self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
         """Go back to the last checkpoint of the folder. Raises as `scottbench.training.checkpoint.load`."""

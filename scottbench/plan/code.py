@@ -54,7 +54,8 @@ NETWORKS = (
 PARTS = {
     "images": Part(
         "the images of every cell",
-        (*NETWORKS, *PICTURES, "models/noise.py", "models/sampling.py", "run/sample.py", "run/session.py", "run/worker.py"),
+        (*NETWORKS, *PICTURES, "models/compiled.py", "models/noise.py", "models/queued.py", "models/sampling.py", "run/sample.py",
+         "run/session.py", "run/worker.py"),
         ("method", "model", "dataset"), "plan"),
     "features": Part(
         "features of images, references and prompts", ("models/extractors.py", *PICTURES), ("dataset", "extractor"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "SCOTTBENCH_"
 NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", "options", "device", "students", "model", "dataset",
-         "prompts", "batch_size")
+         "prompts", "batch_size", "compile")
 """Settings that a variable and a config file may give; flags have the same names with dashes."""
 LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model", "dataset", "prompts"}
 OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guidance", "students")
@@ -211,6 +211,8 @@ class RunRequest:
     """File of captions: of a `dataset` that is a folder, or of the `pictures` that are scored."""
     pictures: dict[str, str] = field(default_factory=dict)
     """Row -> folder or archive of pictures that were made elsewhere."""
+    compile: str = "off"
+    """"off", "blocks" or "graphs": how U-Nets are compiled; see `scottbench.models.compiled.KINDS`."""
     scoring: bool = False
     """Measure `pictures` alone: no method is sampled and no model opened."""
     reference: str | None = None

@@ -171,8 +171,9 @@ def make(session: Session, on_progress: Callable[[dict], None]) -> Iterator[Samp
             for number, prompt in enumerate(session.prompts, 1):
                 if prompt not in texts:
                     seconds: dict[str, float] = {}
-                    with clock.stage(seconds, "text"):
+                    with clock.stage(seconds, "text", host=True):
                         condition = session.model.encode_prompts([prompt])
+                        clock.synchronise()
                     texts[prompt] = condition, seconds["text"]
                 with telling_memory(LOWER):
                     made = _one(session, cell, model, clock, (number, prompt, *texts[prompt]))
@@ -209,7 +210,7 @@ def _one(
     method, seconds, before = cell.method, {"text": spent}, model.evaluations
     sampler = Sampler(
         model, method.noun, method.label, method.options, session.uncond(), method.guidance, cell.steps, cell.seed)
-    with clock.stage(seconds, "picture"):
+    with clock.stage(seconds, "picture", host=True):  # the pixels are waited for
         pixels = model.decode(sampler.latents(text, [item_id(prompt)]))[0]
     digits = max(2, len(str(len(session.prompts))))
     return Sample(

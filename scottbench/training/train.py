@@ -160,6 +160,7 @@ def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, da
         model, choices.device, choices.out, data,
         find_method=lambda name: plugins.find("method", name).noun,
         open_extractor=lambda role: preset_extractor(plugins, choices.preset, role, choices.device),
+        scaler=accelerator.scaler,
     )  # fmt: skip
     distillation = choices.trainer.build(context, choices.options)
     prepare(distillation, model, choices.settings, accelerator.num_processes)

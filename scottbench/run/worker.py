@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scottbench.errors import Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError
+from scottbench.errors import LOWER, Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError, telling_memory
 from scottbench.models.compiled import compile_unet
 from scottbench.models.extractors import open_extractor
 from scottbench.models.pipeline import open_student
@@ -78,7 +78,7 @@ def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel])
             sample.take_pictures(work, cell)
             return None
         model = open_weights(work, cell, students)
-        with work.clock.watching(model.unet, "forward", "U-Net"):
+        with telling_memory(LOWER), work.clock.watching(model.unet, "forward", "U-Net"):
             sample.sample_cell(work, cell, model)
     except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
         raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import dataclasses
 import functools
 import importlib
 import json
@@ -565,6 +566,8 @@ def trainers(tiny: bool) -> dict[str, Callable[[Any], Any]]:
         "cd": lambda context: ConsistencyDistillation(context, CDOptions()),
         "cd lora": lambda context: ConsistencyDistillation(context, CDOptions(variant="lora", lora_rank=rank)),
         "scott": lambda context: StochasticConsistencyDistillation(context, SCottOptions(disc_rank=rank)),
+        "scott lora": lambda context: StochasticConsistencyDistillation(
+            context, SCottOptions(variant="lora", lora_rank=rank, disc_rank=rank)),
         "ufogen": lambda context: DiffusionGAN(context, UFOGenOptions(discriminator="lora", disc_rank=rank)),
     }
 
@@ -576,6 +579,7 @@ def loop_of(check: Check, name: str, settings: Any, precision: str, folder: Path
 
     from scottbench.training.context import Context
     from scottbench.training.data import Data
+    from scottbench.training.frozen import halve
     from scottbench.training.loop import Loop
     from scottbench.training.train import prepare
 
@@ -587,6 +591,7 @@ def loop_of(check: Check, name: str, settings: Any, precision: str, folder: Path
     accelerator = Accelerator(cpu=check.tiny, mixed_precision=precision)
     made = trainers(check.tiny)[name](Context(model, check.device))
     prepare(made, model, settings, 1)
+    halve(model, made, settings.half(precision))
     return Loop(made, data, accelerator, folder, settings, model)
 
 
@@ -597,7 +602,8 @@ def training(check: Check) -> None:
     precision, updates = ("no", 1) if check.tiny else ("bf16", 5)
     for name in trainers(check.tiny):
         for n in (2,) if check.tiny else (1, 4, 10):
-            settings, what = TrainSettings(batch_size=n, gradient_checkpointing=not check.tiny), f"{name} batch {n}, {precision}"
+            settings = TrainSettings(batch_size=n, gradient_checkpointing=not check.tiny, frozen="half" if "lora" in name else "float32")
+            what = f"{name} batch {n}, {precision}"
             forget()
             try:
                 with tempfile.TemporaryDirectory() as folder:
@@ -614,15 +620,30 @@ def training(check: Check) -> None:
             finally:
                 loop = None
             facts = {"gib": round(cost["gib"], 2), "finite": all(np.isfinite(value) for value in logged.values())}
-            facts |= predicted(check, name, settings, precision, cost)
+            facts |= predicted(check, name, settings, precision, {**cost, "seconds": cost["seconds"] / updates})
             check.row("training", f"{what}: an update", cost["seconds"] / updates, "s", **facts)
             if check.left < 45:
                 return
 
 
 def predicted(check: Check, name: str, settings: Any, precision: str, cost: dict[str, float]) -> dict[str, Any]:
-    """Give the memory that the plan predicts for an update, its ratio to what was seen, and teraflops a second."""
-    return {}
+    """Give the memory that the plan predicts for an update, what was seen as a part of it, and teraflops a second."""
+    from diffusers import UNet2DConditionModel
+
+    from scottbench.diffusion import Schedule
+    from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.training.memory import update_cost
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**(TINY_UNET if check.tiny else SD15_UNET)).requires_grad_(False).eval()
+    # text encoder and VAE are not here, as in a training that puts them aside
+    text = types.SimpleNamespace(config=types.SimpleNamespace(max_position_embeddings=4 if check.tiny else 77))
+    blank = DiffusionModel("", Schedule.scaled_linear(), "epsilon", None, text, unet, None, "meta")
+    trainer = types.SimpleNamespace(build=lambda context, options: trainers(check.tiny)[name](context))
+    found = update_cost(blank, trainer, None, dataclasses.replace(settings, offload=True), settings.batch_size, precision)
+    gib = found.peak / 2**30
+    return {"predicted_gib": round(gib, 3), "seen_of_predicted": round(cost["gib"] / gib, 3),
+            "tflops": round(found.flops / cost["seconds"] / 1e12, 3)}  # fmt: skip
 
 
 def gradients(check: Check) -> None:

@@ -25,7 +25,8 @@ def test_every_section_of_the_check_runs_on_a_cpu(tmp_path, monkeypatch):
     (cosine,) = [row["value"] for row in rows if row["section"] == "gradients" and row["unit"] == "cosine"]
     assert 0.8 < cosine < 1
     assert all(row["equal_twice"] for row in rows if row["unit"] == "img/s" and row["section"] == "sampling")
-    assert sum(row["section"] == "training" and row.get("finite", False) for row in rows) == 4
+    updates = rows_of("training")
+    assert len(updates) == 5 and all(row["finite"] and row["predicted_gib"] > 0 and row["tflops"] > 0 for row in updates)
 
 
 def test_a_section_that_fails_is_a_row_and_costs_the_others_nothing(tmp_path, monkeypatch):

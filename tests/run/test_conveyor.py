@@ -222,7 +222,7 @@ def test_pixels_that_come_late_are_those_of_the_plain_decoder_and_bad_latents_ar
     # finite latents that overflow in the decoder are decoded as they always were
     again = np.zeros_like(expected), np.array([True, False, True])
     monkeypatch.setattr(model, "decode_checked", lambda latents: again)
-    monkeypatch.setattr(model, "pixels", lambda latents: torch.full((3, 3, 4, 4), torch.inf))
+    monkeypatch.setattr(model, "by_part", lambda vae, latents: torch.full((3, 3, 4, 4), torch.inf))
     images, finite = queued.decode(sampler, torch.zeros(3, *model.latent_shape), 2).wait()
     assert not images.any() and finite.tolist() == [True, False]
 

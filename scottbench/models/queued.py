@@ -57,7 +57,7 @@ def decode(sampler: Sampler, latents: Tensor, count: int) -> Images:
         levels = found.nan_to_num(0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         there = _to_host(levels[:count]), _to_host(good[:count])
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(model.device))
 
     def check(good: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if good.all():

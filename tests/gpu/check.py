@@ -620,7 +620,7 @@ def training(check: Check) -> None:
             finally:
                 loop = None
             facts = {"gib": round(cost["gib"], 2), "finite": all(np.isfinite(value) for value in logged.values())}
-            if not check.tiny or name in ("cd", "scott lora"):  # it takes seconds on a CPU
+            if not check.tiny or name == "cd":  # it takes seconds on a CPU
                 facts |= predicted(check, name, settings, precision, {**cost, "seconds": cost["seconds"] / updates})
             check.row("training", f"{what}: an update", cost["seconds"] / updates, "s", **facts)
             if check.left < 45:

@@ -227,7 +227,7 @@ def test_pixels_that_come_late_are_those_of_the_plain_decoder_and_bad_latents_ar
     monkeypatch.setattr(model, "decode_checked", lambda latents: again)
     monkeypatch.setattr(model, "by_part", lambda vae, latents: torch.full((3, 3, 4, 4), torch.inf))
     images, finite = queued.decode(sampler, torch.zeros(3, *model.latent_shape), 2).wait()
-    assert not images.any() and finite.tolist() == [True, False]
+    assert len(images) == 2 and not images.any() and finite.tolist() == [True, False]
 
 
 def test_a_stage_on_a_device_is_read_when_it_has_passed_and_nothing_waits_for_it(device, monkeypatch):

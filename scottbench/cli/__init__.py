@@ -20,6 +20,8 @@ from scottbench.cli.adopt import adopt
 from scottbench.cli.broken import of_the_system
 from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
+from scottbench.cli.completing import complete
+from scottbench.cli.completion import completion
 from scottbench.cli.config import config
 from scottbench.cli.export import export
 from scottbench.cli.flags import choosing, leaving_out
@@ -91,11 +93,12 @@ def scottbench(context: click.Context) -> None:
 
 VERBS = (
     run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
-    show, config,
+    show, config, completion,
 )  # fmt: skip
 for verb in VERBS:
-    scottbench.add_command(verb if verb in (report, leaderboard, export, runs) else choosing(verb))
+    scottbench.add_command(verb if verb in (report, leaderboard, export, runs, completion) else choosing(verb))
 scottbench.params.append(leaving_out())
+complete(scottbench)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: ce
 
 def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json: bool) -> None:
     """Probe and print. Raises what planning raises: missing assets are all named at once."""
-    from scottbench.cli.printing import note, print_json, print_table
+    from scottbench.cli.printing import note, print_json, say
     from scottbench.text import bytes_in_words, count, estimated
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -36,7 +37,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
         print_json({
             "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": images, "level": level,
             "cells": [{**vars(cost), "guidance_scale": cell.method.guidance} for cost, cell in zip(found.cells, plan.cells, strict=True)],
-            "seconds": found.seconds, "bytes": found.bytes,
+            "seconds": found.seconds, "bytes": found.bytes, "recorded": found.recorded,
             "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
             "settings": plan.settings, "warnings": plan.warnings,
         })  # fmt: skip
@@ -45,15 +46,25 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
     given = sum(cell.steps == 0 for cell in plan.cells)
     rows_given = f", {count(given, 'row')} of pictures given" if given else ""
-    print(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images - given * plan.n:,} images{rows_given}")
+    say(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images - given * plan.n:,} images{rows_given}", "    ")
     rows = []
     for cost, cell in zip(found.cells, plan.cells, strict=True):
         made = [f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe)] if cell.steps else ["-", f"{plan.n:,}", "-"]
         rows.append([cost.id, *made, f"{1000 * cost.seconds_per_image:.1f}"])
-    print_table(["cell", "guidance", "images", "NFE", "ms/image"], rows, right=(1, 2, 3, 4))
-    print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
+    show_cells(rows)
+    left = f"about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}" if found.done.whole < found.done.chunks else "nothing"
+    sources = [f"the times of {found.recorded} of {count(len(plan.cells), 'cell')} that it has made"] if found.recorded else []
+    sources += ["a probe of three images"] if found.recorded < len(plan.cells) else []
+    say(f"left to do: {left}, by {' and '.join(sources)}; level {level}", "    ")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
-    print(f"already done: {where}")
+    say(f"already done: {where}", "    ")
+
+
+def show_cells(rows: Sequence[Sequence[str]]) -> None:
+    """Print the table of cells: id, guidance, images, NFE, ms/image."""
+    from scottbench.cli.printing import print_table
+
+    print_table(["cell", "guidance", "images", "NFE", "ms/image"], rows, right=(1, 2, 3, 4))
 
 
 def _folder(plan: Plan, out: Path | None) -> Path | None:

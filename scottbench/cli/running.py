@@ -120,8 +120,9 @@ def execute_plan(
     Raises Interrupted, Terminated or Incomplete, which say how to go on, and other errors as they are.
     """
     from scottbench.cli.printing import Interrupted, Terminated
-    from scottbench.run.outcome import attempt, resume_line
+    from scottbench.run.outcome import attempt, parts_of, resume_line
 
+    progress.expect(parts_of(made))
     try:
         outcome = attempt(made, plugins, folder, size, progress.run_event, shard)
     except KeyboardInterrupt:

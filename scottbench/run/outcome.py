@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Busy, Incomplete, ScottbenchError
 from scottbench.run.execute import execute
+from scottbench.text import count
 
 if TYPE_CHECKING:
-    from scottbench.plan.plan import Plan
+    from scottbench.plan.plan import Plan, PlannedCell
     from scottbench.registry.loader import Plugins
     from scottbench.run.chunks import Shard
 
@@ -40,6 +41,26 @@ def model_flags(settings: Mapping[str, Any], plugins: Plugins) -> str:
         return ""
     unsafe = settings.get("allow_unsafe_checkpoint", {}).get("value") is True
     return f" --model {shlex.quote(str(asked))}{' --allow-unsafe-checkpoint' * unsafe}"
+
+
+def parts_of(plan: Plan) -> dict[str, tuple[str, float]]:
+    """Return the parts of a run for `scottbench.text.progress.Overall`: words, and shares of the work. A cell's share is its images times
+    its passes of the network, and two for what all images need; the others are small beside it."""
+    several = len({cell.seed for cell in plan.cells}) > 1
+    real = 0 if plan.reference is None else plan.reference.n
+    parts = {"reference": ("reference images", 0.5 * real), "text": ("prompts", 0.1 * plan.n)}
+    words = {cell.id: in_words(cell, several) for cell in plan.cells}
+    for cell in plan.cells:
+        passes = cell.steps * (1 if cell.method.guidance == 1 else 2)
+        parts[cell.id] = (words[cell.id], plan.n * (passes + 2.0))
+    parts |= {f"metrics {cell}": (f"metrics of {name}", 0.3 * plan.n) for cell, name in words.items()}
+    return {**parts, "report": ("report", 0.1 * plan.n)}
+
+
+def in_words(cell: PlannedCell, several: bool) -> str:
+    """Name a cell for people: "scott, 2 steps", and its seed where there are several."""
+    steps = f", {count(cell.steps, 'step')}" if cell.steps else ""
+    return f"{cell.method.label}{steps}{f', seed {cell.seed}' if several else ''}"
 
 
 def attempt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from scottbench.store.tables import TIMINGS, TIMINGS_SCHEMA, frame
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     from scottbench.run.session import Work
 
 
-def observed(work: Work, cell: PlannedCell) -> dict[str, list[tuple[float, int, bool]]]:
-    """Stage -> (seconds, images, cold) of every chunk of a cell that was timed in it."""
+def observed(work: Work, cell: PlannedCell, roles: Iterable[str] | None = None) -> dict[str, list[tuple[float, int, bool]]]:
+    """Stage -> (seconds, images, cold) of every chunk of a cell that was timed in it. roles: of its features; None: of open extractors."""
+    kinds = list(work.extractors if roles is None else roles)
     found: dict[str, list[tuple[float, int, bool]]] = {stage: [] for stage in (*STAGES, "sampling")}
     for span in work.chunks:
         seconds: dict[str, float] = {}
-        places = [("images", cell.id), *(("features", cell.id, role) for role in work.extractors)]
+        places = [("images", cell.id), *(("features", cell.id, role) for role in kinds)]
         cold = False
         for facts in (work.folder.facts(place, span) or {} for place in places):
             cold = cold or bool(facts.get(COLD))

@@ -38,7 +38,7 @@ class Choice:
     """A choice of what to export of a run, and how."""
 
     kinds: tuple[str, ...] = ()
-    """Some of ALL: "latex" and "markdown" are the report's tables, "csv" the rows of the run's own, "figures" the report's as PDF and PNG."""
+    """Some of ALL: "latex" and "markdown" are the report's tables, "csv" the rows of the run's own, "figures" PDF and PNG."""
     columns: tuple[str, ...] = ()
     """Metrics, and `TIME` or `CALL`, that tables have a column or rows for, in this order; () for all."""
     look: Look = field(default_factory=Look)

@@ -61,7 +61,7 @@ class _Index:
     """The pairs of the run that is shown, by their names: all pairs of a hundred rows are many, and each is looked up several times."""
 
     rows: list[dict[str, Any]] | None = None
-    found: dict[Key, dict[str, Any]] = {}  # noqa: RUF012
+    found: dict[Key, dict[str, Any]] = {}
 
     @classmethod
     def of(cls, rows: list[dict[str, Any]]) -> dict[Key, dict[str, Any]]:

@@ -25,6 +25,7 @@ from scottbench.cli.completion import completion
 from scottbench.cli.config import config
 from scottbench.cli.export import export
 from scottbench.cli.flags import choosing, leaving_out
+from scottbench.cli.leaderboard import leaderboard
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
 from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
@@ -91,11 +92,11 @@ def scottbench(context: click.Context) -> None:
 
 
 VERBS = (
-    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, export, train, adopt, list_nouns, show, config,
-    completion,
+    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
+    show, config, completion,
 )  # fmt: skip
 for verb in VERBS:
-    scottbench.add_command(verb if verb in (report, export, runs, completion) else choosing(verb))
+    scottbench.add_command(verb if verb in (report, leaderboard, export, runs, completion) else choosing(verb))
 scottbench.params.append(leaving_out())
 complete(scottbench)
 

@@ -110,7 +110,7 @@ FINDERS: dict[str, tuple[Find, bool, bool]] = {
     "methods": (nouns("method"), True, False), "metrics": (nouns("metric"), True, False), "preset": (nouns("preset"), False, False),
     "model": (nouns("model"), False, True), "dataset": (nouns("dataset"), False, True), "run": (runs, False, True),
     "runs": (runs, False, True), "other": (runs, False, True), "kind": (kinds, False, False), "a": (cells, False, False),
-    "b": (cells, False, False), "columns": (columns, True, False), "kinds": (words("latex", "markdown", "csv"), True, False),
+    "b": (cells, False, False), "columns": (columns, True, False), "kinds": (words("latex", "markdown", "csv", "figures"), True, False),
     "style": (words("full", "compact"), False, False), "interval": (words("sub", "pm", "none"), False, False),
     "device": (words("auto", "cpu", "cuda"), False, False), "shell": (words("bash", "zsh", "fish"), False, False),
 }  # fmt: skip

@@ -33,9 +33,10 @@ OF_PICTURES = ("prompts", "reference", "names", "preset", "limit", "out", "devic
 @of_model
 @TAKE_LOCK
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout instead of a table.")
+@click.option("--nearest", "near", is_flag=True, help="Of a RUN: look up the training image nearest to each sample, for its report.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.pass_obj
-def score(command: str, places: tuple[str, ...], as_json: bool, quiet: bool, **values: Any) -> None:
+def score(command: str, places: tuple[str, ...], as_json: bool, quiet: bool, near: bool, **values: Any) -> None:
     """Measure pictures that anybody made, or RUN (a run folder, or the head of its plan's hash) with other metrics.
 
     \b
@@ -54,6 +55,9 @@ def score(command: str, places: tuple[str, ...], as_json: bool, quiet: bool, **v
     from scottbench.errors import UsageError
     from scottbench.store.runs import find_run
 
+    if near:
+        _look_up(places, quiet, values)
+        return
     if len(places) > 1 or _is_pictures(places[0]) or values["prompts"] is not None:
         if values["model"] is not None or values["allow_unsafe_checkpoint"]:
             raise UsageError("--model is for a run that is measured again; pictures are scored without a model.")
@@ -67,6 +71,34 @@ def score(command: str, places: tuple[str, ...], as_json: bool, quiet: bool, **v
     if not values["metrics"]:
         raise UsageError("name the metrics to measure the run with: scottbench score RUN -k A,B (see: scottbench list metrics)")
     _score_run(root, as_json, quiet, values)
+
+
+def _look_up(places: tuple[str, ...], quiet: bool, values: dict[str, Any]) -> None:
+    """Find the nearest training image of each sample of a run, and make its report again. Raises UsageError for pictures, and where a
+    flag is given that means nothing here."""
+    from scottbench.cli.running import all_plugins, model_changes, plan_of, progress_of
+    from scottbench.errors import UsageError
+    from scottbench.report import build
+    from scottbench.store.differences import GENERATION
+    from scottbench.store.runs import find_run
+
+    given = [name for name in ("metrics", *OF_PICTURES) if values[name]]
+    if len(places) > 1 or given or _is_pictures(places[0]):
+        raise UsageError("--nearest is for one run alone: scottbench score RUN --nearest")
+    root, plugins = find_run(places[0]), all_plugins()
+    with progress_of(quiet) as progress:
+        made, _ = plan_of(plugins, root, model_changes(values), GENERATION)
+        from scottbench.plan.data import choose_data
+        from scottbench.plan.request import request_of
+        from scottbench.run.nearest import nearest
+        from scottbench.store.folder import RunFolder
+
+        locked = RunFolder(root).locked_plan() or {}
+        items = choose_data(plugins, made.preset, request_of(locked["settings"], {}, "")).open("train")
+        found = nearest(made, items, root, lambda done, total: progress.run_event(
+            {"stage": "reference", "cell": None, "done": done, "total": total}))  # fmt: skip
+    click.echo(str(found))
+    click.echo(str(build(root)))
 
 
 def _is_pictures(place: str) -> bool:

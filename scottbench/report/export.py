@@ -18,6 +18,7 @@ from scottbench.report.categories import category_tables
 from scottbench.report.forms import markdown
 from scottbench.report.latex import Look, latex
 from scottbench.report.pairs import claims_for_paper, claims_table, pairs_for_paper, pairs_table
+from scottbench.report.paper import figure_files
 from scottbench.report.results import results_tables
 from scottbench.report.tables import CALL, TIME, Table, timing_table
 from scottbench.store.files import LARGEST_JSON, read_plain, write_file
@@ -34,10 +35,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a run is exported, and how."""
+    """A choice of what to export of a run, and how."""
 
     kinds: tuple[str, ...] = ()
-    """Of KINDS; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own."""
+    """Some of ALL: "latex" and "markdown" are the report's tables, "csv" the rows of the run's own, "figures" PDF and PNG."""
     columns: tuple[str, ...] = ()
     """Metrics, and `TIME` or `CALL`, that tables have a column or rows for, in this order; () for all."""
     look: Look = field(default_factory=Look)
@@ -60,6 +61,8 @@ def export(run: Path, choice: Choice, out: Path, records: bool) -> list[Path]:
         elif kind == "latex":
             tables = {name: ordered(table, choice.columns) for name, table in tables_for_paper(record, choice.look).items()}
             files += [(f"{name}.tex", latex(table, choice.look, name).encode()) for name, table in tables.items()]
+        elif kind == "figures":
+            files += figure_files(record)
         else:
             files += [(f"{name}.md", markdown(ordered(table, choice.columns)).encode()) for name, table in named_tables(record).items()]
     if records:
@@ -155,3 +158,5 @@ def _field(text: str) -> str:
 
 
 KINDS = ("latex", "markdown", "csv")
+ALL = (*KINDS, "figures")
+"""Kinds that can be asked for; figures take seconds to draw, so they are made where they are."""

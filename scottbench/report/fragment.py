@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from scottbench.errors import UsageError
 from scottbench.report import environment
 from scottbench.report.drawing import font_of, write
+from scottbench.report.pictures import Picture
 from scottbench.report.results import results_tables
-from scottbench.report.samples import LARGEST, Grid, Picture, sample_grid
+from scottbench.report.samples import Grid, sample_grid
 from scottbench.text import count, one_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ GAP = 8
 """Pixels between two pictures of a grid."""
 TEXT = 12
 """Height of its letters, pixels."""
+LARGEST = 192
+"""Pixels. A larger image is drawn at this size."""
 PROMPT = 150
 """Width of its column of prompts, pixels."""
 
@@ -68,14 +71,14 @@ def grid_image(record: RunRecord, n: int | None = None) -> Image:
 def _with_pictures(record: RunRecord) -> Grid | None:
     """The report's samples; None where not one picture of a method is there, as in a folder of tables alone."""
     grid = sample_grid(record)
-    return grid if grid is not None and any(picture.source for _, row in grid.rows for picture in row) else None
+    return grid if grid is not None and grid.kept else None
 
 
 def _open(picture: Picture, side: int) -> Image:
     """A picture as large as fits `side`; small ones keep square pixels."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2])), formats=["PNG"]) as image:
+    with Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2])), formats=["WEBP"]) as image:
         found = image.convert("RGB")
     times = max(1, side // max(found.size))
     if times > 1:

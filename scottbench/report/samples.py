@@ -1,34 +1,30 @@
-"""The sample grid: the first items of the plan, the same for every cell, beside the reference; pictures as data: URIs."""
+"""The sample grid: the first items of the plan, the same for every cell, beside reference and teacher; and each row's failures."""
 
 from __future__ import annotations
 
-import base64
-import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from scottbench.store.contents import Unfit, decoded, unpack_pictures
-from scottbench.store.files import SAFE
-from scottbench.store.folder import RunFolder
-from scottbench.store.reader import chunks_of
-from scottbench.store.record import CellRecord, RunRecord, section
+from scottbench.report.candidates import candidates
+from scottbench.report.pictures import BUDGET, Picture, Wanted, shown
+from scottbench.store.reader import Records, chunks_of
+from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section
+from scottbench.store.tables import ITEM_COLUMNS, ITEMS
+from scottbench.text import count
 
-LARGEST = 192
-"""Pixels. A larger image is embedded at this size, so that a page of 512 px samples stays a few MB."""
+if TYPE_CHECKING:
+    import polars as pl
 
-
-@dataclass(frozen=True)
-class Picture:
-    """An image of the grid, inside the page."""
-
-    source: str
-    """data: URI of a PNG; "" if the image was not kept or cannot be read."""
-    alt: str
-    pixelated: bool = False
+SEEDS, ROWS = 3, 12
+"""Seeds that a page shows at most, and rows of its grid."""
+WORST, CELLS = 3, 24
+"""Failures of a row of results, and rows of results that have them."""
 
 
 @dataclass
 class Grid:
-    """Samples side by side: a row a prompt, a column a cell."""
+    """Samples side by side: a row a prompt and seed, a column a cell."""
 
     caption: str
     columns: list[tuple[str, str]]
@@ -38,75 +34,135 @@ class Grid:
     size: int
     """Width and height of a picture on the page, CSS pixels."""
     number: int = 0
+    seeds: list[str] = field(default_factory=list)
+    """The line below each prompt: its seed, where there are several."""
+
+    @property
+    def kept(self) -> bool:
+        """True where any picture is there: a folder of records alone has none."""
+        return any(picture.source for _, row in self.rows for picture in row)
 
 
-def sample_grid(record: RunRecord) -> Grid | None:
-    """Prompts down, reference and cells across; None where the run kept no samples."""
+@dataclass
+class Failures:
+    """The lowest scores of each row of results."""
+
+    caption: str
+    rows: list[tuple[str, str, list[Picture]]]
+    """(method, number of steps, pictures)."""
+    number: int = 0
+
+
+def sample_grid(record: RunRecord, seeds: int = 1, budget: int = BUDGET) -> Grid | None:
+    """Prompts down, reference and cells across; None where the run kept no samples. seeds: that are shown at most, a row each."""
     samples = section(record.manifest, "samples")
     ids, prompts = samples.get("ids", []), samples.get("prompts", [])
     if not ids:
         return None
-    shown = record.first_seed()
-    seeds = len(shown) < len(record.cells)
-    has_reference = section(record.manifest, "reference").get("n") != 0 and "reference" not in section(record.plan, "dataset")
-    places = [("reference", "", "reference")] * has_reference
-    places += [(cell.method, _detail(cell, seeds), str(cell.facts["id"])) for cell in shown]
-    pictures = []
-    chunks = chunks_of(record.folder, record.manifest)
-    for method, detail, place in places:
-        found = _find(chunks, place, ids)
-        what = f"{method}, {detail}" if detail else f"{method} image"
-        pictures.append([_picture(found.get(item_id), f"{prompt}: {what}") for item_id, prompt in zip(ids, prompts)])
-    rows = [(prompt, [column[y] for column in pictures]) for y, prompt in enumerate(prompts)]
+    drawn = list(dict.fromkeys(cell.facts["seed"] for cell in record.cells))
+    used = drawn[:seeds]
+    if len(used) > 1:  # fewer prompts, so that the rows stay few
+        keep = max(2, ROWS // len(used))
+        ids, prompts = ids[:keep], prompts[:keep]
+    columns = columns_of(record)
+    reference = section(record.manifest, "reference").get("n") != 0 and "reference" not in section(record.plan, "dataset")
+    wanted = []
+    for item, prompt in zip(ids, prompts):
+        for seed in used:
+            if reference:
+                wanted.append(Wanted("reference", item, f"{prompt}: reference image"))
+            for cell in columns:
+                owner, told = _of_seed(record, cell, seed), f", seed {seed}" if len(drawn) > 1 else ""
+                wanted.append(Wanted(owner, item, f"{prompt}: {cell.method}, {_detail(cell)}{told}"))
+    heads = [("reference", "")] * reference + [(cell.method, _detail(cell)) for cell in columns]
+    pictures, width = shown(chunks_of(record.folder, record.manifest), wanted, budget), len(heads)
+    names = [(prompt, f"seed {seed}" if len(drawn) > 1 else "") for prompt in prompts for seed in used]
+    rows = [(prompt, pictures[y * width : (y + 1) * width]) for y, (prompt, _) in enumerate(names)]
+    caption = _caption(record, columns, len(ids), reference, [str(seed) for seed in used] if len(drawn) > 1 else [])
+    return Grid(caption, heads, rows, 128 if width <= 5 else 96, seeds=[seed for _, seed in names])
+
+
+def columns_of(record: RunRecord) -> list[CellRecord]:
+    """Return the cells of the first seed: the teacher's first, then those to choose from, each in plan order."""
+    cells = record.first_seed()
+    chosen = candidates(cells)
+    return [cell for cell in cells if cell not in chosen] + chosen
+
+
+def _of_seed(record: RunRecord, cell: CellRecord, seed: object) -> str:
+    """The folder of the same cell at another seed; "" where it has none."""
+    alike = (one for one in record.cells if (one.method, one.steps, one.facts["seed"]) == (cell.method, cell.steps, seed))
+    return next((str(one.facts["id"]) for one in alike), "")
+
+
+def _caption(record: RunRecord, cells: Sequence[CellRecord], n: int, reference: bool, seeds: list[str]) -> str:
     sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
-    caption = f"Samples: the first {len(ids)} of the N = {sizes} prompts in the plan's order, not chosen by hand."
-    if any(cell.steps for cell in shown):
-        caption += " In a row all methods start from the same noise" + ("; left," if has_reference else ".")
-    elif has_reference:
-        caption += " Left,"
-    caption += " the reference image of the prompt." if has_reference else ""
-    # twice 64 px keeps pixels square; many columns get less
-    return Grid(caption, [(method, detail) for method, detail, _ in places], rows, 128 if len(places) <= 5 else 96)
+    rule = f"Samples: the first {n} of the N = {sizes} prompts in the plan's order, not chosen by hand."
+    if seeds:
+        rule += f" Seeds {', '.join(seeds)}, a row each."
+    if any(cell.steps for cell in cells):
+        rule += " In a row all methods start from the same noise" + ("; left," if reference else ".")
+    elif reference:
+        rule += " Left,"
+    return rule + (" the reference image of the prompt." if reference else "")
 
 
-def _detail(cell: CellRecord, seeds: bool) -> str:
-    if cell.steps == 0:
-        return "pictures given"
-    steps = f"{cell.steps} step" if cell.steps == 1 else f"{cell.steps} steps"
-    return f"{steps}, seed {cell.facts['seed']}" if seeds else steps
+def _detail(cell: CellRecord) -> str:
+    return count(cell.steps, "step") if cell.steps else "pictures given"
 
 
-def _find(chunks: RunFolder, owner: str, ids: list[str]) -> dict[str, bytes]:
-    """Item id -> PNG bytes, out of the chunks of one cell that are whole and in their place.
-
-    Raises IntegrityError where one is there and is damaged. A manifest must not lead out of the run folder, so an owner that is no name
-    has none.
-    """
-    found: dict[str, bytes] = {}
-    place = ("images", owner)
-    for span, held in chunks.stored(place).items() if SAFE.fullmatch(owner) else []:
-        wanted = set(ids).intersection(held) - found.keys()
-        if wanted and (data := chunks.whole(place, span, held)) is not None:
-            pictures = dict(zip(held, unpack_pictures(data, held), strict=True))
-            found |= {item_id: pictures[item_id] for item_id in wanted}
-        if len(found) == len(ids):
-            break
-    return found
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def _picture(data: bytes | None, alt: str) -> Picture:
-    from PIL import Image
+def failures(record: RunRecord, budget: int = BUDGET) -> Failures | None:
+    """Show the items of each row that score lowest; None where no score of items, or no picture of them, is on record."""
+    records = Records(record.folder)
+    if not records.has(ITEMS):
+        return None
+    items = records.table(ITEMS, ITEM_COLUMNS)
+    metric = _scored(record, items)
+    if metric is None:
+        return None
+    cells, label = columns_of(record)[:CELLS], metric.label
+    lowest = {id(cell): _lowest(items, cell, metric) for cell in cells}
+    wanted = [
+        Wanted(str(cell.facts["id"]), item, f"{cell.method}, {_detail(cell)}: {item}, {label} {metric.show(value)}", metric.show(value))
+        for cell in cells for item, value in lowest[id(cell)]
+    ]  # fmt: skip
+    made = iter(shown(chunks_of(record.folder, record.manifest), wanted, budget))
+    rows = [(cell.method, _detail(cell), [next(made) for _ in lowest[id(cell)]]) for cell in cells]
+    rows = [(method, detail, pictures) for method, detail, pictures in rows if any(picture.source for picture in pictures)]
+    if not rows:
+        return None
+    worst = "lowest" if metric.higher_is_better else "highest"
+    sizes = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in record.cells}))
+    return Failures(f"Failures: the {WORST} images of each row with the {worst} {label} of N = {sizes}, with their score.", rows)
 
-    if data is None:
-        return Picture("", f"{alt} (not kept)")
-    try:
-        small = Image.fromarray(decoded(data))
-    except Unfit:
-        return Picture("", f"{alt} (damaged)")
-    pixelated = max(small.size) <= 96
-    if max(small.size) > LARGEST:
-        small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    # always encoded again: what is embedded is pixels, never whatever else the file carried
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG", optimize=True)
-    return Picture("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(), alt, pixelated)
+
+def _scored(record: RunRecord, items: pl.DataFrame) -> MetricRecord | None:
+    """Return the first metric that scores each image by itself: its values are as many as the images, where a count of neighbours has
+    few."""
+    if "value" not in items.columns:
+        return None
+    for metric in record.metrics:
+        values = items.filter(_of(record.cells[0], metric))["value"].drop_nulls()
+        if len(values) and 2 * values.n_unique() > len(values):
+            return metric
+    return None
+
+
+def _lowest(items: pl.DataFrame, cell: CellRecord, metric: MetricRecord) -> list[tuple[str, float]]:
+    """(item, value) of a cell's worst images, worst first; equal ones by name."""
+    import polars as pl
+
+    found = items.filter(_of(cell, metric) & pl.col("value").is_not_null())
+    ordered = found.sort("value", "id", descending=[not metric.higher_is_better, False])
+    return list(ordered.select("id", "value").head(WORST).iter_rows())
+
+
+def _of(cell: CellRecord, metric: MetricRecord) -> pl.Expr:
+    """The rows of items.parquet of one cell and metric."""
+    import polars as pl
+
+    of_cell = (pl.col("method") == cell.method) & (pl.col("steps") == cell.steps) & (pl.col("seed") == cell.facts["seed"])
+    return of_cell & (pl.col("metric") == metric.name)

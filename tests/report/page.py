@@ -68,6 +68,11 @@ class Page(HTMLParser):
             row = self.tables[-1].rows[-1]
             row[-1] = " ".join((row[-1] + " " + data).split())
 
+    @property
+    def table_captions(self) -> list[str]:
+        """Captions of tables, without those of figures."""
+        return [text for text in self.captions if text.startswith("Table")]
+
     def table(self, caption: str) -> Table:
         """The data table (not the sample grid) whose caption starts so."""
         captions = [text for text in self.captions if text.startswith("Table")]

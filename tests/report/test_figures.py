@@ -1,33 +1,164 @@
-"""Figures of few and of many methods."""
+"""Figures of few and of many methods: what is drawn, where labels stand, and that a page's colours follow the screen."""
 
 import base64
+import io
 import re
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import fake_run
+import matplotlib
+import matplotlib.style
+import numpy as np
 import pytest
+from PIL import Image
 
-from scottbench.report.figures import INSIDE, LABELLED, figures
+from scottbench.report import style
+from scottbench.report.figures import LABELLED, charts, drawn, figures, front, paneled, shortened
+from scottbench.report.paper import figure_files
+from scottbench.report.placing import spread
 from scottbench.store.record import read_record
 
 
-def drawn(folder, monkeypatch, methods: int):
-    """(captions, heights in points) of the figures of a run of so many methods at 1, 2 and 4 steps."""
-    cells = [(f"method-{number}", steps) for number in range(methods) for steps in (1, 2, 4)]
-    values = {cell: (1.0 + 0.1 * i, 0.5 + 0.01 * i, 0.5, 0.5, 0.5, 0.5) for i, cell in enumerate(cells)}
-    monkeypatch.setattr(fake_run, "VALUES", values)
-    found = figures(read_record(fake_run.fake_run(folder, cells)))
-    pages = [base64.b64decode(figure.source.partition(",")[2]).decode() for figure in found]
-    return [figure.caption for figure in found], [float(re.search(r'height="([0-9.]+)pt"', page)[1]) for page in pages]
+def pair_rows(methods, steps=(1, 2, 4), metrics=("fid", "clip_score", "coverage"), decided=True, first=None):
+    """Rows as pairs.parquet has them: the first method against each other one, at equal steps."""
+    first = methods[0] if first is None else first
+    return [
+        {"metric": metric, "method_a": first, "steps_a": count, "method_b": other, "steps_b": count, "seeds": "0", "n": 256,
+         "value_a": 1.0, "value_b": 2.0, "difference": -1.0, "ci_low": -1.5, "ci_high": -0.5, "p": 0.001,
+         "p_holm": 0.01 if decided else 0.2, "images_to_decide": None if decided else 5312, "verdict": f"{first}@{count} better"}
+        for count in steps for other in methods if other != first for metric in metrics
+    ]  # fmt: skip
 
 
-def test_a_legend_of_many_methods_stands_below_the_axes_and_takes_none_of_their_room(tmp_path, monkeypatch):
-    few, many = (drawn(tmp_path / str(n), monkeypatch, n) for n in (2, INSIDE + 2))
-    assert few[1] == pytest.approx([2.75 * 72] * 2)
-    assert all(height > 2.75 * 72 + 20 for height in many[1])
+@pytest.fixture
+def record_of(tmp_path, monkeypatch):
+    """(number of methods) -> the record of a run of them at 1, 2 and 4 steps."""
+
+    def made(methods: int, pairs: bool = False, **changes):
+        names = [f"method-{number}" for number in range(methods)]
+        cells = [(name, steps) for name in names for steps in (1, 2, 4)]
+        values = {cell: (1.0 + 0.1 * i, 0.5 + 0.01 * i, 0.5, 0.5, 0.5, 0.5) for i, cell in enumerate(cells)}
+        monkeypatch.setattr(fake_run, "VALUES", values)
+        record = read_record(fake_run.fake_run(tmp_path / f"run-{methods}-{pairs}", cells, **changes))
+        return replace(record, pairs=pair_rows(names)) if pairs else record
+
+    return made
 
 
-def test_many_points_carry_their_number_of_steps_only(tmp_path, monkeypatch):
-    (_, few), _ = drawn(tmp_path / "few", monkeypatch, LABELLED // 3)
-    (_, many), heights = drawn(tmp_path / "many", monkeypatch, LABELLED // 3 + 1)
-    assert "each point a method@steps" in few and "each point a method at the number of steps beside it" in many
-    assert heights[1] > 2.75 * 72  # what the labels do not say stands in a legend
+def test_differences_of_three_metrics_and_two_kinds_of_cost_are_drawn_first_metric_first(record_of):
+    found = charts(record_of(3, pairs=True))
+    assert [chart.name for chart in found] == [
+        "differences-fid", "cost-nfe", "cost-ms", "differences-clip-score", "differences-coverage", "metrics",
+    ]  # fmt: skip
+    assert "method-1@1 -1.00 [-1.50, -0.50]; method-2@1 -1.00" in found[0].alt
+    assert [chart.name for chart in charts(record_of(2))] == ["cost-nfe", "cost-ms", "metrics"]
+
+
+def test_differences_are_drawn_of_three_metrics_and_of_one_that_compares_with_the_teacher(record_of):
+    metrics = record_of(2).metrics
+    assert [metric.name for metric in paneled(metrics, metrics[0])] == ["fid", "clip_score", "coverage"]
+    last = replace(metrics[5], summary="distance to the teacher's images")
+    assert [metric.name for metric in paneled([*metrics[:5], last], metrics[1])] == ["clip_score", "fid", "coverage", "density"]
+
+
+def test_ten_methods_have_ten_colours_and_ten_markers_and_a_name_at_each_line_s_end(record_of):
+    looks = [style.line_of(index) for index in range(10)]
+    assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 10
+    (cost,) = [chart for chart in charts(record_of(10)) if chart.name == "cost-nfe"]
+    with style.styled():
+        drawing = drawn(cost)
+        drawing.canvas.draw()
+        names = {text.get_text(): text.get_window_extent() for text in drawing.axes[0].texts}
+    assert set(names) == {f"method-{number}" for number in range(10)}
+    boxes = list(names.values())
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :] if a.y0 + 1 < b.y1 and b.y0 + 1 < a.y1], "names hide each other"
+    assert max(box.x1 for box in boxes) <= drawing.bbox.x1
+
+
+def test_places_are_spread_by_a_gap_and_moved_no_more_than_that_needs():
+    assert spread([0.0, 20.0], 10, 0, 100) == [0.0, 20.0]
+    assert spread([20.0, 20.0, 20.0], 10, 0, 100) == [10.0, 20.0, 30.0]
+    assert spread([1.0, 2.0], 10, 0, 100) == [0.0, 10.0]
+    assert spread([99.0, 100.0], 10, 0, 100) == [90.0, 100.0]
+
+
+def test_students_of_one_trainer_go_by_what_tells_them_apart():
+    assert shortened(["scott@student=h1", "scott@student=ode"]) == {"scott@student=h1": "h1", "scott@student=ode": "ode"}
+    assert shortened(["scott@student=h1", "cd"]) == {"scott@student=h1": "scott@student=h1", "cd": "cd"}
+    assert shortened(["a=1"]) == {"a=1": "a=1"} and len(shortened(["x" * 50])["x" * 50]) == 28
+
+
+def test_the_front_is_what_nothing_at_most_as_costly_beats():
+    points = [(2.0, 5.0), (1.0, 9.0), (4.0, 6.0), (1.0, 8.0), (8.0, 1.0)]
+    assert front(points, higher_is_better=False) == [(1.0, 8.0), (2.0, 5.0), (8.0, 1.0)]
+    assert front(points, higher_is_better=True) == [(1.0, 9.0)]
+
+
+def test_the_teacher_is_the_horizon_measured_or_recorded(record_of):
+    record = record_of(3)
+    cells = [cell for cell in record.cells if cell.method != "method-2" or cell.steps == 4]
+    cells[-1].facts["student"] = None
+    (cost,) = [chart for chart in charts(replace(record, cells=cells)) if chart.name == "cost-nfe"]
+    assert cost.alt.endswith("method-2 at 4 steps: 1.800.") and "Dashed: the teacher." in cost.caption
+    with style.styled():
+        lines = drawn(cost).axes[0].get_lines()
+    assert [line.get_ydata()[0] for line in lines if line.get_transform() != lines[0].get_transform()] == [1.8]
+
+
+def test_a_difference_that_is_not_decided_is_hollow(record_of):
+    record = record_of(2)
+    for decided in (True, False):
+        chart = charts(replace(record, pairs=pair_rows(["method-0", "method-1"], decided=decided)))[0]
+        with style.styled():
+            lines = drawn(chart).axes[0].get_lines()
+        faces = {line.get_markerfacecolor() for line in lines if line.get_marker() == style.MARKERS[1]}
+        assert faces == {style.COLOURS[1] if decided else style.PAPER}
+
+
+def test_many_points_carry_their_number_of_steps_and_the_last_one_its_name(record_of):
+    few, many = (charts(record_of(n))[-1] for n in (LABELLED // 3, LABELLED // 3 + 1))
+    assert "each point a method@steps" in few.caption and "at the number of steps beside it" in many.caption
+
+
+def test_a_page_s_figures_name_every_colour_so_that_a_dark_screen_has_its_own(record_of):
+    for figure in figures(record_of(2, pairs=True)):
+        svg = base64.b64decode(figure.source.partition(",")[2]).decode()
+        rule, body = re.search(r"(:root\{[^}]*\}@media \(prefers-color-scheme:dark\)\{:root\{[^}]*\}\})", svg)[1], svg
+        assert all(colour in rule for colour in style.ON_DARK.values())
+        assert not set(re.findall("#[0-9a-f]{6}", body.replace(rule, ""))), "a colour of its own"
+        ElementTree.fromstring(svg)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_lines_and_texts_have_enough_contrast_on_paper_and_on_a_dark_screen():
+    dark = luminance(style.ON_DARK[style.PAPER])
+    for colour in (*style.COLOURS, style.INK, style.FAINT):
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5, colour
+        assert (luminance(style.ON_DARK[colour]) + 0.05) / (dark + 0.05) >= 4.5, colour
+
+
+def test_the_style_file_is_matplotlib_s_and_has_the_page_s_colours():
+    parameters = matplotlib.rc_params_from_file(str(style.FILE), use_default_template=False)
+    assert tuple(parameters["axes.prop_cycle"].by_key()["color"]) == style.COLOURS
+    assert tuple(parameters["axes.prop_cycle"].by_key()["marker"]) == tuple(style.MARKERS)
+    with matplotlib.rc_context():
+        matplotlib.style.use("scottbench.report.paper")
+        assert matplotlib.rcParams["font.size"] == 9
+
+
+def test_figures_for_a_paper_are_as_wide_as_its_columns_and_equal_records_give_equal_bytes(record_of, monkeypatch):
+    record = record_of(2)
+    monkeypatch.setattr("scottbench.report.paper.charts", lambda record: charts(record)[:1])
+    files = dict(figure_files(record))
+    assert {f"figures/cost-nfe-{word}.{kind}" for word in ("single", "double") for kind in ("pdf", "png")} == set(files)
+    widths = [Image.open(io.BytesIO(files[f"figures/cost-nfe-{word}.png"])).width / 300 for word in ("single", "double")]
+    assert widths == pytest.approx([style.SINGLE, style.DOUBLE], abs=0.01)
+    assert dict(figure_files(record)) == files and files["figures/cost-nfe-single.pdf"].startswith(b"%PDF")
+    grey = np.asarray(Image.open(io.BytesIO(files["figures/cost-nfe-single.png"])).convert("L"))
+    assert grey.min() < 60 < 200 < grey.max()

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -38,10 +39,10 @@ def manifest_of_run(run) -> dict:
 def test_the_main_table_shows_every_cell_and_metric_with_its_extractor_and_direction(tmp_path):
     table = page_of(tmp_path).table("Table 1")
     titles = ["FID ↓", "CLIP score ↑", "Coverage ↑", "Precision ↑", "Recall ↑", "Density ↑"]
-    assert table.header == ["Method", "Steps", "NFE", *(f"{title} (pocket features)" for title in titles), "ms/image ↓", "ms/call"]
+    assert table.header == ["Method", "Steps", "NFE", *titles, "ms/image ↓", "ms/call"]
     assert table.body == [
-        ["scott", "2", "2", "0.760", "0.570", "0.670", "0.720", "0.500", "1.010", "35.2", "13.10"],
-        ["cd", "2", "2", "0.830", "0.570", "0.600", "0.710", "0.440", "1.020", "35.2", "13.10"],
+        ["scott", "2", "2", "0.760", "0.570 =", "0.670", "0.720", "0.500", "1.010", "35.2", "13.10"],
+        ["cd", "2", "2", "0.830", "0.570 =", "0.600", "0.710", "0.440", "1.020", "35.2", "13.10"],
     ]
 
 
@@ -53,41 +54,55 @@ def test_the_best_of_each_column_is_bold_and_equal_numbers_are_all_bold(tmp_path
 def test_with_one_row_nothing_is_best(tmp_path):
     page = page_of(tmp_path, [("scott", 2)])
     assert page.table("Table 1").bold == set()
-    assert "one row, so none is marked best" in page.captions[0]
+    assert "one row, so none is marked best" in page.table_captions[0]
 
 
 def test_every_caption_of_a_table_or_figure_names_n(tmp_path):
     page = page_of(tmp_path, SIX, n=5000)
     numbered = [caption for caption in page.captions if caption.split(" ")[0] in ("Table", "Figure")]
-    assert len(numbered) == len(page.captions) == 9
+    assert len(numbered) == len(page.captions) == 10
     assert all("N = 5,000" in caption for caption in numbered)
     assert [caption.split(".")[0] for caption in numbered] == [
-        "Table 1", "Figure 1", "Figure 2", "Figure 3", "Table 2", "Table 3", "Table 4", "Table 5", "Table 6",
+        "Figure 1", "Figure 2", "Figure 3", "Table 1", "Figure 4", "Table 2", "Table 3", "Table 4", "Table 5", "Table 6",
     ]  # fmt: skip
 
 
-def test_a_metric_is_never_named_without_its_extractor(tmp_path):
-    page = page_of(tmp_path)
-    # the model card is quoted as its author wrote it
-    text = page.text.replace("FID, times the floor", "")
-    assert text.count("FID") == text.count("FID (pocket features)") + text.count("FID ↓")
-    assert "FID ↓ (pocket features)" in page.table("Table 1").header
-
-
-def test_the_abstract_is_one_sentence_of_the_numbers(tmp_path):
-    page = page_of(tmp_path, SIX, n=5000)
-    assert (
-        "On N = 5,000 prompts of emoji5k, scott at 4 steps reaches FID (pocket features) 0.710 against 0.810 for cd at 4 steps, "
-        "CLIP score (pocket features) 0.581 against 0.568, Coverage (pocket features) 0.700 against 0.660 "
-        "and 61.4 against 61.4 ms per image."
-    ) in page.text
-
-
-def test_the_abstract_follows_the_direction_of_the_first_metric(tmp_path):
+def test_the_extractor_that_all_metrics_share_is_said_once_a_table_and_each_where_they_differ(tmp_path):
     run = fake_run(tmp_path / "run")
+    page = Page(build(run))
+    assert page.table("Table 1").header[3] == "FID ↓"
+    assert next(caption for caption in page.captions if caption.startswith("Table 1")).endswith("All metrics: pocket features.")
     metrics = manifest_of_run(run)["metrics"]
-    edit_manifest(run, metrics=[metrics[5]])  # density: higher is better, and cd has more
-    assert "cd at 2 steps reaches Density (pocket features) 1.020 against 1.010 for scott at 2 steps" in Page(build(run)).text
+    metrics[1]["extractor_label"] = "another network"
+    edit_manifest(run, metrics=metrics)
+    assert Page(build(run)).table("Table 1").header[3:5] == ["FID ↓ (pocket features)", "CLIP score ↑ (another network)"]
+
+
+def test_the_answer_stands_before_everything_else_with_its_cost(tmp_path):
+    page = page_of(tmp_path, SIX, n=5000)
+    assert "scott at 4 steps. scott at 4 steps has the lowest FID, 0.710; next is cd at 4 steps with 0.810." in " ".join(page.text.split())
+    assert page.text.index("has the lowest FID") < page.text.index("Table 1.") and "4 network evaluations and 61.4 ms an image" in page.text
+
+
+def test_the_contents_lead_to_every_section_and_links_inside_the_page_lead_somewhere(tmp_path):
+    page = page_of(tmp_path, SIX)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section" and "id" in attributes]
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert {f"#{section}" for section in sections} <= set(links)
+    assert {"#recipe-1", "#recipe-6", "#metric-1"} <= set(links)
+    (fid,) = [attributes["href"] for tag, attributes in page.tags if attributes.get("href", "").startswith("https:")]
+    assert fid == "https://arxiv.org/abs/1234.56789"
+
+
+def test_an_address_is_made_of_an_identifier_alone():
+    from scottbench.report.links import linked
+
+    assert linked("SCott, arXiv 2403.01505 (AAAI 2025)") == [
+        ("SCott, ", ""), ("arXiv 2403.01505", "https://arxiv.org/abs/2403.01505"), (" (AAAI 2025)", "")]  # fmt: skip
+    for text in ("arXiv 2403.015056789", "https://example.org/arXiv", 'arXiv 24"><', "marXiv 2403.01505"):
+        assert linked(text) == [(text, "")]
 
 
 @pytest.mark.parametrize("column", ["n", "fingerprint"])
@@ -99,8 +114,8 @@ def test_rows_of_another_n_or_fingerprint_are_neither_ranked_nor_drawn_together(
     scott, cd = page.table("Table 1"), page.table("Table 2")
     assert {row[0] for row in scott.body} == {"scott"} and {row[0] for row in cd.body} == {"cd"}
     assert (2, 3) in scott.bold and (2, 3) in cd.bold
-    assert "not ranked with these" in page.captions[0]
-    assert f"N = {128 if column == 'n' else 256}" in page.captions[1]
+    assert "not ranked with these" in page.table_captions[0]
+    assert f"N = {128 if column == 'n' else 256}" in page.table_captions[1]
     charts = [image["alt"] for image in page.images() if image["alt"].startswith("Chart")]
     assert charts and not any("cd@" in alt for alt in charts)
 
@@ -136,27 +151,15 @@ def test_a_cell_that_failed_keeps_its_row_and_says_why(tmp_path):
 # --- figures and samples ---------------------------------------------------------------------------------------------
 
 
-def test_the_figures_plot_the_first_metric_against_steps_and_against_the_second(tmp_path):
+def test_the_figures_tell_their_numbers_to_who_cannot_see_them(tmp_path):
     page = page_of(tmp_path, SIX)
-    steps, pair = [image for image in page.images() if image["alt"].startswith("Chart")]
-    assert "FID (pocket features) against the number of sampling steps" in steps["alt"]
-    assert "scott@1: 1.070; scott@2: 0.760; scott@4: 0.710; cd@1: 0.980" in steps["alt"]
-    assert "FID (pocket features) against CLIP score (pocket features)" in pair["alt"]
-    assert "cd@4: 0.810, 0.568" in pair["alt"]
-    for image in (steps, pair):
+    calls, time, pair = [image for image in page.images() if image["alt"].startswith("Chart")]
+    assert "FID against network evaluations an image. scott at 1 step: 1.070 at 1 NFE; scott at 2 steps: 0.760 at 2 NFE" in calls["alt"]
+    assert "FID against ms an image. scott at 1 step: 1.070 at 22.1 ms" in time["alt"]
+    assert "FID against CLIP score" in pair["alt"] and "cd@4: 0.810, 0.568" in pair["alt"]
+    for image in (calls, time, pair):
         svg = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
         assert "<svg" in svg and "<metadata" not in svg and "<script" not in svg
-
-
-def test_lines_and_texts_of_the_figures_have_enough_contrast():
-    from scottbench.report.figures import COLOURS
-
-    def luminance(colour):
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    assert all(1.05 / (luminance(colour) + 0.05) >= 4.5 for colour in COLOURS)
 
 
 def test_the_grid_shows_the_first_samples_of_the_plan_beside_their_reference(tmp_path):
@@ -176,13 +179,78 @@ def test_the_grid_shows_the_first_samples_of_the_plan_beside_their_reference(tmp
 
 
 def pixels(image: dict) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].removeprefix("data:image/png;base64,")))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].removeprefix("data:image/webp;base64,")))))
 
 
-def test_large_samples_are_embedded_small(tmp_path):
-    pictures = [image for image in page_of(tmp_path, size=512, prompts=PROMPTS[:2]).images() if not image["alt"].startswith("Chart")]
-    assert {pixels(image).shape for image in pictures} == {(192, 192, 3)}
+def test_large_samples_keep_their_size_within_the_budget_of_the_page(tmp_path, monkeypatch):
+    run = fake_run(tmp_path / "run", size=512, prompts=PROMPTS[:2])
+    pictures = [image for image in Page(build(run)).images() if not image["alt"].startswith("Chart")]
+    assert {pixels(image).shape for image in pictures} == {(512, 512, 3)}
     assert not any("class" in image for image in pictures)
+    monkeypatch.setattr("scottbench.report.pictures.BUDGET", 20_000)
+    pictures = [image for image in Page(build(run)).images() if not image["alt"].startswith("Chart")]
+    assert pixels(pictures[0]).shape < (512, 512, 3) and sum(len(image["src"]) for image in pictures) < 1.4 * 20_000
+
+
+def test_a_picture_opens_in_full_size_without_a_script_and_closes_again(tmp_path):
+    page = page_of(tmp_path)
+    shots = [attributes["id"] for tag, attributes in page.tags if attributes.get("class") == "shot"]
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert len(shots) == 3 * len(PROMPTS) and all(links.count(f"#{shot}") == 1 for shot in shots)
+    assert len([attributes for _, attributes in page.tags if attributes.get("class") == "close"]) == len(shots)
+
+
+def with_scores(run, metric: str = "clip_score") -> None:
+    """Items of a run: the score of item i is i / 10, but the last one is the lowest."""
+    rows = [{"method": entry["method"], "steps": entry["steps"], "seed": 0, "metric": metric, "id": f"item-{i}",
+             "value": -0.5 if i == 5 else i / 10, "influence": 0.0, "seeds": "0"} for entry in manifest_of_run(run)["cells"]
+            for i in range(len(PROMPTS))]  # fmt: skip
+    pl.DataFrame(rows).write_parquet(run / "items.parquet")
+
+
+def test_the_lowest_scores_of_each_row_are_shown_too(tmp_path):
+    run = fake_run(tmp_path / "run")
+    assert "Failures" not in Page(build(run)).text
+    with_scores(run)
+    page = Page(build(run))
+    low = [image["alt"] for image in page.images() if "CLIP score" in image["alt"] and not image["alt"].startswith("Chart")]
+    assert low[:3] == [f"scott, 2 steps: item-{i}, CLIP score {score}" for i, score in ((5, "-0.500"), (0, "0.000"), (1, "0.100"))]
+    told = "Failures: the 3 images of each row with the lowest CLIP score of N = 256"
+    assert len(low) == 6 and any(told in text for text in page.captions)
+
+
+def test_counts_of_neighbours_are_no_scores_of_images(tmp_path):
+    run = fake_run(tmp_path / "run")
+    with_scores(run, "precision")
+    frame = pl.read_parquet(run / "items.parquet")
+    frame.with_columns(value=(pl.col("value") > 0).cast(pl.Float64)).write_parquet(run / "items.parquet")
+    assert "Failures" not in Page(build(run)).text
+
+
+def test_several_seeds_have_a_row_each_and_fewer_prompts(tmp_path):
+    from dataclasses import replace
+
+    from scottbench.report.samples import sample_grid
+    from scottbench.store.record import read_record
+
+    run = fake_run(tmp_path / "run")
+    record = read_record(run)
+    other = [replace(cell, facts={**cell.facts, "seed": 1, "id": "cd__s2__seed0"}) for cell in record.cells]
+    grid = sample_grid(replace(record, cells=[*record.cells, *other]), seeds=3)
+    assert [(prompt, seed) for (prompt, _), seed in zip(grid.rows, grid.seeds)][:3] == [
+        (PROMPTS[0], "seed 0"), (PROMPTS[0], "seed 1"), (PROMPTS[1], "seed 0")]  # fmt: skip
+    assert "Seeds 0, 1, a row each." in grid.caption and len(grid.columns) == 3
+    first, second = grid.rows[0][1], grid.rows[1][1]
+    assert first[0].source == second[0].source and first[1].source != second[1].source == first[2].source
+
+
+def test_a_folder_of_records_alone_says_that_it_has_no_pictures(tmp_path):
+    import shutil
+
+    run = fake_run(tmp_path / "run")
+    shutil.rmtree(run / "images")
+    page = Page(build(run))
+    assert "holds the records of the run without its pictures" in page.text and not [t for t in page.tables if t.header[0] == "prompt"]
 
 
 @pytest.mark.parametrize("damage", ["absent", "no side-car", "outside"])
@@ -199,7 +267,7 @@ def test_a_sample_that_is_not_there_leaves_a_gap_and_no_error(tmp_path, damage):
         edit_manifest(run, cells=cells)
     (grid,) = [table for table in Page(build(run)).tables if table.header[0] == "prompt"]
     assert [row[3] for row in grid.body] == ["n/a"] * len(PROMPTS)
-    assert [row[2] for row in grid.body] == [""] * len(PROMPTS)
+    assert [row[2] for row in grid.body] == ["close"] * len(PROMPTS)
 
 
 def test_a_picture_that_is_not_the_one_of_its_side_car_is_never_shown(tmp_path):
@@ -294,9 +362,12 @@ def test_the_page_loads_nothing_and_forbids_loading(tmp_path):
     page = page_of(tmp_path)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
-        for key in ("src", "href", "srcset", "action", "background"):
+        for key in ("src", "srcset", "action", "background"):
             assert attributes.get(key, "data:").startswith("data:")
         assert not [key for key in attributes if key.startswith("on")]
+    links = [(tag, attributes["href"]) for tag, attributes in page.tags if "href" in attributes]
+    inside = re.compile(r"#.*|https://arxiv.org/abs/[0-9.]+")
+    assert all(href.startswith("data:") if tag == "link" else inside.fullmatch(href) for tag, href in links)
     assert "url(" not in page.html and "@import" not in page.html
     (policy,) = [attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
@@ -307,7 +378,8 @@ def test_the_page_can_be_read_by_a_screen_reader(tmp_path):
     assert ("html", {"lang": "en"}) in page.tags
     assert all(attributes["alt"].strip() for attributes in page.images())
     assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
-    assert all("tabindex" in attributes and "role" in attributes for _, attributes in page.tags if attributes.get("class") == "scroll")
+    scrolled = [(tag, attributes) for tag, attributes in page.tags if attributes.get("class") == "scroll"]
+    assert scrolled and all({"tabindex", "role"} <= it.keys() and ("aria-labelledby" in it or "aria-label" in it) for _, it in scrolled)
 
 
 HOSTILE = '<script>alert("x")</script>"><img src=x onerror=alert(1)>\x1b[31mred\x1b]0;title\x07\u202e{{ 7*7 }} $x_1$ &amp;'

@@ -10,7 +10,9 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -101,6 +103,21 @@ scottbench.params.append(leaving_out())
 complete(scottbench)
 
 
+def told_once(with_place: Callable[..., str]) -> Callable[..., str]:
+    """Return how warnings are printed: ours in a line, each text once however many cells it is true of; others by `with_place`."""
+    told: set[str] = set()
+
+    def line(message: Warning | str, category: type[Warning], *place: Any) -> str:
+        if not issubclass(category, ScottbenchWarning):
+            return with_place(message, category, *place)
+        text = one_line(message)
+        new = text not in told
+        told.add(text)
+        return f"warning: {text}\n" if new else ""
+
+    return line
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
@@ -120,10 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     _count_interrupts()
     gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
-    with_place = warnings.formatwarning
-    warnings.formatwarning = lambda message, category, *place: (
-        f"warning: {one_line(message)}\n" if issubclass(category, ScottbenchWarning) else with_place(message, category, *place)
-    )
+    warnings.formatwarning = told_once(warnings.formatwarning)
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
+from scottbench.models.transfer import sent
 from scottbench.training.distillation import (
     adapters_off,
     consistency_output,
@@ -23,13 +24,8 @@ from scottbench.training.distillation import (
     time_weight,
     uniform_guidance,
 )  # fmt: skip
+from scottbench.training.lora import add_lora, baked_guidance
 from scottbench_cd.options import CDOptions
-
-TARGETS = [
-    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
-    *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
-]
-"""LCM-LoRA's: 67.25 M parameters of SD 1.5 at rank 64."""
 
 
 class ConsistencyDistillation:
@@ -58,16 +54,18 @@ class ConsistencyDistillation:
         """Yield the student's consistency loss, 0-d."""
         o, schedule, generator, device = self.options, self.teacher.schedule, batch["generator"], batch["latents"].device
         x0, text, n = batch["latents"], batch["text"], len(batch["latents"])
-        t_n = draw_grid_times(self.grid, n, generator).to(device)
-        t_m = (t_n - o.skip).clamp_min(0)
-        w = uniform_guidance(n, o.w_min, o.w_max, generator).to(device)
-        z_n = add_noise(schedule, x0, t_n, torch.randn(x0.shape, generator=generator).to(device))
+        t_n = draw_grid_times(self.grid, n, generator)
+        w = uniform_guidance(n, o.w_min, o.w_max, generator)
+        t_n, t_m, w, noise = sent((t_n, (t_n - o.skip).clamp_min(0), w, torch.randn(x0.shape, generator=generator)), device)
+        z_n = add_noise(schedule, x0, t_n, noise)
+        # LoRA's student is its own target: asked without gradients first, autocast would keep its weights' casts without them too
+        first = self.f(self.networks["student"], z_n, t_n, text, w) if self.ema is None else None
         with torch.no_grad():
             with self.as_teacher():
                 x, eps = guided_teacher(self.teacher, z_n, t_n, text, batch["uncond"], w)
             z_m = update(schedule, x, eps, t_m, rho=1, noise=None)
             target = self.f(self.networks["student"] if self.ema is None else self.ema, z_m, t_m, text, w)
-        prediction = self.f(self.networks["student"], z_n, t_n, text, w)
+        prediction = self.f(self.networks["student"], z_n, t_n, text, w) if first is None else first
         weight = time_weight(schedule, t_n, o.weight)
         yield "student", {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber, weight)}, {}
 
@@ -79,14 +77,5 @@ class ConsistencyDistillation:
         """Return the range of the guidance, or that it is baked in, and the grid that the student is sampled on."""
         o = self.options
         if o.variant == "lora":
-            baked = {"guidance": "baked"} | ({"baked_guidance_scale": 1 + o.w_min} if o.w_min == o.w_max else {})
-            return baked | {"sampler": {"skip": o.skip}}
+            return baked_guidance(o.w_min, o.w_max) | {"sampler": {"skip": o.skip}}
         return guidance_facts(o.w_min, o.w_max) | {"sampler": {"skip": o.skip}}
-
-
-def add_lora(unet: UNet, rank: int) -> UNet:
-    """Add trainable adapters to the frozen U-Net, switched on (B = 0: at the start it is the teacher still)."""
-    from peft import LoraConfig
-
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), "student")
-    return unet

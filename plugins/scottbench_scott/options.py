@@ -40,6 +40,11 @@ class ERSDEOptions:
 class SCottOptions:
     """Options of trainer scott."""
 
+    variant: Literal["full", "lora"] = "full"
+    """full: a copy of the U-Net, all of it trained, as in the paper. lora: adapters over the teacher's own weights, for both student and
+    target; the guidance is baked in, and it is sampled with guidance 1. The trainable part is that of LCM-LoRA."""
+    lora_rank: int = 64
+    """Rank of variant lora, on every linear map and convolution of the blocks (7.8 % of SD 1.5)."""
     skip: int = 24
     """The teacher's chain goes from t_n to t_m = max(t_n - skip, 0). Paper: 24."""
     h: int = 3
@@ -107,6 +112,8 @@ class SCottOptions:
     """Updates during which the discriminator learns but does not count in the student's loss."""
 
     def __post_init__(self) -> None:
+        if self.lora_rank < 1:
+            raise ValueError("need lora_rank >= 1")
         if not 1 <= self.h <= self.skip <= 999:
             raise ValueError("need 1 <= h <= skip <= 999")
         if not 0 <= self.w_min <= self.w_max:

@@ -16,6 +16,7 @@ def register_models() -> list[Model]:
             summary="Stable Diffusion 1.5, 512x512: pinned hub revision in the local cache, or the folder in $SCOTTBENCH_SD15",
             open=lazy("scottbench_sd15.model:open_sd15"),
             folder=lazy("scottbench_sd15.model:sd15_folder"),
+            configs=lambda: HERE / "configs",
         )
     ]
 
@@ -29,6 +30,7 @@ def register_datasets() -> list[Dataset]:
             summary="MSCOCO 2017 validation, 5,000 images at 512x512, the caption with the lowest id of each (and train2017)",
             open=lazy("scottbench_sd15.coco:open_coco2017"),
             licence="captions CC BY 4.0; images under their owners' Flickr terms (cocodataset.org)",
+            sizes={"evaluation": 5_000, "train": 118_287},
         )
     ]
 

@@ -10,7 +10,9 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -20,6 +22,8 @@ from scottbench.cli.adopt import adopt
 from scottbench.cli.broken import of_the_system
 from scottbench.cli.claims import claims
 from scottbench.cli.compare import compare
+from scottbench.cli.completing import complete
+from scottbench.cli.completion import completion
 from scottbench.cli.config import config
 from scottbench.cli.doctor import doctor
 from scottbench.cli.export import export
@@ -93,11 +97,27 @@ def scottbench(context: click.Context) -> None:
 
 VERBS = (
     run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
-    show, config, doctor,
+    show, config, doctor, completion,
 )  # fmt: skip
 for verb in VERBS:
-    scottbench.add_command(verb if verb in (report, leaderboard, export, runs) else choosing(verb))
+    scottbench.add_command(verb if verb in (report, leaderboard, export, runs, completion) else choosing(verb))
 scottbench.params.append(leaving_out())
+complete(scottbench)
+
+
+def told_once(with_place: Callable[..., str]) -> Callable[..., str]:
+    """Return how warnings are printed: ours in a line, each text once however many cells it is true of; others by `with_place`."""
+    told: set[str] = set()
+
+    def line(message: Warning | str, category: type[Warning], *place: Any) -> str:
+        if not issubclass(category, ScottbenchWarning):
+            return with_place(message, category, *place)
+        text = one_line(message)
+        new = text not in told
+        told.add(text)
+        return f"warning: {text}\n" if new else ""
+
+    return line
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -119,10 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     _count_interrupts()
     gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
-    with_place = warnings.formatwarning
-    warnings.formatwarning = lambda message, category, *place: (
-        f"warning: {one_line(message)}\n" if issubclass(category, ScottbenchWarning) else with_place(message, category, *place)
-    )
+    warnings.formatwarning = told_once(warnings.formatwarning)
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 

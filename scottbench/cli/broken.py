@@ -7,12 +7,15 @@ import os
 from collections.abc import Sequence
 
 from scottbench.cli.streams import CannotPrint
-from scottbench.errors import Incomplete, UsageError
+from scottbench.errors import LOWER, Incomplete, OutOfMemory, UsageError, lack_of_memory
 from scottbench.text import in_one_line
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY,
             errno.ENXIO, errno.ENODEV}  # fmt: skip
+TRAIN_LOWER = ("try a smaller --batch-size, more micro-batches (--accumulate), --gradient-checkpointing, --frozen half, --offload, or one "
+               "of the preset's recipes (--recipe).")  # fmt: skip
+"""Advice of `scottbench train`, where it is not known what it does already."""
 LONGEST = 120
 """Characters of a name that a message shows."""
 
@@ -26,9 +29,9 @@ def of_the_system(error: BaseException, arguments: Sequence[str]) -> tuple[str, 
     if isinstance(error, CannotPrint):
         return (f"cannot write to stdout: {error.error.strerror}. What was computed is kept; send the output elsewhere, and run the line "
                 "again.", Incomplete.exit_code)  # fmt: skip
-    if isinstance(error, MemoryError):
-        return ("not enough memory. What was stored is kept; try a smaller --batch-size or --limit, or a machine with more.",
-                Incomplete.exit_code)  # fmt: skip
+    if (lack := lack_of_memory(error)) is not None:
+        advice = TRAIN_LOWER if arguments[:1] == ["train"] else LOWER
+        return f"{lack}. What was stored is kept; {advice}", OutOfMemory.exit_code
     if isinstance(error, ValueError) and "null byte" in str(error):
         return "a name holds a null byte, which no file can have. Name another.", UsageError.exit_code
     if isinstance(error, RuntimeError) and "home directory" in str(error):

@@ -42,22 +42,30 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
             "settings": plan.settings, "warnings": plan.warnings,
         })  # fmt: skip
         return
-    methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} for key in KEYS)
-    counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
-    given = sum(cell.steps == 0 for cell in plan.cells)
-    rows_given = f", {count(given, 'row')} of pictures given" if given else ""
-    say(f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images - given * plan.n:,} images{rows_given}", "    ")
+    say(_headline(plan), "    ")
     rows = []
     for cost, cell in zip(found.cells, plan.cells, strict=True):
         made = [f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe)] if cell.steps else ["-", f"{plan.n:,}", "-"]
         rows.append([cost.id, *made, f"{1000 * cost.seconds_per_image:.1f}"])
     show_cells(rows)
     left = f"about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}" if found.done.whole < found.done.chunks else "nothing"
-    sources = [f"the times of {found.recorded} of {count(len(plan.cells), 'cell')} that it has made"] if found.recorded else []
+    sources = [f"the times of {found.recorded} of its {count(len(plan.cells), 'cell')}"] if found.recorded else []
     sources += ["a probe of three images"] if found.recorded < len(plan.cells) else []
     say(f"left to do: {left}, by {' and '.join(sources)}; level {level}", "    ")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     say(f"already done: {where}", "    ")
+
+
+def _headline(plan: Plan) -> str:
+    """Say in a line what a plan is of: methods, steps, seeds, prompts, images."""
+    from scottbench.text import count
+
+    methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} for key in KEYS)
+    counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
+    given = sum(cell.steps == 0 for cell in plan.cells)
+    rows_given = f", {count(given, 'row')} of pictures given" if given else ""
+    images = plan.n * (len(plan.cells) - given)
+    return f"plan {plan.hash[:8]}  preset {plan.preset.name}  {counts} = {images:,} images{rows_given}"
 
 
 def show_cells(rows: Sequence[Sequence[str]]) -> None:

@@ -124,8 +124,10 @@ def _score_run(root: Path, as_json: bool, quiet: bool, values: dict[str, Any]) -
     asked, plugins = names("--metrics", values["metrics"]), all_plugins()
     with progress_of(quiet) as progress:
         made, _ = plan_of(plugins, root, {"metrics": asked, **model_changes(values)}, GENERATION)
+        from scottbench.run.outcome import parts_of
         from scottbench.run.score import score as score_run
 
+        progress.expect({key: part for key, part in parts_of(made).items() if key.startswith("metrics ")})
         running.take_lock(root if values["take_lock"] else None)
         folder = score_run(made, root, progress.run_event)
     results = read_results(folder)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from scottbench.training.estimate import TrainEstimate
     from scottbench.training.request import TrainRequest
 
-NUMBERS = {"max_steps": 1, "passes": 1, "batch_size": 1, "accumulate": 1, "evaluate_every": 0, "evaluate_steps": 1, "patience": 1}
+NUMBERS = {"max_steps": 1, "passes": 1, "batch_size": 1, "accumulate": 1, "evaluate_every": 0, "evaluate_steps": 1, "patience": 1,
+           "checkpoint_steps": 1}
 """Flags that are whole numbers, and the least of each."""
 
 
@@ -39,6 +40,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @click.command(short_help="Distil a student.")
 @click.argument("name")
 @setting("-p", "--preset", name="preset", default=DEFAULT_PRESET, show_default=True, help="Gives teacher, dataset, training defaults.")
+@own("--recipe", name="recipe", metavar="NAME", help="One of the preset's recipes (scottbench show preset NAME): settings for a machine.")
 @own("--minutes", name="minutes", help="Stop after so many minutes of training.")
 @own("--max-steps", name="max_steps", help="Stop after so many updates of the student.")
 @own("--passes", name="passes", metavar="N", help="Stop after N counted U-Net passes per image: forward 1, backward 2.")
@@ -47,16 +49,22 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @own("--precision", name="precision", metavar="auto|float32|bfloat16|float16", help="Of forward passes. auto: float32 on a CPU.")
 @own("--gradient-checkpointing/--no-gradient-checkpointing", name="gradient_checkpointing", default=None,
      help="Less memory, a third more time. Default: the preset's.")  # fmt: skip
+@own("--optimizer", name="optimizer", metavar="adamw|adamw8bit", help="adamw8bit: a quarter of its memory, by bitsandbytes.")
+@own("--frozen", name="frozen", metavar="float32|half", help="Format of networks that are not trained, on a GPU. Default: float32.")
+@own("--offload/--no-offload", name="offload", default=None, help="Text encoder and VAE wait in the CPU's memory. Default: no.")
 @own("--fsdp/--no-fsdp", name="fsdp", default=None, help="Split the student over several processes. Default: the preset's.")
 @own("--evaluate-every", name="evaluate_every", metavar="K",
      help="Metrics on 256 held-out items every K updates; 0: never. Default: the preset's.")  # fmt: skip
 @own("--evaluate-steps", name="evaluate_steps", metavar="N", help="Sampling steps of those. Default: the preset's first.")
+@own("-k", "--metrics", name="metrics", multiple=True, metavar="A,B", help="Metrics of those points; the first decides. Default: the preset's.")
 @own("--patience", name="patience", metavar="P", help="Stop after P such points without a better value of the first metric.")
 @own("--export", name="export", metavar="last|best", help="Which student to keep. Default: last.")
 @own("--weights", name="weights", metavar="ema|student|both",
      help="Which weights to keep; both: theta goes to OUT/student. Default: ema.")  # fmt: skip
 @own("--average", name="average", metavar="DECAY", help="Export an average of theta with this decay, apart from the target network.")
 @own("--lr-schedule", name="lr_schedule", metavar="cosine|constant|none", help="none: no warm-up either. Default: the preset's.")
+@own("--checkpoint-minutes", name="checkpoint_minutes", metavar="M", help="Minutes between checkpoints; 0: none by time. Default: 5.")
+@own("--checkpoint-steps", name="checkpoint_steps", metavar="K", help="Steps between checkpoints, beside that. Default: none.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Student folder. Default: students/PRESET-NAME.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the student folder.")
 @own("-O", "--option", name="options", multiple=True, metavar="KEY=VALUE", help="Option of the trainer; may be repeated.")
@@ -126,7 +134,7 @@ def stopping(out: Path, command: str) -> Iterator[None]:
 
 def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
     """Check the flags one by one. Names are looked up later."""
-    from scottbench.cli.printing import maybe, number, positive
+    from scottbench.cli.printing import maybe, names, number, positive
     from scottbench.plan.request import origins
     from scottbench.registry.options import parse_pairs
     from scottbench.training.request import TrainRequest, variable
@@ -136,6 +144,8 @@ def _request(name: str, values: dict[str, Any], command: str) -> TrainRequest:
     checked = {
         "minutes": positive("--minutes", values["minutes"]),
         **{key: maybe("--" + key.replace("_", "-"), values[key], lowest) for key, lowest in NUMBERS.items()},
+        "checkpoint_minutes": maybe("--checkpoint-minutes", values["checkpoint_minutes"], 0, float),
+        "metrics": names("--metrics", values["metrics"]) if values["metrics"] else None,
         "options": parse_pairs(values["options"]),
         "seed": number("--seed", values["seed"], 0),
         "origins": {"preset": "default", **origins(sources, config, variable)},

@@ -47,17 +47,17 @@ class Images:
 def decode(sampler: Sampler, latents: Tensor, count: int) -> Images:
     """Decode latents (N,C,h,w) of which the first `count` are kept. `Images.wait` raises ScottbenchError where they were not finite."""
     model = sampler.model
-    if latents.device.type == "cpu":
+    if not model.device.startswith("cuda"):
         here, whole = model.decode_checked(latents)
         return Images(here[:count], whole[:count])
     with torch.inference_mode():
-        found = model.pixels(latents)
+        found = model.by_part(model.vae, latents)
         # a NaN among the latents spoils its own image at least, and so shows here
         good = torch.isfinite(found).flatten(1).all(1)
         levels = found.nan_to_num(0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         there = _to_host(levels[:count]), _to_host(good[:count])
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(model.device))
 
     def check(good: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if good.all():

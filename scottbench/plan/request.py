@@ -27,7 +27,7 @@ NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", 
 LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model", "dataset", "prompts"}
 OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guidance", "students")
 NOT_KEPT = ("command", "origins")
-SWITCHES = {"gradient_checkpointing", "fsdp"}
+SWITCHES = {"gradient_checkpointing", "fsdp", "offload"}
 """Settings of a training that a config file gives as true or false."""
 SECTION, SHARED = "train", ("preset", "device", "model", "dataset", "prompts")
 """The table of a config file that `scottbench train` reads, and the run's keys that count for it too."""

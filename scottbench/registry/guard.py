@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scottbench.errors import ScottbenchError
+from scottbench.errors import ScottbenchError, lack_of_memory
 from scottbench.registry.moved import moved
 from scottbench.text import one_line
 
@@ -50,7 +50,7 @@ def is_ours(error: BaseException) -> bool:
 
     A KeyboardInterrupt is the user's unless signals are counted and there was none; Terminated and the like are the host's classes.
     """
-    if isinstance(error, (ScottbenchError, MemoryError, GeneratorExit)):
+    if isinstance(error, (ScottbenchError, GeneratorExit)) or lack_of_memory(error) is not None:
         return True
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTS.seen > 0 or not INTERRUPTS.counted

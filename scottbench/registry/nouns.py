@@ -45,6 +45,9 @@ class Model:
     """(device: str, dtype: str) -> `scottbench.models.diffusion_model.DiffusionModel`; raises MissingAsset or DamagedAsset."""
     folder: Callable[[], Path] | None = None
     """() -> its diffusers pipeline folder, there or not, for `scottbench show`."""
+    configs: Callable[[], Path] | None = None
+    """() -> a folder with the pipeline's configs and no weights, by which plans and dry runs tell costs before anything is fetched. None:
+    `folder`, where it is there."""
 
 
 # --- Dataset ---------------------------------------------------------------------------------------------------------
@@ -79,6 +82,8 @@ class Dataset:
     """Frozen dataclass, as of a method; set in a preset's table [dataset], or with --dataset NAME@key=value."""
     path_option: str = ""
     """Name of the option that is the place of the data: such a dataset opens what --dataset FOLDER names. "" for one that has its own."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Split -> its number of items, where that is known without the files: for what a plan tells of costs."""
 
 
 # --- Method ----------------------------------------------------------------------------------------------------------
@@ -180,13 +185,13 @@ class Distillation(Protocol):
     ema_decay: float
     """theta_minus <- ema_decay * theta_minus + (1 - ema_decay) * theta after every update of the student."""
 
-    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, float]]]:
-        """Yield (role, {term: 0-d loss, already weighted}, {name: scalar to log}) once per role, in the order of the updates.
-        The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that makes
-        data). Several of these generators may run side by side, one per micro-batch. Optional beside `step`:
-        `evaluate(batch) -> {name: float}`, called now and then on held-out items; `memory`, a JSON-able dict that is kept
-        in checkpoints and put back by a resumed training before its first step; `check_memory(memory)`, which raises ValueError
-        where what comes back cannot be."""
+    def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], Mapping[str, float | Tensor]]]:
+        """Yield (role, {term: 0-d loss, already weighted}, {name: scalar to log, a number or 0-d}) once per role, in the order of the
+        updates. The host minimises the sum of the terms for that role's network before it resumes; no terms, no update (a step that
+        makes data). Several of these generators stand side by side at their yields, one per micro-batch: keep no graph over a yield,
+        or all of them are in memory at once. Optional beside `step`: `evaluate(batch) -> {name: a number or 0-d}`, called now and then
+        on held-out items; `memory`, a JSON-able dict that is kept in checkpoints and put back by a resumed training before its first
+        step; `check_memory(memory)`, which raises ValueError where what comes back cannot be."""
 
     def student_config(self) -> dict[str, Any]:
         """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;

@@ -23,11 +23,16 @@ EXTRACTOR_KEYS = (
 EXTRACTOR_KINDS = {"bytes": int}
 """Kinds of the keys of [extractors.ROLE] that are no text."""
 TRAIN_KEYS = (
-    "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "fsdp",
-    "evaluate_every", "evaluate_steps", "patience", "export", "weights", "average", "lr_schedule",
+    "minutes", "metrics", "options", "batch_size", "accumulate", "precision", "gradient_checkpointing", "optimizer", "frozen", "offload",
+    "fsdp", "evaluate_every", "evaluate_steps", "patience", "export", "weights", "average", "lr_schedule", "checkpoint_minutes",
+    "checkpoint_steps",
 )
 TRAIN_KINDS = {"minutes": float, "metrics": list[str], "options": dict[str, dict]}
 """Kinds of the keys of [train] that are no settings of a training."""
+RECIPE_KEYS = ("summary", "trainers", "processes", "max_steps", "passes", *TRAIN_KEYS)
+RECIPE_KINDS = {**TRAIN_KINDS, "summary": str, "trainers": list[str], "processes": int, "max_steps": int, "passes": int}
+"""Kinds of the keys of [recipes.NAME] that are no settings of a training: beside those of [train] a sentence about it, the trainers that it
+is for, the number of processes, and a budget of updates or passes."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Preset:
     train: dict[str, Any] = field(default_factory=dict)
     """Defaults of `scottbench train` on this preset: minutes, metrics of its curve, options.TRAINER, and fields of
     `scottbench.training.settings.TrainSettings`."""
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> what `scottbench train --recipe NAME` trains by, over `train`: any of its keys, and those that `RECIPE_KEYS` adds."""
 
     def path(self, relative: str) -> Path:
         """Return a path of the TOML file as seen from here; an absolute or `~` path is taken as it is."""
@@ -86,7 +93,7 @@ OF_FILE = ("folder", "data", "data_folder")
 """Fields that are no keys of a preset file."""
 KEYS = {item.name: item for item in fields(Preset) if item.name not in OF_FILE}
 """The keys of a preset file, with the fields that they fill."""
-TABLES = ("students", "guidance", "extractors", "train")
+TABLES = ("students", "guidance", "extractors", "train", "recipes")
 """Keys whose entries a preset that extends another takes over one by one."""
 ADDED = ("students", "guidance", "extractors", "train", "limits")
 """Keys that a file may add entries of to another plug-in's preset."""
@@ -295,6 +302,13 @@ def _check(preset: Preset, where: str) -> None:
         raise UsageError(f"{where}: steps must be numbers of at least 1, found {preset.steps}")
     check_keys(preset.train, TRAIN_KEYS, where, "train")
     _check_kinds(preset.train, TRAIN_KINDS, where, "train")
+    for name, recipe in preset.recipes.items():
+        if not is_name(name):
+            raise UsageError(f"{where}: recipe {one_line(name)!r} may have letters, digits, '_', '.' and '-' only")
+        check_keys(recipe, RECIPE_KEYS, where, f"recipes.{name}")
+        _check_kinds(recipe, RECIPE_KINDS, where, f"recipes.{name}")
+        if recipe.get("processes", 1) < 1:
+            raise UsageError(f"{where}: processes in [recipes.{name}] must be at least 1, found {recipe['processes']}")
     for role, extractor in preset.extractors.items():
         check_keys(extractor, EXTRACTOR_KEYS, where, f"extractors.{role}")
         _check_kinds(extractor, {key: EXTRACTOR_KINDS.get(key, str) for key in EXTRACTOR_KEYS}, where, f"extractors.{role}")

@@ -43,16 +43,35 @@ class Difference:
 
 def difference(record: RunRecord, metric: MetricRecord, a: CellRecord, b: CellRecord) -> Difference | None:
     """Return A - B as the run's table of pairs has it, in either order; None where it was not tested."""
-    for row in record.pairs:
-        if row["metric"] != metric.name:
-            continue
-        ends = ((row["method_a"], row["steps_a"]), (row["method_b"], row["steps_b"]))
-        sign = {((a.method, a.steps), (b.method, b.steps)): 1, ((b.method, b.steps), (a.method, a.steps)): -1}.get(ends)
-        if sign is not None:
+    index = _Index.of(record.pairs)
+    for sign, one, other in ((1, a, b), (-1, b, a)):
+        row = index.get((metric.name, one.method, one.steps, other.method, other.steps))
+        if row is not None:
             low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
             return Difference(sign * row["difference"], low, high, row["p"], row["p_holm"], row["n"], row["images_to_decide"],
                               metric.higher_is_better)  # fmt: skip
     return None
+
+
+Key = tuple[str, str, int, str, int]
+"""Metric, method and steps of A, method and steps of B."""
+
+
+class _Index:
+    """The pairs of the run that is shown, by their names: all pairs of a hundred rows are many, and each is looked up several times."""
+
+    rows: list[dict[str, Any]] | None = None
+    found: dict[Key, dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
+        """Return key -> row; the last table's index is kept."""
+        if cls.rows is not rows:
+            cls.found = {}
+            for row in rows:
+                cls.found.setdefault((row["metric"], row["method_a"], row["steps_a"], row["method_b"], row["steps_b"]), row)
+            cls.rows = rows
+        return cls.found
 
 
 def is_student(cell: CellRecord) -> bool:

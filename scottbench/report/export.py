@@ -35,10 +35,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a run is exported, and how."""
+    """A choice of what to export of a run, and how."""
 
     kinds: tuple[str, ...] = ()
-    """Of ALL; "latex" and "markdown" are the report's tables, "csv" the rows of the run's own, "figures" the report's as PDF and PNG."""
+    """Some of ALL: "latex" and "markdown" are the report's tables, "csv" the rows of the run's own, "figures" PDF and PNG."""
     columns: tuple[str, ...] = ()
     """Metrics, and `TIME` or `CALL`, that tables have a column or rows for, in this order; () for all."""
     look: Look = field(default_factory=Look)

@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from scottbench.report.results import metric_column
 from scottbench.report.tables import number
 from scottbench.store.manifest import flawed
 from scottbench.store.plan_record import older_identity
-from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section, text
+from scottbench.store.record import CellRecord, RunRecord, section, text
 from scottbench.text import duration
-
-
-def ranked(cells: Sequence[CellRecord], metric: MetricRecord) -> list[CellRecord]:
-    """Cells that have a value, best first; equal ones in plan order."""
-    return sorted(
-        (cell for cell in cells if metric.name in cell.values),
-        key=lambda cell: cell.values[metric.name] * (-1 if metric.higher_is_better else 1),
-    )
-
-
-def abstract(record: RunRecord) -> str:
-    """One sentence made of the numbers: the best of the first metric against the best of another method."""
-    metrics, cells = record.leading()
-    dataset = record.plan.get("dataset", {}).get("name", "the dataset")
-    setting = f"On N = {cells[0].n:,} prompts of {dataset}"
-    measured = ranked(cells, metrics[0]) if metrics else []
-    if not measured:
-        return f"{setting}, no value of the first metric could be computed; the reasons stand below the results."
-    first = measured[0]
-    second = next((cell for cell in measured[1:] if cell.method != first.method), measured[1] if len(measured) > 1 else None)
-    parts: list[str] = []
-    for metric in [m for m in metrics if m.name in first.values][:3]:
-        shown = dict(zip(map(id, cells), metric_column(metric, cells)))  # as the table prints them
-        part = f"{metric.title} {shown[id(first)]}"
-        if second is not None and shown[id(second)] is not None:
-            part += f" against {shown[id(second)]}" + (f" for {second.name}" if not parts else "")
-        parts.append(part)
-    if first.milliseconds is not None:
-        also = f" against {second.milliseconds:.1f}" if second is not None and second.milliseconds is not None else ""
-        parts.append(f"{first.milliseconds:.1f}{also} ms per image")
-    return f"{setting}, {first.name} reaches {', '.join(parts[:-1]) + ' and ' + parts[-1] if len(parts) > 1 else parts[0]}."
 
 
 def setup(record: RunRecord) -> str:

@@ -56,7 +56,7 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
     marks = _ranking(record, cells, best)
     table = Table(caption(record, cells, parts, marks), columns, [], title=_title(metrics, cells, scope),
                   brief=_brief(record, metrics, cells, marks))  # fmt: skip
-    reasons, tied = Reasons(), any(len(rows) > 1 for rows in best)
+    reasons, tied = Reasons(), bool(record.pairs) and any(len(rows) > 1 for rows in best)
     shown = [metric_column(metric, cells) for metric in metrics]
     times = _times(cells, reasons) if timed else [[] for _ in cells]
     for y, cell in enumerate(cells):
@@ -71,7 +71,7 @@ def _results_table(record: RunRecord, metrics: list[MetricRecord], cells: list[C
                 row.append(Entry("n/a", mark=reasons.mark(f"Not available: {cell.reason(metric.name)}"), short="-"))
                 continue
             ends, mark = _interval(metric, cell, cells, reasons)
-            tie = y in rows and len(rows) > 1
+            tie = tied and y in rows and len(rows) > 1
             small = () if ends is None else (f"[{ends[0]}, {ends[1]}]",)
             row.append(Entry(value, y in rows, mark=TIE if tie else mark, small=small, tie=tie, ends=ends))
         table.rows.append(row + times[y])

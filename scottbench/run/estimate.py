@@ -58,7 +58,8 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
     with tempfile.TemporaryDirectory() as place:
         done = inventory(RunFolder(Path(place) if folder is None else folder), plan)
     own = {} if folder is None else {cell.id: cost for cell in plan.cells if (cost := _recorded(plan, cell, folder)) is not None}
-    reference, probed = 0.0, {}
+    reference: float = 0.0
+    probed: dict[tuple[str, int], CellCost] = {}
     if len(own) < len(plan.cells):
         reference, probed = _probed(plan, [cell for cell in plan.cells if cell.id not in own])
     cells = [

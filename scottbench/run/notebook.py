@@ -181,7 +181,7 @@ class Run:
 
     @functools.cached_property
     def pairs(self) -> pl.DataFrame:
-        """Paired differences: methods at equal steps, and each method at neighbouring numbers of steps."""
+        """Paired differences of all rows of the run, those at equal and at neighbouring numbers of steps first."""
         return self._frame("pairs.parquet")
 
     @functools.cached_property

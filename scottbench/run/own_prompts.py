@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scottbench.errors import Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError
+from scottbench.errors import LOWER, Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError, telling_memory
 from scottbench.models.pipeline import open_student
 from scottbench.models.sampling import Sampler
 from scottbench.plan.cells import PlannedCell, make_cells, unsealed, unusual_steps
@@ -175,7 +175,9 @@ def make(session: Session, on_progress: Callable[[dict], None]) -> Iterator[Samp
                         condition = session.model.encode_prompts([prompt])
                         clock.synchronise()
                     texts[prompt] = condition, seconds["text"]
-                yield _one(session, cell, model, clock, (number, prompt, *texts[prompt]))
+                with telling_memory(LOWER):
+                    made = _one(session, cell, model, clock, (number, prompt, *texts[prompt]))
+                yield made
                 on_progress({"stage": "cell", "cell": cell.id, "done": number, "total": len(session.prompts)})
         except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
             raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scottbench.errors import Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError
+from scottbench.errors import LOWER, Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError, telling_memory
 from scottbench.models.compiled import compile_unet
 from scottbench.models.extractors import open_extractor
 from scottbench.models.pipeline import open_student
@@ -88,7 +88,7 @@ def attempt(
             sample.take_pictures(work, cell, spans)
             return None
         model = open_weights(work, cell, students)
-        with work.clock.watching(model.unet, "forward", "U-Net"):
+        with telling_memory(LOWER), work.clock.watching(model.unet, "forward", "U-Net"):
             sample.sample_cell(work, cell, model, spans, number)
     except (Incomplete, IntegrityError, UsageError, MissingAsset, MemoryError):
         raise

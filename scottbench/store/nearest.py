@@ -50,18 +50,21 @@ def read_nearest(root: Path) -> Nearest | None:
         return None
     try:
         record = parse_object(read_plain(folder / RECORD, LARGEST_JSON, root), ["dataset", "n", "extractor", "ids", "cells"], finite=True)
-        if record.get("schema") != SCHEMA:
-            raise Unfit(f"is not of {SCHEMA}")
-        ids = [_text(one) for one in _list(record["ids"])]
-        cells = {_text(name): [_near(one) for one in _list(found)] for name, found in dict(record["cells"]).items()}
-        if any(len(found) != len(ids) for found in cells.values()):
-            raise Unfit("has lists of other lengths than its samples")
-        named = list(dict.fromkeys(one.id for found in cells.values() for one in found))
-        data = read_plain(folder / IMAGES, LARGEST, root)
-        pictures = _pictures(data, named)
-        return Nearest(_text(record["dataset"]), int(record["n"]), _text(record["extractor"]), ids, cells, pictures)
+        return _checked(record, read_plain(folder / IMAGES, LARGEST, root))
     except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise IntegrityError(f"{folder} is damaged ({str(error)[:200]}). Make it again: scottbench score {root} --nearest") from None
+
+
+def _checked(record: dict[str, Any], images: bytes) -> Nearest:
+    """Return a record whose parts are all of their kind and belong together. Raises Unfit, KeyError or TypeError for another."""
+    if record.get("schema") != SCHEMA:
+        raise Unfit(f"is not of {SCHEMA}")
+    ids = [_text(one) for one in _list(record["ids"])]
+    cells = {_text(name): [_near(one) for one in _list(found)] for name, found in dict(record["cells"]).items()}
+    if any(len(found) != len(ids) for found in cells.values()):
+        raise Unfit("has lists of other lengths than its samples")
+    named = list(dict.fromkeys(one.id for found in cells.values() for one in found))
+    return Nearest(_text(record["dataset"]), int(record["n"]), _text(record["extractor"]), ids, cells, _pictures(images, named))
 
 
 def _pictures(data: bytes, named: list[str]) -> dict[str, bytes]:

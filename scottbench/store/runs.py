@@ -81,12 +81,12 @@ def find_run(text: str, home: Path = HOME) -> Path:
             return folder
     hits = []
     if len(text) >= SHORTEST:
-        hits = [folder for folder, plan_hash in _hashes(home).items() if plan_hash.startswith(text.lower())]
+        hits = [folder for folder, plan_hash in hashes(home).items() if plan_hash.startswith(text.lower())]
     if len(hits) == 1:
         return hits[0]
     if hits:
         raise UsageError(f"'{one_line(text)}' is the head of {len(hits)} runs: {', '.join(map(str, hits))}. Give the folder of one.")
-    heads = {plan_hash[:8]: folder for folder, plan_hash in _hashes(home).items()}
+    heads = {plan_hash[:8]: folder for folder, plan_hash in hashes(home).items()}
     raise UsageError(
         f"no run '{one_line(text)}': neither a run folder nor the head of a plan's hash in {home}/.{did_you_mean(text, heads)} "
         "See: scottbench runs list")
@@ -107,15 +107,15 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _hashes(home: Path) -> dict[Path, str]:
-    """Run folder -> hash of its plan, oldest first."""
+def hashes(home: Path = HOME) -> dict[Path, str]:
+    """Return run folder -> hash of its plan, of the runs below `home`, oldest first."""
     locks = sorted(home.glob(f"*/{LOCK}")) if home.is_dir() else []
     return {path.parent: str((read_json(path, path.parent) or {}).get("plan_hash", "")) for path in locks}
 
 
 def runs_of(plan_hash: str, home: Path = HOME) -> list[Path]:
     """List the run folders below `home` that were made from a plan."""
-    return [folder for folder, found in _hashes(home).items() if found == plan_hash]
+    return [folder for folder, found in hashes(home).items() if found == plan_hash]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def leftovers(home: Path = HOME) -> list[Leftover]:
     folder with results, or of a plan that cannot be read, is ever listed, nor a folder that is a link.
     """
     found: list[Leftover] = []
-    for folder in _hashes(home):
+    for folder in hashes(home):
         if folder.is_symlink() or not _was_killed(folder) or is_held(folder):
             continue
         files = _files(folder)

@@ -1,7 +1,8 @@
 """Training checkpoints without pickle: networks and AdamW moments as safetensors, the rest as JSON. No generator's state is in
 them: every draw of a step comes from a seed made of the training's seed and the step (`settings.micro_batch_seed`).
 
-Written to a temporary folder, synced, which replaces the old one, so that a kill leaves the last good checkpoint. `digests.json` holds
+Written to a temporary folder, synced, which replaces the old one, so that a kill leaves the last good checkpoint. Of a copy in the CPU's
+memory a thread writes it while the training goes on (`Writer`). `digests.json` holds
 the size and sha256 of the two other files, which are compared before anything of them is used.
 """
 
@@ -11,6 +12,7 @@ import dataclasses
 import math
 import shutil
 import stat
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ from scottbench.store.files import json_bytes, read_json, read_object, replace_f
 from scottbench.text import one_line
 from scottbench.training.distributed import full, like
 from scottbench.training.folder import CONFIGURATION, differences, kept_step
+from scottbench.training.optimizers import is_part, moments
 
 SCHEMA = "scottbench.checkpoint/2"
 TENSORS, STATE, DIGESTS = "tensors.safetensors", "state.json", "digests.json"
@@ -32,14 +35,54 @@ LONGEST = 2**28
 Kept = TypeVar("Kept")
 
 
-def flatten(tensors: dict, optimizers: dict) -> dict[str, torch.Tensor]:
-    """Return all tensors of a training, each of any shape and whole, under flat names: group/index, role/moments/index/key. Every
-    process must ask."""
+def flatten(tensors: dict, optimizers: dict, main: bool = True) -> dict[str, torch.Tensor]:
+    """Return a copy in the CPU's memory of all tensors of a training, each of any shape and whole, under flat names: group/index,
+    role/moments/index/key. Every process must ask, since a split tensor is put together by all; main: those others get {} and copy
+    nothing."""
     named = {f"{group}/{i}": t.detach() for group, members in tensors.items() for i, t in members.items()}
     for role, optimizer in optimizers.items():
-        for i, moments in optimizer.state_dict()["state"].items():
-            named |= {f"{role}/moments/{i}/{key}": torch.as_tensor(value) for key, value in moments.items()}
-    return {name: full(tensor).cpu().contiguous().clone() for name, tensor in named.items()}
+        for i, found in moments(optimizer).items():
+            named |= {f"{role}/moments/{i}/{key}": torch.as_tensor(value) for key, value in found.items()}
+    flat = {}
+    for name, tensor in named.items():
+        whole = full(tensor)
+        if main:
+            flat[name] = whole.cpu().contiguous().clone() if whole.device.type == "cpu" else whole.contiguous().cpu()
+    return flat
+
+
+class Writer:
+    """Writes checkpoints in a thread, one at a time, so that the training goes on meanwhile."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+
+    def begin(self, folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
+        """Begin to write a checkpoint: arguments as of `save`, flat of any shapes; nobody else may change them. Raises what the one before
+        raised."""
+        self.wait()
+        self.thread = threading.Thread(target=self._write, args=(folder, flat, state), name="checkpoint")
+        self.thread.start()
+
+    def _write(self, folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
+        try:
+            save(folder, flat, state)
+        except BaseException as error:  # it is raised where the training waits for it
+            self.error = error
+
+    def join(self) -> None:
+        """Wait until nothing is written any more."""
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+
+    def wait(self) -> None:
+        """Wait for what is being written. Raises Incomplete where it could not be."""
+        self.join()
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
 
 
 def save(folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
@@ -215,7 +258,7 @@ def check_tensors(flat: dict[str, torch.Tensor], tensors: dict, optimizers: dict
             if name.startswith(f"{role}/moments/"):
                 index, _, key = name.removeprefix(f"{role}/moments/").partition("/")
                 parameter = tensors[role].get(int(index)) if index.isdecimal() else None
-                if parameter is None or "/" in key or (value.dim() > 0 and value.shape != parameter.shape):
+                if parameter is None or "/" in key or (value.dim() > 0 and not is_part(key, value, parameter)):
                     raise ValueError(f"'{one_line(name)[:80]}' is no moment of a parameter")
     return None
 
@@ -227,9 +270,11 @@ def _put_moments(optimizer: torch.optim.Optimizer, prefix: str, flat: dict[str, 
     for name, value in flat.items():
         if name.startswith(prefix):
             index, key = name.removeprefix(prefix).split("/")
-            if value.dim() > 0:  # else AdamW's count of steps
+            parameter, kept = parameters[int(index)], value
+            if value.dim() == 0:  # a count of steps; quantised moments have a plain number
+                kept = value if value.is_floating_point() else int(value)
+            elif value.shape == parameter.shape:
                 # in the parameter's memory layout: fused AdamW on a CPU reads both as they lie, without a look at their strides
-                parameter = parameters[int(index)]
-                value = torch.empty_like(parameter, dtype=value.dtype).copy_(like(value, parameter))
-            template["state"].setdefault(int(index), {})[key] = value
+                kept = torch.empty_like(parameter, dtype=value.dtype).copy_(like(value, parameter))
+            template["state"].setdefault(int(index), {})[key] = kept
     optimizer.load_state_dict(template)

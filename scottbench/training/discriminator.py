@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import Text, UNet, run_unet
 
 ADAPTER = "discriminator"
@@ -61,7 +63,8 @@ class Discriminator(nn.Module):
         try:
             with self.active(learn):
                 run_unet(self.unet, z, tau, text)
-                logits = self.head(features[0])[:, 0]
+                # a mean over patches and the losses are no place for half precision, nor is the head outside of autocast
+                logits = wide(self.head(wide(features[0])))[:, 0]
                 return logits if self.patches else logits.mean((1, 2))
         finally:
             hook.remove()
@@ -103,37 +106,65 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
     return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
 
 
+class LossScale(Protocol):
+    """The part of torch's GradScaler that is used here."""
+
+    def scale(self, outputs: Tensor) -> Tensor:
+        """Multiply a loss, 0-d, by the scale of the moment."""
+
+
+class _GivenGradient(torch.autograd.Function):
+    """A 0-d loss of known value whose gradient at `output` (N,C,h,w) is known too."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:
+        return above[0] * ctx.saved_tensors[0], None, None
+
+
 def weighted_term(
-    output: Tensor, adversarial: Callable[[Tensor], Tensor], beside: dict[str, Tensor], weight: float, scale: str
-) -> tuple[Tensor, dict[str, float]]:
-    """Return the student's adversarial loss as a term of its total loss, and the gradient norms of both terms at the student's output.
+    output: Tensor, adversarial: Callable[[Tensor], Tensor], beside: dict[str, Tensor], weight: float | Tensor, scale: str,
+    scaler: LossScale | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Return the student's adversarial loss as a term of its total loss, and the gradient norms of both terms at the student's output,
+    0-d each.
 
     output: (N,C,h,w), made by the student, with its graph; adversarial: output -> scalar loss; beside: {name: the other loss of
-    the same output}, or {}, which scale "fixed" does without.
+    the same output}, or {}, which scale "fixed" does without. weight: a number, or 0-d. scaler: float16's (`Context.scaler`): the
+    gradient passes through the discriminator at its scale, as through the student, or most of it would be less than float16 has.
     scale: "fixed", weight * adversarial(output), or "gradient", scaled so that at the output its gradient's norm is `weight` times
-    that of the other loss. The gradient is taken at the output first, where its size can be seen and set, and handed on to the
-    student by a term that is linear in the output: one pass through the discriminator serves both.
+    that of the other loss; a discriminator that says nothing yet, gradient 0, counts 0. The gradient is taken at the output first, where
+    its size can be seen and set, and handed on to the student from there: one pass through the discriminator serves both.
     """
     leaf = output.detach().requires_grad_()
     loss = adversarial(leaf)
-    (own,) = torch.autograd.grad(loss, leaf)
-    norms = {"adversarial_gradient": float(own.norm())}
+    if scaler is None:
+        (own,) = torch.autograd.grad(loss, leaf)
+    else:
+        factor = scaler.scale(torch.ones_like(loss.detach()))
+        (own,) = torch.autograd.grad(loss * factor, leaf)
+        own = own / factor
+    norms = {"adversarial_gradient": own.norm()}
     for name, other in beside.items():
         (gradient,) = torch.autograd.grad(other, output, retain_graph=True)
-        norms[f"{name}_gradient"] = float(gradient.norm())
+        norms[f"{name}_gradient"] = gradient.norm()
         if scale == "gradient":
-            weight *= norms[f"{name}_gradient"] / max(norms["adversarial_gradient"], 1e-12)
-    linear = (output * own).sum()
-    return weight * (loss.detach() + linear - linear.detach()), norms
+            there = norms["adversarial_gradient"]
+            weight = weight * torch.where(there > 0, norms[f"{name}_gradient"] / there.clamp_min(1e-12), 0.0)
+    return _GivenGradient.apply(output, weight * own, weight * loss.detach()), norms
 
 
-def accuracies(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """Return, of logits (N,) each, accuracy: the share with the right sign (a zero counts half), and paired_accuracy: the share of
+def accuracies(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Return, of logits (N,) each, 0-d, accuracy: the share with the right sign (a zero counts half), and paired_accuracy: the share of
     (real, fake) pairs ranked right."""
     signs = torch.cat([torch.sign(real), -torch.sign(fake)]).detach()
-    return {"accuracy": float((signs.float().mean() + 1) / 2), "paired_accuracy": pair_accuracy(real, fake)}
+    return {"accuracy": (signs.float().mean() + 1) / 2, "paired_accuracy": pair_accuracy(real, fake)}
 
 
-def pair_accuracy(real: Tensor, fake: Tensor) -> float:
-    """Return the share of pairs (real[i], fake[i]) of logits (N,) with D(real) > D(fake); a tie counts half."""
-    return float((torch.sign(real - fake).detach().float().mean() + 1) / 2)
+def pair_accuracy(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the share, 0-d, of pairs (real[i], fake[i]) of logits (N,) with D(real) > D(fake); a tie counts half."""
+    return (torch.sign(real - fake).detach().float().mean() + 1) / 2

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scottbench.diffusion import Schedule, add_noise, consistency_function, guidance_embedding, guide, to_x0_eps, update
+from scottbench.diffusion import Schedule, add_noise, consistency_function, guidance_embedding, guide, to_x0_eps, update, wide
 from scottbench.models.diffusion_model import DiffusionModel, Text, UNet, run_unet
 from scottbench.models.pipeline import fast_layout
 from scottbench.registry.condition import TextCondition, joined
@@ -131,11 +131,6 @@ def conditioned_output(unet: UNet, z: Tensor, t: Tensor | float, text: Text, w: 
     return wide(run_unet(unet, z, t, text, condition))
 
 
-def wide(output: Tensor) -> Tensor:
-    """Return a network's output, of any shape, in float32 at least: a coefficient of the schedule must not be rounded to half precision."""
-    return output.to(torch.promote_types(output.dtype, torch.float32))
-
-
 def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Generator) -> Tensor:
     """Draw (n,) float32 guidance values w ~ U[w_min, w_max]."""
     return w_min + (w_max - w_min) * torch.rand(n, generator=generator)
@@ -144,7 +139,7 @@ def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Genera
 @torch.no_grad()
 def update_ema(target: torch.nn.Module, source: torch.nn.Module, decay: float) -> None:
     """Set theta_minus <- decay * theta_minus + (1 - decay) * theta, all tensors in one fused operation."""
-    pairs = list(zip(target.parameters(), source.parameters(), strict=True))
+    pairs = [(p, q) for p, q in zip(target.parameters(), source.parameters(), strict=True) if p is not q]
     torch._foreach_lerp_([p for p, _ in pairs], [q.detach().to(p.dtype) for p, q in pairs], 1 - decay)
 
 

@@ -25,7 +25,8 @@ def plain_unet(network: UNet) -> UNet:
     teacher), a copy with the adapters folded into the weights."""
     if not getattr(network, "peft_config", None):
         return gathered(network)
-    folded = copy.deepcopy(network)
+    # a sum in half precision would round what was trained
+    folded = copy.deepcopy(network).float()
     folded.fuse_lora()
     folded.unload_lora()
     return folded.requires_grad_(False)
@@ -94,7 +95,7 @@ def slope_facts(loop: Loop, unet: UNet) -> dict[str, dict[str, float]]:
     noise = torch.randn(batch["latents"].shape, generator=batch["generator"]).to(loop.device)
     low, high = facts["w_min"], facts["w_max"]
     scales = (low + (high - low) / 4, high - (high - low) / 4)
-    with loop.model.uncounted():
+    with loop.accelerator.autocast(), loop.model.uncounted():  # the teacher may be in half precision
         found = guidance_slope(
             loop.model, lambda *given: f(unet, *given), (batch["latents"], noise), (batch["text"], batch["uncond"]), scales)
     return {"guidance_slope": {name: round(value, 4) for name, value in found.items()}}

@@ -10,31 +10,37 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import torch
 
-from scottbench.errors import TrainingDiverged, UsageError
+from scottbench.errors import OutOfMemory, TrainingDiverged, UsageError, lack_of_memory
 from scottbench.registry.nouns import Batch, Distillation
 from scottbench.store.files import as_read
 from scottbench.training import checkpoint
 from scottbench.training.average import Average
-from scottbench.training.data import Data, epoch_batch
+from scottbench.training.data import Data, Encoded, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
+from scottbench.training.feed import Feed
 from scottbench.training.folder import Place, forget_lines_after, kept_step
+from scottbench.training.ledger import Ledger
+from scottbench.training.optimizers import make_optimizer
 from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
 from scottbench.training.signals import Interruption
+from scottbench.training.sizes import rows_at_once, weighted_means
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scottbench.models.diffusion_model import DiffusionModel, UNet
 
-LOG_EVERY, HELD_OUT_EVERY, CHECKPOINT_MINUTES, CLIP = 10, 50, 5.0, 1.0
+LOG_EVERY, HELD_OUT_EVERY, CLIP = 10, 50, 1.0
+HELD_OUT_ITEMS = 128
+"""Held-out items that the trainer's own `evaluate` looks at."""
 
 
 @dataclass
@@ -63,7 +69,7 @@ class State:
 class MicroBatch:
     """A trainer's `step` on one part of the batch, standing at a loss of `role` or finished."""
 
-    step: Iterator[tuple[str, dict[str, torch.Tensor], dict[str, float]]]
+    step: Iterator[tuple[str, dict[str, torch.Tensor], Mapping[str, float | torch.Tensor]]]
     role: str | None = None
     finished: bool = False
 
@@ -89,64 +95,77 @@ class Loop:
     ):
         self.distillation, self.data, self.accelerator = distillation, data, accelerator
         self.out, self.settings, self.model, self.device = out, settings, model, model.device
+        self.begun = False
+        """A network was updated in the step that runs."""
         self.micro_batch_size = settings.micro_batch_size(accelerator.num_processes)
-        self.state, self.place = State(), Place(out)
-        # adversaries first: the student's loss is made with them
+        self.state, self.place, self.writer = State(), Place(out), checkpoint.Writer()
+        # adversaries first: a micro-batch with nothing for them may stand at the student's next loss already
         self.roles = sorted(distillation.networks, key=lambda role: (role == "student", role))
         self.parameters: dict[str, list[torch.nn.Parameter]] = {
             role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
         self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
         self.average = None if settings.average is None else Average(self.parameters["student"], settings.average)
+        self.feed, self.ledger = Feed(data, self.device, self.parts), Ledger(self.refuse)
+        self.settle_every = 1 if torch.device(self.device).type == "cpu" else LOG_EVERY
+        """Steps between two looks at what was noted; a GPU would have nothing to do meanwhile, a CPU is where the numbers are."""
 
     def make_optimizer(self, role: str) -> torch.optim.Optimizer:
         """Make AdamW for the parameters of a role, with the trainer's learning rate and betas."""
         d = self.distillation
         betas = d.betas.get(role, (0.9, 0.999))
         parameters = self.parameters[role]
-        # fused: one pass over the memory, a quarter of the time on a CPU, of one iteration of CD 4 %; not for split tensors on every device
-        fused = not is_split(parameters[0])
-        return torch.optim.AdamW(parameters, lr=d.learning_rates[role], betas=betas, weight_decay=0.0, fused=fused)
+        return make_optimizer(self.settings.optimizer, parameters, d.learning_rates[role], betas)
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
     def one_step(self, fraction: float) -> dict[str, float]:
         """Run the trainer's `step` once and return the values to log, means over this process's micro-batches. Raises
         TrainingDiverged at the first term or gradient that is not finite."""
+        self.queue_step(fraction)
+        return self.ledger.settle()
+
+    def queue_step(self, fraction: float) -> None:
+        """Run the trainer's `step` once; the values to log go to the ledger, where nobody has looked at them yet."""
         torch.manual_seed(micro_batch_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
         running = [MicroBatch(self.distillation.step(batch)) for batch in self.batches(fraction)]
         scale = learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step)
-        logged: dict[str, list[float]] = {}
         while True:
             for micro in running:
                 if micro.role is None and not micro.finished:
-                    self.advance(micro, logged)
+                    self.advance(micro)
             counts = total(self.accelerator, [sum(micro.role == role for micro in running) for role in self.roles])
             role, count = next(((r, n) for r, n in zip(self.roles, counts, strict=True) if n), (None, 0))
             if role is None:
-                return {key: sum(values) / len(values) for key, values in logged.items()}
-            logged.setdefault(f"{role}/grad_norm", []).append(self.update(role, count, scale))
+                return
+            self.update(role, count, scale)
             for micro in running:
                 if micro.role == role:
                     micro.role = None
 
+    def parts(self, step: int) -> list[torch.Tensor]:
+        """Return the indices of this process's micro-batches of a step, (N,) int64 each."""
+        indices = epoch_batch(self.data.train, step, self.settings.batch_size, self.settings.seed)
+        first, size = self.accelerator.process_index * self.settings.accumulate, self.micro_batch_size
+        return [indices[number * size : (number + 1) * size] for number in range(first, first + self.settings.accumulate)]
+
     def batches(self, fraction: float) -> Iterator[Batch]:
         """Yield this process's micro-batches of the step, each with a generator of its own."""
-        indices = epoch_batch(self.data.train, self.state.step, self.settings.batch_size, self.settings.seed)
         first = self.accelerator.process_index * self.settings.accumulate
-        for number in range(first, first + self.settings.accumulate):
-            part = indices[number * self.micro_batch_size : (number + 1) * self.micro_batch_size]
-            yield self.batch(part, micro_batch_seed(self.settings.seed, self.state.step, number), fraction)
+        for number, rows in enumerate(self.feed.batches(self.state.step), start=first):
+            yield self.seeded(rows, micro_batch_seed(self.settings.seed, self.state.step, number), fraction)
 
     def batch(self, indices: torch.Tensor, seed: int, fraction: float) -> Batch:
         """Make the batch of indices (N,), whose draws come from the seed."""
-        generator = torch.Generator().manual_seed(seed)
-        rows = self.data.batch(indices, self.device)
-        return {**rows, "generator": generator, "step": self.state.step, "fraction": fraction}
+        return self.seeded(self.data.batch(indices, self.device), seed, fraction)
 
-    def advance(self, micro: MicroBatch, logged: dict[str, list[float]]) -> None:
-        """Run the trainer's step up to its next loss and backpropagate it; gradients accumulate on that role's parameters.
-        Raises TrainingDiverged where a term is not finite."""
+    def seeded(self, rows: Encoded, seed: int, fraction: float) -> Batch:
+        """Make a batch of rows, whose draws come from the seed."""
+        return {**rows, "generator": torch.Generator().manual_seed(seed), "step": self.state.step, "fraction": fraction}
+
+    def advance(self, micro: MicroBatch) -> None:
+        """Run the trainer's step up to its next loss and backpropagate it; gradients accumulate on that role's parameters."""
         losses: dict[str, torch.Tensor] = {}
+        step = self.state.step
         while not losses:  # a yield without losses says something to log
             with self.accelerator.autocast():
                 reached = next(micro.step, None)
@@ -155,26 +174,24 @@ class Loop:
                 return
             role, losses, facts = reached
             for name, fact in facts.items():
-                logged.setdefault(f"{role}/{name}", []).append(fact)
+                self.ledger.note(step, f"{role}/{name}", fact)
         micro.role = role
         for term, loss in losses.items():
-            number = float(loss.detach())
-            logged.setdefault(f"{role}/{term}", []).append(number)
-            self.check_finite(role, f"{term} loss", number)
+            self.ledger.note(step, f"{role}/{term}", loss, f"the {role}'s {term} loss")
         # a split student's graph ends at other tensors than its parameters
         split = is_split(self.parameters[role][0])
         self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[role])
 
-    def update(self, role: str, count: int, scale: float) -> float:
-        """Update a role's network with the mean gradient of `count` micro-batches; return the gradient's norm before clipping.
-        Raises TrainingDiverged where that is not finite."""
+    def update(self, role: str, count: int, scale: float) -> None:
+        """Update a role's network with the mean gradient of `count` micro-batches; note the gradient's norm before clipping."""
         optimizer = self.optimizers[role]
         average_gradients(self.accelerator, self.parameters[role], count)
         for group in optimizer.param_groups:
             group["lr"] = self.distillation.learning_rates[role] * scale
-        norm = float(full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP)))
-        if self.accelerator.scaler is None:  # float16 leaves such a step out and lowers its loss scale
-            self.check_finite(role, "gradient", norm)
+        norm = full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP))
+        # float16 leaves a step that is not finite out and lowers its loss scale
+        self.ledger.note(self.state.step, f"{role}/grad_norm", norm, f"the {role}'s gradient" if self.accelerator.scaler is None else None)
+        self.begun = True
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.state.updates += role == "student"
@@ -182,15 +199,14 @@ class Loop:
             update_ema(self.distillation.ema, self.distillation.networks["student"], self.distillation.ema_decay)
         if role == "student" and self.average is not None:
             self.average.update(self.state.updates)
-        return norm
 
-    def check_finite(self, role: str, what: str, value: float) -> None:
-        """Raises TrainingDiverged, which names role and term, where the value is not finite."""
-        if not math.isfinite(value):
-            raise self.diverged(self.state.step, f"the {role}'s {what} is {value}")
+    def refuse(self, step: int, what: str) -> NoReturn:
+        """Raise TrainingDiverged, which names role and term."""
+        raise self.diverged(step, what)
 
     def diverged(self, step: int, what: str) -> TrainingDiverged:
         """Return the error for a training that went wrong in a step, numbered from 0: it says what is left and how to go on."""
+        self.writer.join()
         kept, best = kept_step(self.out), self.out / "best"
         rescue = "No checkpoint had been made yet." if kept is None else (
             f"The checkpoint of step {kept} is kept in {self.out}: export it with --resume --max-steps {kept}.")
@@ -208,25 +224,44 @@ class Loop:
         keep_best: called where the curve has its best value so far, if that is to be exported. Points of the curve and the trainer's
         own look at held-out items cost nothing of the budget.
         """
-        saved, self.place = time.perf_counter(), Place(self.out)
+        saved, self.place = (time.perf_counter(), self.state.step), Place(self.out)
         self.memory()  # what cannot be kept is told now, not at the first checkpoint
-        with Interruption() as interruption:
+        with Interruption() as interruption, self.to_the_end():
             while (fraction := self.spent(budget)) < 1 and not self.patience_is_spent():
-                logged = self.counted_step(fraction)
+                logged = self.fitting(lambda: self.counted_step(fraction))  # noqa: B023
                 if self.state.step % HELD_OUT_EVERY == 0:
-                    logged |= self.held_out()
+                    logged |= self.fitting(self.held_out)
                 if curve is not None and self.state.step % self.settings.evaluate_every == 0:
-                    logged |= self.point(curve, keep_best)
+                    logged |= self.fitting(lambda: self.point(curve, keep_best))
                 self.log(logged, learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step - 1))
                 progress("train", self.state.step, self.spent(budget), self.state.seconds, logged)
-                late = time.perf_counter() - saved > 60 * CHECKPOINT_MINUTES or self.place.trouble()
+                late = self.is_late(*saved)
                 self.state.seconds, number, due = agree(self.accelerator, [self.state.seconds, interruption.signal, late])
                 if number or due:
-                    self.save()
-                    saved = time.perf_counter()
+                    self.save(wait=bool(number) or self.place.trouble())
+                    saved = time.perf_counter(), self.state.step
                 interruption.act(int(number))
             self.save()
             interruption.act(int(agree(self.accelerator, [interruption.signal])[0]))
+
+    def fitting(self, do: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what a function gives. Where memory is not enough for it, raise OutOfMemory: what is trained is saved, unless the step had
+        changed a network already, and the line says what to lower."""
+        try:
+            return do()
+        except Exception as error:
+            lack = lack_of_memory(error)
+            if lack is None:
+                raise
+        # here the error is gone, and with it the frames that held the memory
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        if self.accelerator.num_processes == 1 and not self.begun and self.state.step:
+            self.save()
+        self.writer.join()
+        kept = kept_step(self.out)
+        saved = "No checkpoint had been made yet" if kept is None else f"The checkpoint of step {kept} is kept in {self.out}"
+        raise OutOfMemory(f"{lack} in step {self.state.step}. {saved}. {self.settings.what_to_lower()}")
 
     def spent(self, budget: Budget) -> float:
         """Return the part of the budget that is spent, 0 to 1."""
@@ -234,14 +269,22 @@ class Loop:
 
     def counted_step(self, fraction: float) -> dict[str, float]:
         """Run one step as `one_step`, and add its time, evaluations and passes to the state."""
-        started, evaluations, passes = time.perf_counter(), self.model.evaluations, self.model.passes
-        logged = self.one_step(fraction)
+        started, evaluations, passes, self.begun = time.perf_counter(), self.model.evaluations, self.model.passes, False
+        self.queue_step(fraction)
         state, processes = self.state, self.accelerator.num_processes
         state.step += 1
+        self.begun = False
+        if self.is_looked_at(state.step):
+            self.ledger.settle()
         state.seconds += time.perf_counter() - started
         state.evaluations += (self.model.evaluations - evaluations) * processes
         state.passes += (self.model.passes - passes) * processes
-        return logged
+        return dict(self.ledger.last)
+
+    def is_looked_at(self, step: int) -> bool:
+        """Tell whether the numbers of a step, counted from 1, are looked at, because they are due or will be logged."""
+        every = [self.settle_every, LOG_EVERY, HELD_OUT_EVERY, *filter(None, [self.settings.evaluate_every])]
+        return step == 1 or any(step % each == 0 for each in every)
 
     def log(self, logged: dict[str, float], scale: float) -> None:
         """Write a JSON line every few steps, and where there is something to say about held-out items."""
@@ -258,9 +301,11 @@ class Loop:
         evaluate = getattr(self.distillation, "evaluate", None)
         if evaluate is None or len(self.data.held_out) == 0:
             return {}
-        batch = self.batch(self.data.held_out[:128], 0, 0.0)
-        with self.accelerator.autocast(), self.model.uncounted():
-            return {f"evaluate/{k}": v for k, v in evaluate(batch).items()}
+        chosen, found = self.data.held_out[:HELD_OUT_ITEMS], []
+        for seed, part in enumerate(chosen.split(rows_at_once(self.data.latents.shape[2:], len(chosen)))):
+            with self.accelerator.autocast(), self.model.uncounted():
+                found.append((len(part), {f"evaluate/{k}": float(v) for k, v in evaluate(self.batch(part, seed, 0.0)).items()}))
+        return weighted_means(found)
 
     def point(self, curve: Curve, keep_best: Callable[[], None] | None) -> dict[str, float]:
         """Compute a point of the metric curve; every process does, so that all of them stop alike."""
@@ -301,7 +346,8 @@ class Loop:
         """Return the trainable tensors by role, and the EMA network's; each of any shape."""
         groups = {role: dict(enumerate(p.detach() for p in parameters)) for role, parameters in self.parameters.items()}
         if self.distillation.ema is not None:
-            groups["ema"] = dict(enumerate(p.detach() for p in self.distillation.ema.parameters()))
+            pairs = zip(self.distillation.ema.parameters(), self.distillation.networks["student"].parameters(), strict=True)
+            groups["ema"] = {i: p.detach() for i, (p, q) in enumerate(pairs) if p is not q}  # a LoRA student and its target share a base
         if self.average is not None:
             groups["average"] = dict(enumerate(self.average.tensors))
         return groups
@@ -320,18 +366,43 @@ class Loop:
                 f"the trainer's memory cannot be kept in a checkpoint: {error}. It has to be a dict of finite JSON values.") from None
         return found
 
-    def save(self) -> None:
-        """Write a checkpoint. Raises TrainingDiverged, and keeps the one before, where a tensor is not finite."""
+    def is_late(self, seconds: float, step: int) -> bool:
+        """Tell whether a checkpoint is due, the last having been made at `seconds` (of the clock) and `step`, or the training is in
+        trouble."""
+        s = self.settings
+        by_time = bool(s.checkpoint_minutes) and time.perf_counter() - seconds > 60 * s.checkpoint_minutes
+        by_step = s.checkpoint_steps is not None and self.state.step - step >= s.checkpoint_steps
+        return by_time or by_step or self.place.trouble() or self.writer.error is not None
+
+    @contextlib.contextmanager
+    def to_the_end(self) -> Iterator[None]:
+        """Leave the block only when no checkpoint is being written and no batch is being read."""
+        try:
+            yield
+        finally:
+            self.feed.close()
+            self.writer.join()
+
+    def save(self, wait: bool = True) -> None:
+        """Write a checkpoint; wait: until it is written, else beside the training. Raises TrainingDiverged, and keeps the one before, where
+        a tensor is not finite; Incomplete where this or the one before cannot be written."""
+        self.ledger.settle()  # bad numbers are told by role and term, before anything is written
+        self.writer.wait()  # one copy of the training in the CPU's memory, not two
+        main = self.accelerator.is_main_process
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
-        flat = checkpoint.flatten(self.tensors(), self.optimizers)
-        if broken := sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()}):
+        flat = checkpoint.flatten(self.tensors(), self.optimizers, main)
+        broken = sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()})
+        if agree(self.accelerator, [bool(broken)])[0]:
             # the last update did it; what is kept must not be written over
             raise self.diverged(self.state.step - 1, f"weights or moments are no longer finite ({', '.join(broken)})")
-        if self.accelerator.is_main_process:
+        if main:
             folder = self.place.to_save_in()
-            checkpoint.save(folder / "checkpoint", flat, asdict(self.state) | self.memory())
-            self.place.stop_if_in_trouble(folder, self.state.step)
-        self.accelerator.wait_for_everyone()
+            self.writer.begin(folder / "checkpoint", flat, asdict(self.state) | self.memory())
+            if wait:
+                self.writer.wait()
+                self.place.stop_if_in_trouble(folder, self.state.step)
+        if wait:
+            self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
         """Go back to the last checkpoint of the folder. Raises as `scottbench.training.checkpoint.load`."""

@@ -17,7 +17,7 @@ from scottbench.training.settings import SETTINGS
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-NAMES = (*SHARED, "options", "minutes", "max_steps", "passes", *SETTINGS, "tracker")
+NAMES = (*SHARED, "recipe", "options", "minutes", "max_steps", "passes", "metrics", *SETTINGS, "tracker")
 """Values that a variable and a config file may give; flags have the same names with dashes."""
 
 
@@ -33,11 +33,16 @@ class TrainRequest:
     max_steps: int | None = None
     passes: int | None = None
     """Counted U-Net passes; see `scottbench.training.settings.Budget`. None of the three: the preset's minutes, else 30."""
+    metrics: list[str] | None = None
+    """Metrics of the curve, the first of which decides; None: the preset's under [train], else its first."""
     batch_size: int | None = None
     """This and the fields down to `seed` are those of `scottbench.training.settings.TrainSettings`."""
     accumulate: int | None = None
     precision: str | None = None
     gradient_checkpointing: bool | None = None
+    optimizer: str | None = None
+    frozen: str | None = None
+    offload: bool | None = None
     fsdp: bool | None = None
     evaluate_every: int | None = None
     evaluate_steps: int | None = None
@@ -46,6 +51,8 @@ class TrainRequest:
     weights: str | None = None
     average: float | None = None
     lr_schedule: str | None = None
+    checkpoint_minutes: float | None = None
+    checkpoint_steps: int | None = None
     seed: int = 0
     device: str = "auto"
     out: Path | str | None = None
@@ -62,6 +69,8 @@ class TrainRequest:
     """File of captions of such a folder."""
     allow_unsafe_checkpoint: bool = False
     """Read pickled weights (.bin) of a `model` folder that has no safetensors."""
+    recipe: str | None = None
+    """Name of one of the preset's [recipes]: settings and options that stand over those of [train] and below all that is given here."""
     command: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     """Field -> where its value comes from ("flag", "SCOTTBENCH_TRAIN_MINUTES", "file bench.toml"), for those that were given."""

@@ -28,6 +28,14 @@ class TrainSettings:
     """Number format of the forward passes (weights and optimizers stay float32). auto: float32 on a CPU, half precision on a GPU."""
     gradient_checkpointing: bool = False
     """Forget the student's activations and compute them again in the backward pass: less memory, a third more time."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit: moments of 8 bits in blocks of 256, by bitsandbytes: 2 bytes a trained number in place of 8. Parameters of fewer than
+    4,096 numbers keep whole moments."""
+    frozen: Literal["float32", "half"] = "float32"
+    """Number format in which networks that are not trained are kept: the teacher, which is the base of a LoRA student and discriminator
+    too. half: that of `precision`. A target network that is averaged stays in float32, as does everything on a CPU."""
+    offload: bool = False
+    """Keep text encoder and VAE in the CPU's memory while the networks train; a point of the metric curve has them back."""
     fsdp: bool = False
     """Split student and EMA over several processes (torch's FSDP2), for models that are too large to train on one device. A LoRA
     student, of which little is trained, and the discriminator are not split."""
@@ -47,6 +55,10 @@ class TrainSettings:
     lr_schedule: Literal["cosine", "constant", "none"] = "cosine"
     """cosine: a warm-up of 20 updates, the learning rate itself, then a cosine to zero over the last 60 % of the budget. constant: the
     warm-up, then the learning rate to the end. none: the learning rate from the first update on."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two checkpoints; 0: none by time. The last one is always written."""
+    checkpoint_steps: int | None = None
+    """Steps between two checkpoints, beside `checkpoint_minutes`; none: by time alone."""
     seed: int = 0
     """Seed of data order, time steps, noise, guidance and LoRA's random start."""
 
@@ -55,10 +67,21 @@ class TrainSettings:
             raise ValueError("need batch_size >= 1 and accumulate >= 1")
         if self.average is not None and not 0 <= self.average < 1:
             raise ValueError("need 0 <= average < 1, or none")
+        if not self.checkpoint_minutes >= 0 or (self.checkpoint_steps is not None and self.checkpoint_steps < 1):
+            raise ValueError("need checkpoint_minutes >= 0 and checkpoint_steps >= 1")
         if self.evaluate_every < 0 or (self.patience is not None and self.patience < 1):
             raise ValueError("need evaluate_every >= 0 and patience >= 1")
         if not self.evaluate_every and (self.patience is not None or self.export == "best"):
             raise ValueError("patience and export best need a metric curve: --evaluate-every K")
+
+    def what_to_lower(self) -> str:
+        """Say in a line how these settings can be made to take less memory, and which of that a resumed training may change."""
+        now = [flag for flag, used in (("--gradient-checkpointing", self.gradient_checkpointing), ("--offload", self.offload)) if not used]
+        anew = [f"more micro-batches (--accumulate {2 * self.accumulate})"] if self.batch_size > self.accumulate else []
+        anew += ["--optimizer adamw8bit"] if self.optimizer == "adamw" else []
+        anew += ["--frozen half"] if self.frozen == "float32" else []
+        going_on = f"Go on with --resume and {' and '.join(now)}. " if now else ""
+        return f"{going_on}What a new training can lower: {', '.join([*anew, '--batch-size'])}, or all of it by a recipe (--recipe)."
 
     def micro_batch_size(self, processes: int) -> int:
         """Count the items of one micro-batch. Raises UsageError if the batch cannot be cut so."""
@@ -83,6 +106,13 @@ class TrainSettings:
         if chosen == "auto":
             chosen = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
         return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[chosen]
+
+
+    def half(self, mixed: str) -> Any:
+        """Return torch's number format of frozen networks; None for float32. mixed: of `mixed_precision`."""
+        import torch
+
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed) if self.frozen == "half" else None
 
 
 SETTINGS = tuple(item.name for item in dataclasses.fields(TrainSettings))

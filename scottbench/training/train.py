@@ -20,12 +20,13 @@ from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Distillation, Items
 from scottbench.store.environment import flush_denormals
 from scottbench.text import one_line
-from scottbench.training.choices import TrainChoices, choose
+from scottbench.training.choices import TrainChoices, check_processes, choose
 from scottbench.training.context import Context, preset_extractor
 from scottbench.training.data import Data, held_out_of, open_data
 from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
 from scottbench.training.folder import begin, check_folder, claimed
+from scottbench.training.frozen import halve, put
 from scottbench.training.loop import Curve, Loop
 from scottbench.training.request import TrainRequest
 from scottbench.training.settings import Budget, TrainSettings
@@ -52,6 +53,7 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     choices = choose(plugins, request)
     accelerator = open_accelerator(choices.settings, choices.device, request.tracker, choices.out)
     choices = on_device(choices, accelerator)
+    check_processes(choices, accelerator.num_processes)
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model, items = open_teacher(plugins, choices), open_items(plugins, choices)
     config = configuration(choices, model, items, accelerator) | {"made_by": made_by(plugins, choices)}
@@ -133,6 +135,8 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
         "precision": accelerator.mixed_precision,
         "average": settings.average,
         "lr_schedule": settings.lr_schedule,
+        "optimizer": settings.optimizer,
+        "frozen": settings.frozen,
         "seed": settings.seed,
     }
 
@@ -156,9 +160,13 @@ def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, da
         model, choices.device, choices.out, data,
         find_method=lambda name: plugins.find("method", name).noun,
         open_extractor=lambda role: preset_extractor(plugins, choices.preset, role, choices.device),
+        scaler=accelerator.scaler,
     )  # fmt: skip
     distillation = choices.trainer.build(context, choices.options)
     prepare(distillation, model, choices.settings, accelerator.num_processes)
+    halve(model, distillation, choices.settings.half(accelerator.mixed_precision))
+    if choices.settings.offload:
+        put(model, "cpu")
     return Loop(distillation, data, accelerator, choices.out, choices.settings, model)
 
 

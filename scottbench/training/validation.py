@@ -27,6 +27,8 @@ from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
 from scottbench.training.export import plain_unet
+from scottbench.training.frozen import fetched
+from scottbench.training.sizes import rows_at_once
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -42,6 +44,7 @@ class Validation:
     def __init__(self, plugins: Plugins, choices: TrainChoices, model: DiffusionModel, items: Items, loop: Loop):
         self.model, self.loop, self.items = model, loop, items
         self.distillation = loop.distillation
+        self.offload = loop.settings.offload
         self.opened: dict[str, DiffusionModel] = {}
         self.index = loop.data.held_out.tolist()
         self.choose_method(plugins, choices)
@@ -127,9 +130,10 @@ class Validation:
         """Make (n,H,W,3) uint8 images of the held-out prompts: the bytes that `scottbench run` makes of these weights, items and seed."""
         ids, prompts = ([texts[i] for i in self.index] for texts in (self.items.ids, self.items.prompts))
         fixed = choose_micro_batch(student.device, student.latent_shape)
-        text, uncond = embed_prompts(student, prompts, fixed, CHUNK), student.empty_prompt()
-        sampler = Sampler(student, self.method, self.method.name, self.options, uncond, self.guidance, self.steps, seed=0)
-        return sampler.images(text, ids, fixed, CHUNK)
+        with fetched(student, self.offload):
+            text, uncond = embed_prompts(student, prompts, fixed, CHUNK), student.empty_prompt()
+            sampler = Sampler(student, self.method, self.method.name, self.options, uncond, self.guidance, self.steps, seed=0)
+            return sampler.images(text, ids, fixed, rows_at_once(student.latent_shape[1:], CHUNK))
 
 
 def find_method(plugins: Plugins, trainer: str) -> Method:

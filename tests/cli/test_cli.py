@@ -250,11 +250,11 @@ def test_a_run_prints_its_table_on_stdout_and_its_progress_on_stderr(finished):
     out, stdout, stderr = finished
     lines = stdout.splitlines()
     assert lines[0] == "metrics on tiny features, N = 8"
-    assert lines[1].split() == ["method", "steps", "NFE", "gap", "↓", "agreement", "↑", "ms/image", "↓"]
+    assert lines[1].split() == ["method", "steps", "NFE", "gap", "↓", "agreement", "↑", "ms/image", "↓", "ms/call"]
     assert [line.split()[:3] for line in lines[2:6]] == [["ode", "1", "2"], ["ode", "2", "4"], ["hop", "1", "1"], ["hop", "2", "2"]]
     assert f"report  {out / 'report' / 'index.html'}" in lines
     assert "\x1b" not in stdout
-    assert "ode__s1__seed0" in stderr
+    assert "ode, 1 step" in stderr and "__seed0" not in stderr
     assert "8/8" in stderr
     assert "Loading weights" not in stderr
 
@@ -385,7 +385,7 @@ def shown(folder: Path, *values: tuple[str, float | None, float | None], metrics
 def test_the_best_of_a_column_follows_its_direction_and_ties_are_shared(tmp_path):
     title, header, table, best = shown(tmp_path / "run", ("a", 1.004, 0.5), ("b", 1.0, 0.7), ("c", 2.0, None))
     assert title == "metrics on pocket features, N = 64"
-    assert header == ["method", "steps", "NFE", "FID ↓", "Coverage ↑", "ms/image ↓"]
+    assert header == ["method", "steps", "NFE", "FID ↓", "Coverage ↑", "ms/image ↓", "ms/call"]
     assert best == {(0, 3), (1, 3), (1, 4)}  # 1.004 and 1.0 print alike with two digits
     assert [row[3] for row in table] == ["*1.00", "*1.00", "2.00"]
     assert table[2][4] == "-"
@@ -409,7 +409,7 @@ def test_one_row_has_no_best(tmp_path):
 
 
 def test_time_per_image_is_what_a_user_of_the_method_pays(tmp_path):
-    assert shown(tmp_path / "run", ("a", 1.0, 0.5), timed="a")[2][0][-1] == "25.0"
+    assert shown(tmp_path / "run", ("a", 1.0, 0.5), timed="a")[2][0][-2:] == ["25.0", "10.00"]
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------

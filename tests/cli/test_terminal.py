@@ -95,7 +95,7 @@ def test_no_line_is_wider_than_the_window_and_nothing_is_cut(screens, name, widt
 
 @pytest.mark.parametrize("name", ["claims", "compare", "list", "show", "plugin", "kinds"])
 def test_a_narrow_window_shows_all_words_of_a_wide_one(screens, name):
-    wide, narrow = (set(screens[name, width].split()) for width in (120, 80))
+    wide, narrow = ({word for word in screens[name, width].split() if set(word) != {"─"}} for width in (120, 80))
     assert wide == narrow
 
 
@@ -134,3 +134,12 @@ def test_a_run_is_told_in_words_with_the_part_of_all_that_is_done(capsys):
     assert [line.rsplit("  ", 1)[0] for line in lines] == [
         "scott, 2 steps  64/64  50 % of the run", "metrics of scott, 2 steps  64/64  100 % of the run",
     ]  # fmt: skip
+
+
+def test_a_warning_that_is_true_of_many_cells_is_told_once():
+    from scottbench.cli import told_once
+    from scottbench.errors import ScottbenchWarning
+
+    line = told_once(lambda message, category, *place: f"{place[0]}: {message}")
+    assert [line("rank limited", ScottbenchWarning, "f.py", 1) for _ in range(2)] == ["warning: rank limited\n", ""]
+    assert [line("old", UserWarning, "f.py", 1) for _ in range(2)] == ["f.py: old"] * 2

@@ -98,7 +98,7 @@ def test_it_paints_dark_text_on_white(report, tmp_path):
     visit(report, f"--screenshot={picture}", "--window-size=1000,800", "--hide-scrollbars")
     pixels = np.asarray(Image.open(picture).convert("L"))
     assert pixels.shape == (800, 1000)
-    assert (pixels[:, :20] == 255).all(), "margin"
+    assert (pixels[:, :15] == 255).all(), "margin"
     assert 0.01 < (pixels < 100).mean() < 0.2, "share of ink"
 
 
@@ -144,7 +144,7 @@ def test_a_picture_opens_and_closes_by_links_and_the_answer_is_on_the_first_scre
     (tmp_path / "state.html").write_text(bare + STATE)
     dom, _ = visit(tmp_path / "state.html", "--dump-dom", f"--window-size={width},900")
     found = json.loads(re.search(r"<title>(.*)</title>", dom)[1])
-    assert found["before"] == found["closed"] == 128 and found["opened"] > 400 and found["close"] == "inline-block"
+    assert found["before"] == found["closed"] == 96 and found["opened"] > 400 and found["close"] == "inline-block"
     assert found["reached"] == 0, "something that no key reaches"
     assert found["answer"] < 500 and found["facts"] < 900
 

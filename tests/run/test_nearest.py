@@ -1,4 +1,4 @@
-"""The training image nearest to each sample: found by features, written beside the run, shown in its report, refused where changed."""
+"""The training image nearest to each sample: found by the features of the run, written beside it, and looked up once a dataset."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from tiny_plugin import Dots
 
-from scottbench.errors import IntegrityError
+from scottbench.errors import Incomplete
+from scottbench.models.extractors import open_extractor
 from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
-from scottbench.report import build
-from scottbench.report.memory import memory
-from scottbench.run.execute import execute
+from scottbench.run.chunks import bind
 from scottbench.run.nearest import closest, nearest
+from scottbench.store.folder import RunFolder
 from scottbench.store.nearest import read_nearest
-from scottbench.store.record import read_record
-from scottbench.store.sums import sums_of
+from scottbench.store.sums import check_sums
+
+SPAN = range(12)
 
 
 def test_the_nearest_row_and_its_distance():
@@ -27,62 +28,47 @@ def test_the_nearest_row_and_its_distance():
 
 
 @pytest.fixture(scope="module")
-def looked_up(plugins, tmp_path_factory):
-    """(folder of a finished run, calls of the progress, calls of a second time); its training split is its evaluation split."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCOTTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        plan = make_plan(plugins, RunRequest("tiny", device="cpu", command="scottbench run -p tiny"))
-        root = execute(plan, plugins, tmp_path_factory.mktemp("run") / "run", None, lambda event: None)
-        calls: list[list[tuple[int, int]]] = [[], []]
-        for made in calls:
-            nearest(plan, Dots(), root, lambda done, total, made=made: made.append((done, total)))
-    return root, *calls
+def plan(plugins):
+    return make_plan(plugins, RunRequest("tiny", device="cpu", command="scottbench run -p tiny"))
 
 
-def test_a_real_image_that_is_in_the_training_split_is_its_own_nearest(looked_up):
-    root, _, _ = looked_up
+def put(plan, root, owners) -> RunFolder:
+    """A run folder with features: the reference's own, and those of cell k of the pictures k + 1 places further on."""
+    folder = RunFolder(root)
+    bind(folder, plan)
+    features = open_extractor(plan.sources["image"]).features(Dots().images(SPAN))
+    for shift, owner in enumerate(owners):
+        folder.put_features(("features", owner, "image"), SPAN, list(Dots.ids), np.roll(features, -shift, axis=0))
+    return folder
+
+
+def test_each_sample_has_its_nearest_training_image_and_features_of_the_split_are_computed_once(plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "cache"))
+    cells = [cell.id for cell in plan.cells]
+    root = tmp_path / "run"
+    root.mkdir()
+    put(plan, root, ["reference", *cells])
+    first: list[tuple[int, int]] = []
+    again: list[tuple[int, int]] = []
+    nearest(plan, Dots(), root, lambda done, total: first.append((done, total)))
+    before = (root / "nearest" / "nearest.json").read_bytes()
+    nearest(plan, Dots(), root, lambda done, total: again.append((done, total)))
+    assert first == [(12, 12)] and again == [] and (root / "nearest" / "nearest.json").read_bytes() == before
+    assert check_sums(root / "nearest")
     found = read_nearest(root)
-    assert [one.id for one in found.cells["reference"]] == found.ids == list(Dots.ids[: len(found.ids)])
-    assert all(one.distance < 1e-4 for one in found.cells["reference"])
-    assert set(found.cells) == {"reference", "ode__s2__seed0", "hop__s2__seed0"} and found.n == 12
-    features = [np.load(root / f"features/{owner}/image/00000-00011.npy") for owner in ("hop__s2__seed0", "reference")]
-    first = np.linalg.norm(features[1].astype(float) - features[0][0], axis=1)
-    assert found.cells["hop__s2__seed0"][0].id == Dots.ids[first.argmin()]
-    assert found.cells["hop__s2__seed0"][0].distance == pytest.approx(first.min(), rel=1e-4)
+    shown = len(found.ids)
+    assert set(found.cells) == {"reference", *cells} and found.n == 12 and found.ids == list(Dots.ids[:shown])
+    for shift, owner in enumerate(["reference", *cells]):
+        assert [one.id for one in found.cells[owner]] == [Dots.ids[(k + shift) % 12] for k in range(shown)]
+        assert all(one.distance < 1e-4 for one in found.cells[owner])
+    assert set(found.pictures) == {one.id for entries in found.cells.values() for one in entries}
+    assert json.loads(before)["cells"][cells[0]][0]["prompt"] == Dots.prompts[1]
 
 
-def test_training_features_are_computed_once(looked_up):
-    _, first, second = looked_up
-    assert first[-1] == (12, 12) and second == []
-
-
-def test_the_report_shows_samples_beside_their_nearest_and_says_how_near_real_images_are(looked_up):
-    root, _, _ = looked_up
-    shown = memory(read_record(root))
-    assert [row[0] for row in shown.rows] == ["ode", "hop"] and "among N = 12 images of the training split of dots" in shown.caption
-    distances = [float(near.label) for _, near in shown.rows[0][2]]
-    assert distances == sorted(distances) and all(sample.source and near.source for sample, near in shown.rows[0][2])
-    assert "Nearest training image" in build(root).read_text()
-
-
-@pytest.mark.parametrize("how", ["changed", "other schema", "fewer entries", "a distance of text"])
-def test_a_record_that_is_not_what_was_written_is_refused_in_one_line(looked_up, tmp_path, how):
-    root, _, _ = looked_up
-    record = json.loads((root / "nearest" / "nearest.json").read_text())
-    if how == "other schema":
-        record["schema"] = "x"
-    elif how == "fewer entries":
-        record["cells"]["reference"].pop()
-    elif how == "a distance of text":
-        record["cells"]["reference"][0]["distance"] = "near"
-    else:
-        record["n"] = 13
-    (tmp_path / "nearest").mkdir()
-    files = {"nearest.json": json.dumps(record).encode(), "images.zip": (root / "nearest" / "images.zip").read_bytes()}
-    for name, data in files.items():
-        (tmp_path / "nearest" / name).write_bytes(data)
-    told = files if how != "changed" else {**files, "nearest.json": b"{}"}
-    (tmp_path / "nearest" / "SHA256SUMS").write_bytes(sums_of(told))
-    with pytest.raises(IntegrityError) as caught:
-        read_nearest(tmp_path)
-    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+def test_a_run_without_its_features_is_not_finished(plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "run").mkdir()
+    put(plan, tmp_path / "run", ["reference"])
+    with pytest.raises(Incomplete, match="lacks features of .* scottbench resume"):
+        nearest(plan, Dots(), tmp_path / "run", lambda done, total: None)
+    assert not (tmp_path / "run" / "nearest").exists()

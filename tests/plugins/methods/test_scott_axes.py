@@ -165,7 +165,7 @@ def test_the_discriminator_is_shown_what_disc_input_says(unet, kind, monkeypatch
     monkeypatch.setattr(trainer, "normal", lambda like, generator: noises.append(normal(like, generator)) or noises[-1])
     monkeypatch.setattr(trainer, "f", lambda *arguments: outputs.append(f(*arguments)) or outputs[-1])
     list(trainer.step(b))
-    (z, tau, learn), (z_student, tau_student, learn_student) = trainer.networks["discriminator"].shown
+    (z_student, tau_student, learn_student), (z, tau, learn) = trainer.networks["discriminator"].shown
     target, prediction = (output.detach() for output in outputs)
     real = target if kind == "target" else b["latents"]
     assert learn and not learn_student and len(z) == 128 and len(z_student) == 64
@@ -177,15 +177,15 @@ def test_the_discriminator_is_shown_what_disc_input_says(unet, kind, monkeypatch
         assert tau.min() >= 100 and tau.max() <= 300 and len(tau.unique()) > 40
         # and have one noise: what is different is the two latents, at the scale alpha
         assert torch.allclose(z[:64] - z[64:], SD.alpha(tau[:64]).float() * (real - prediction), atol=1e-5)
-        assert torch.allclose(z, add_noise(SD, torch.cat([real, prediction]), tau, torch.cat([noises[-2]] * 2)), atol=1e-6)
+        assert torch.allclose(z, add_noise(SD, torch.cat([real, prediction]), tau, torch.cat([noises[-1]] * 2)), atol=1e-6)
 
 
 def test_fakes_of_small_t_are_left_out_where_asked(unet):
     trainer = made(unet, adv_t_min=500)
     trainer.networks["discriminator"] = Recorder()
     trainer.draw_times = lambda n, generator: torch.tensor([999, 15, 503, 39])
-    assert [role for role, _, _ in trainer.step(batch())] == ["discriminator", "student"]
-    assert [len(z) for z, _, _ in trainer.networks["discriminator"].shown] == [4, 2]
+    assert [role for role, _, _ in trainer.step(batch())] == ["student", "discriminator"]
+    assert [len(z) for z, _, _ in trainer.networks["discriminator"].shown] == [2, 4]
     trainer.draw_times = lambda n, generator: torch.tensor([15, 15, 39, 39])
     assert [(role, list(losses)) for role, losses, _ in trainer.step(batch())] == [("student", ["consistency"])]
 
@@ -214,22 +214,22 @@ def test_learning_of_the_discriminator_leaves_the_teacher_as_it_was(unet, kind):
     parameters = [p for p in trainer.networks["discriminator"].parameters() if p.requires_grad]
     torch.nn.init.normal_(trainer.networks["discriminator"].head.weight)
     steps = trainer.step(b)
+    assert next(steps)[0] == "student"
     role, losses, _ = next(steps)
     sum(losses.values()).backward()
     assert role == "discriminator" and any(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
     torch.optim.SGD(parameters, lr=10.0).step()
     after = trainer.teacher.unet(b["latents"], torch.tensor([5, 99, 500, 999]), encoder_hidden_states=b["text"]).sample
-    assert torch.equal(before, after)
-    assert [role for role, _, _ in steps] == ["student"]
+    assert torch.equal(before, after) and list(steps) == []
 
 
 def test_the_discriminator_learns_so_often_and_waits_so_long(unet):
     roles = [role for role, _, _ in made(unet, disc_steps=3).step(batch())]
-    assert roles == ["discriminator"] * 3 + ["student"]
+    assert roles == ["student"] + ["discriminator"] * 3
     waiting = made(unet, disc_warmup=5)
-    (_, losses, _) = list(waiting.step(batch() | {"step": 4}))[-1]
+    (_, losses, _) = list(waiting.step(batch() | {"step": 4}))[0]
     assert set(losses) == {"consistency"}
-    (_, losses, _) = list(waiting.step(batch() | {"step": 5}))[-1]
+    (_, losses, _) = list(waiting.step(batch() | {"step": 5}))[0]
     assert set(losses) == {"consistency", "adversarial"}
 
 
@@ -250,23 +250,49 @@ def test_a_chain_can_be_used_for_several_updates(unet, monkeypatch):
 def test_the_discriminator_may_learn_in_every_second_update_only(unet):
     trainer = made(unet, disc_every=2)
     assert [[role for role, _, _ in trainer.step(batch() | {"step": step})] for step in range(4)] == [
-        ["discriminator", "student"], ["student"], ["discriminator", "student"], ["student"]]  # fmt: skip
+        ["student", "discriminator"], ["student"], ["student", "discriminator"], ["student"]]  # fmt: skip
     both = made(unet, disc_every=2, reuse=2)
-    assert [role for role, _, _ in both.step(batch())] == ["discriminator", "student", "student"]
+    assert [role for role, _, _ in both.step(batch())] == ["student", "discriminator", "student"]
+
+
+def adversarial(trainer) -> list[float]:
+    """The student's adversarial term in two steps."""
+    return [float(losses["adversarial"].detach()) for step in range(2)
+            for role, losses, _ in trainer.step(batch() | {"step": step}) if role == "student"]  # fmt: skip
 
 
 def test_the_adversarial_term_fades_while_the_discriminator_guesses(unet):
-    """With margin 0 it is 0, with a margin of 2 or more it is whole."""
-    found = {}
-    for head in (0.0, 5.0):
-        trainer = made(unet, adv_fade="margin", adv_scale="gradient", w_start="zero")
+    """With margin 0 it is 0, with a margin of 2 or more it is whole; the margin is that of D's last update."""
+    found, options = {}, {"adv_scale": "gradient", "w_start": "zero"}
+    for head in (0.0, 1.0, 5.0):
+        trainer = made(unet, adv_fade="margin", **options)
         trainer.networks["discriminator"] = Judge(head)
-        (_, losses, _) = list(trainer.step(batch()))[-1]
-        found[head] = float(losses["adversarial"].detach())
-    plain = made(unet, adv_scale="gradient", w_start="zero")
+        found[head] = adversarial(trainer)
+        assert found[head][0] == 0 and trainer.memory["margin"] == pytest.approx(head, abs=1e-2)
+    plain = made(unet, **options)
     plain.networks["discriminator"] = Judge(5.0)
-    (_, losses, _) = list(plain.step(batch()))[-1]
-    assert abs(found[0.0]) < 1e-3 * abs(found[5.0]) and found[5.0] == pytest.approx(float(losses["adversarial"].detach()))
+    whole = adversarial(plain)[1]
+    assert abs(found[0.0][1]) < 2e-3 * abs(whole) and found[5.0][1] == pytest.approx(whole)
+    assert found[1.0][1] == pytest.approx(whole / 2, rel=0.02)
+
+
+def test_the_margin_is_of_all_micro_batches_and_comes_back_from_a_checkpoint(unet):
+    trainer = made(unet, adv_fade="margin", disc_steps=2)
+    judges = [Judge(1.0), Judge(3.0)]
+    steps = []
+    for judge in judges:  # two micro-batches, each with its own margin
+        trainer.networks["discriminator"] = judge
+        steps.append(trainer.step(batch()))
+        next(steps[-1])
+    for _ in range(2):
+        for judge, step in zip(judges, steps, strict=True):
+            trainer.networks["discriminator"] = judge
+            next(step)
+    assert trainer.memory == {"margin": pytest.approx(2.0, abs=1e-2)} and made(unet).memory is None
+    again = made(unet, adv_fade="margin")
+    assert again.memory == {"margin": 0.0}
+    again.memory = trainer.memory
+    assert again.memory == trainer.memory
 
 
 class Judge(torch.nn.Module):

@@ -8,7 +8,7 @@ import tiny_plugin
 import torch
 from scottbench_cd import register_methods, register_trainers
 from scottbench_cd.options import CDOptions
-from scottbench_cd.trainer import TARGETS, ConsistencyDistillation, add_lora
+from scottbench_cd.trainer import ConsistencyDistillation
 from tiny_training import train
 
 from scottbench.diffusion import to_x0_eps
@@ -22,6 +22,7 @@ from scottbench.registry.nouns import Metric
 from scottbench.training.context import Context
 from scottbench.training.distillation import adapters_off, guided_teacher
 from scottbench.training.export import plain_unet
+from scottbench.training.lora import TARGETS, add_lora
 
 FAST = {"lr": "1e-3", "w_min": "0.0", "w_max": "4.0"}
 

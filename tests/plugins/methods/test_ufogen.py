@@ -128,7 +128,7 @@ def test_invariant_28_with_the_true_x0_fakes_are_reals():
     list(trainer.step(b))
     generator.set_state(state)
     t = draw_times(1, 1000, n, generator)
-    (both, tau), (fake, tau_student) = trainer.networks["discriminator"].seen
+    (fake, tau_student), (both, tau) = trainer.networks["discriminator"].seen
     assert torch.equal(tau[:n], (t - 250).clamp_min(0)) and torch.equal(tau[:n], tau[n:]) and torch.equal(tau[:n], tau_student)
     assert torch.equal(both[n:], fake)
     xi = ((both.double() - torch.cat([SD.alpha(tau[:n]) * x0] * 2)) / SD.sigma(tau)).flatten()
@@ -157,11 +157,11 @@ def test_the_law_of_fakes_has_two_optima_and_the_reconstruction_tells_them_apart
 def test_invariant_19_a_fresh_discriminator_says_nothing(pipeline):
     for kind in ("whole", "full", "lora"):
         steps = trainer_of(pipeline, discriminator=kind, disc_rank=4).step(batch_of(open_pipeline(pipeline)))
+        role, losses, _ = next(steps)
+        assert role == "student" and float(losses["adversarial"].detach()) == pytest.approx(math.log(2), rel=1e-7)
         role, losses, facts = next(steps)
         assert role == "discriminator" and float(losses["bce"].detach()) == pytest.approx(2 * math.log(2), rel=1e-7)
         assert facts == {"accuracy": 0.5, "paired_accuracy": 0.5}
-        role, losses, _ = next(steps)
-        assert role == "student" and float(losses["adversarial"].detach()) == pytest.approx(math.log(2), rel=1e-7)
 
 
 def test_losses_in_closed_form_and_without_gradient_beyond_the_clamp():
@@ -210,15 +210,15 @@ def test_the_discriminator_learns_every_second_step_and_each_term_reaches_its_ow
     trainer, teacher = trainer_of(pipeline), open_pipeline(pipeline)
     torch.nn.init.normal_(trainer.networks["discriminator"].head.weight)
     roles = {step: [role for role, _, _ in trainer.step(batch_of(teacher, step=step))] for step in range(4)}
-    assert roles == {0: ["discriminator", "student"], 1: ["student"], 2: ["discriminator", "student"], 3: ["student"]}
+    assert roles == {0: ["student", "discriminator"], 1: ["student"], 2: ["student", "discriminator"], 3: ["student"]}
     learning = lambda role: [p for p in trainer.networks[role].parameters() if p.grad is not None]  # noqa: E731
     steps = trainer.step(batch_of(teacher))
-    next(steps)[1]["bce"].backward()
-    assert learning("discriminator") and not learning("student")
-    for p in learning("discriminator"):
-        p.grad = None
     next(steps)[1]["adversarial"].backward()
     assert learning("student") and not learning("discriminator")
+    for p in learning("student"):
+        p.grad = None
+    next(steps)[1]["bce"].backward()
+    assert learning("discriminator") and not learning("student")
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -247,7 +247,7 @@ def test_the_discriminator_learns_what_it_has_not_seen(pipeline):
 
     assert trainer.evaluate(batch(999, 16))["held_out_paired_accuracy"] == 0.5
     for seed in range(8):
-        _, losses, _ = next(trainer.step(batch(seed)))
+        _, losses, _ = list(trainer.step(batch(seed)))[-1]
         losses["bce"].backward()
         optimizer.step()
         optimizer.zero_grad()

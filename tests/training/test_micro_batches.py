@@ -1,0 +1,64 @@
+"""Micro-batches free their graphs: four of them hold no more live memory than one."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from scottbench_cd.options import CDOptions
+from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_scott.options import SCottOptions
+from scottbench_scott.trainer import StochasticConsistencyDistillation
+from scottbench_ufogen.options import UFOGenOptions
+from scottbench_ufogen.trainer import DiffusionGAN
+from two_processes import tiny_loop
+
+SCOTT = {"disc_rank": 2, "h": 2}
+TRAINERS = {
+    "cd": (ConsistencyDistillation, CDOptions()),
+    "scott": (StochasticConsistencyDistillation, SCottOptions(**SCOTT)),
+    "scott, all that keeps more": (
+        StochasticConsistencyDistillation,
+        SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
+    "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
+}  # fmt: skip
+
+
+class Held:
+    """Counts the bytes that graphs keep for their backward passes, and the most that there were; weights are not counted."""
+
+    def __init__(self, loop):
+        self.weights = {p.untyped_storage().data_ptr() for network in [loop.model.unet, loop.distillation.ema,
+                        *loop.distillation.networks.values()] for p in network.parameters()}  # fmt: skip
+        self.now = self.most = 0
+
+    def pack(self, tensor):
+        held = self
+
+        class Saved:
+            bytes = 0 if tensor.untyped_storage().data_ptr() in held.weights else tensor.nbytes
+
+            def __init__(self):
+                self.tensor = tensor
+                held.now += self.bytes
+                held.most = max(held.most, held.now)
+
+            def __del__(self):
+                held.now -= self.bytes
+
+        return Saved()
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_four_micro_batches_hold_the_graph_of_one(tmp_path, name):
+    kind, options = TRAINERS[name]
+    found = {}
+    for parts in (1, 4):
+        loop = tiny_loop(kind, options, Accelerator(cpu=True), tmp_path, accumulate=parts)
+        data = loop.data
+        loop.micro_batch_size = 1  # one item a part, whatever the number of parts
+        held = Held(loop)
+        with torch.autograd.graph.saved_tensors_hooks(held.pack, lambda saved: saved.tensor):
+            loop.one_step(0.5)
+        assert held.now == 0 and loop.data is data
+        found[parts] = held.most
+    assert found[1] > 50_000
+    assert found[4] <= 1.05 * found[1], found

@@ -212,7 +212,9 @@ def of_teacher(view: View, best: CellRecord) -> str:
     told = fixed(abs(gap), digits)
     if paired and paired.decided:
         told += f" {_size(paired, digits)}"
-    text = f"{_capital(teacher.name)}: {metric.label} {value}. The best row is {told} {way}"
+    tied = paired is not None and not paired.decided
+    text = f"{_capital(teacher.name)}: {metric.label} {value}. The best row "
+    text += "cannot be told apart from it" if tied else f"is {told} {way}"
     own = nfe(best)
     if teacher.nfe and own:
         text += f", at {own} of {teacher.nfe} network evaluations"

@@ -29,7 +29,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Nearest:
-    """What was looked up for a run's samples."""
+    """The training images that were looked up for a run's samples."""
 
     dataset: str
     n: int

@@ -186,7 +186,7 @@ def test_a_notebook_shows_the_main_table_and_a_row_of_samples(small):
     run, _ = small
     html, table = run._repr_html_(), results_tables(read_record(run.folder))[0]
     assert all(entry.text in html for row in table.rows for entry in row)
-    assert html.count("<img ") == 5 == html.count('src="data:image/png;base64,')
+    assert html.count("<img ") == 5 == html.count('src="data:image/webp;base64,')
     assert not re.search(r"<script|<link|https?:|url\(|\son\w+=", html)
 
 

@@ -125,6 +125,8 @@ def test_the_teacher_is_never_the_choice_and_its_distance_is_given(record_of):
     found = decide(record)
     assert found.choice == "scott at 2 steps." and "next is cd at 4 steps" in found.answer
     assert dict(found.facts)["Teacher"] == "scott at 4 steps: FID 0.710. The best row is 0.050 worse, at 2 of 100 network evaluations."
+    told = facts_of(with_pairs(record, p_holm=0.3, method_a="scott", steps_a=4, method_b="scott", steps_b=2))["Teacher"]
+    assert told == "scott at 4 steps: FID 0.710. The best row cannot be told apart from it, at 2 of 100 network evaluations."
     assert "No row of the teacher compares" in facts_of(record_of())["Teacher"]
 
 

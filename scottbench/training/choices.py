@@ -130,7 +130,8 @@ def in_words(choices: TrainChoices) -> list[tuple[str, Any, str]]:
     found = recorded(request, preset, filled)
     recipe = {} if request.recipe is None else preset.recipes[request.recipe]
     for name, entry in found.items():
-        if entry["origin"] == f"preset {preset.name}" and name in recipe:
+        if entry["origin"] in ("default", f"preset {preset.name}") and name in recipe and name not in OF_RECIPE:
+            entry["value"] = recipe[name] if name in BUDGET else entry["value"]
             entry["origin"] = f"recipe {request.recipe}"
     defaults = asdict(choices.settings) | asdict(choices.budget)
     rows = []

@@ -26,6 +26,7 @@ from scottbench.training.distillation import (
 from scottbench.training.lora import add_lora, baked_guidance
 from scottbench_cd.options import CDOptions
 
+
 class ConsistencyDistillation:
     """f(z_n, t_n) is pulled to the EMA network's f at the point one guided DDIM step further, t_m = max(t_n - k, 0).
 

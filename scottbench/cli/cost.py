@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
@@ -22,24 +22,9 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     from scottbench.text import bytes_in_words, count, estimated
 
     with contextlib.redirect_stdout(sys.stderr):
-        from scottbench.errors import DamagedAsset, MissingAsset, Unfit
-        from scottbench.plan.plan import make_plan
-
-        try:
-            plan = make_plan(plugins, request)
-        except MissingAsset as error:
-            if isinstance(error, (DamagedAsset, Unfit)):
-                raise
-            from scottbench.run.blank import predict
-
-            predicted = predict(plugins, request, error)
-            if predicted is None:
-                raise
-            lacking = predicted
-        else:
-            lacking = None
-    if lacking is not None:
-        _print_prediction(lacking, as_json)
+        plan, predicted = _planned(plugins, request)
+    if plan is None:
+        _print_prediction(predicted, as_json)
         return
     with contextlib.redirect_stdout(sys.stderr):
         from scottbench.run.estimate import estimate
@@ -72,6 +57,24 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")
+
+
+def _planned(plugins: Plugins, request: RunRequest) -> tuple[Plan | None, Any]:
+    """(the plan, None), or, where weights or data are not here, (None, what can be told of it). Raises as `make_plan`."""
+    from scottbench.errors import DamagedAsset, MissingAsset, Unfit
+    from scottbench.plan.plan import make_plan
+
+    try:
+        return make_plan(plugins, request), None
+    except MissingAsset as error:
+        if isinstance(error, (DamagedAsset, Unfit)):
+            raise
+        from scottbench.run.blank import predict
+
+        predicted = predict(plugins, request, error)
+        if predicted is None:
+            raise
+    return None, predicted
 
 
 def _print_prediction(found: RunPrediction, as_json: bool) -> None:

@@ -40,7 +40,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @click.command(short_help="Distil a student.")
 @click.argument("name")
 @setting("-p", "--preset", name="preset", default=DEFAULT_PRESET, show_default=True, help="Gives teacher, dataset, training defaults.")
-@own("--recipe", name="recipe", metavar="NAME", help="One of the preset's recipes (scottbench show preset NAME): settings for a machine.")
+@own("--recipe", name="recipe", metavar="NAME", help="One of the preset's recipes: scottbench show preset NAME.")
 @own("--minutes", name="minutes", help="Stop after so many minutes of training.")
 @own("--max-steps", name="max_steps", help="Stop after so many updates of the student.")
 @own("--passes", name="passes", metavar="N", help="Stop after N counted U-Net passes per image: forward 1, backward 2.")

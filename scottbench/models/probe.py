@@ -1,4 +1,4 @@
-"""How fast a device is and what networks need, told from configs: a pass of the U-Net with made-up weights is timed, the rest is counted."""
+"""How fast a device is and what networks need, told from configs: a pass of the U-Net with made-up weights is timed, the rest counted."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def one_pass(model: DiffusionModel, latents: Tensor, tokens: int) -> Tensor:
 
 
 def speed(model: DiffusionModel, device: str, dtype: str, flops: int) -> Speed:
-    """Time a pass of a blank model's U-Net on a device with made-up weights; on a CPU, where that is long, a convolution of its first level.
-    flops: of one image, one pass. Raises MemoryError or torch's OutOfMemoryError where the network does not fit."""
+    """Time a pass of a blank model's U-Net on a device with made-up weights; on a CPU, where that is long, a convolution of its first
+    level. flops: of one image, one pass. Raises MemoryError or torch's OutOfMemoryError where the network does not fit."""
     if device == "cpu" and flops > MANY:
         return speed_of_layer(model)
     kind, n = DTYPES[dtype], 4 if device.startswith("cuda") else 1

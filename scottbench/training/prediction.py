@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import MissingAsset
-from scottbench.models.blank import blank_model, configs_of, tokens_of
-from scottbench.models.configs import leaves
+from scottbench.models.blank import blank_model, configs_of, text_width, tokens_of
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.probe import Needs, Speed, needs, speed
 from scottbench.store.folder import CHUNK
@@ -119,7 +118,7 @@ def whole(choices: TrainChoices, each: float) -> tuple[int, float]:
 def row_bytes(model: DiffusionModel) -> int:
     """Count the bytes of one item of an encoded training split: latents and hidden states in float32."""
     channels, height, width = model.latent_shape
-    return 4 * (channels * height * width + tokens_of(model) * leaves(model.unet.config.cross_attention_dim)[0])
+    return 4 * (channels * height * width + tokens_of(model) * text_width(model))
 
 
 def kept_bytes(update: UpdateCost, model: DiffusionModel) -> int:

@@ -56,7 +56,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @own("--evaluate-every", name="evaluate_every", metavar="K",
      help="Metrics on 256 held-out items every K updates; 0: never. Default: the preset's.")  # fmt: skip
 @own("--evaluate-steps", name="evaluate_steps", metavar="N", help="Sampling steps of those. Default: the preset's first.")
-@own("-k", "--metrics", name="metrics", multiple=True, metavar="A,B", help="Metrics of those points; the first decides. Default: the preset's.")
+@own("-k", "--metrics", name="metrics", multiple=True, metavar="A,B", help="Metrics of those points; the first decides.")
 @own("--patience", name="patience", metavar="P", help="Stop after P such points without a better value of the first metric.")
 @own("--export", name="export", metavar="last|best", help="Which student to keep. Default: last.")
 @own("--weights", name="weights", metavar="ema|student|both",

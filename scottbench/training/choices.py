@@ -137,7 +137,8 @@ def in_words(choices: TrainChoices) -> list[tuple[str, Any, str]]:
     rows = []
     for name, entry in found.items():
         if name not in (*HEADLINE, "options"):
-            value = defaults.get(name, entry["value"]) if entry["origin"] == "default" else entry["value"]
+            filled_in = entry["origin"] == "default" or entry["value"] is None
+            value = defaults.get(name, entry["value"]) if filled_in else entry["value"]
             rows.append((name, value, entry["origin"]))
     given, of_preset = request.origins.get("options", "call"), preset_options(preset, choices.trainer)
     of_recipe = recipe.get("options", {}).get(choices.trainer.name, {})

@@ -1,14 +1,15 @@
 """Schedule, conversions, guidance, the one update primitive that every sampler here is a case of, consistency sampling.
 
 Notation: z_t = alpha_t x0 + sigma_t eps with alpha_t^2 + sigma_t^2 = 1, lambda_t = sigma_t / alpha_t (noise to signal, grows
-with t). Coefficients are float64; they meet the latents' dtype only when multiplied. Time steps t are an int, or a
-(N,) int64 tensor, in which case coefficients come back as (N,1,1,1).
+with t). Coefficients are float64; they meet latents, noise and network outputs in float32 at least, never in half precision. Time
+steps t are an int, or a (N,) int64 tensor, in which case coefficients come back as (N,1,1,1).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ class Schedule:
     """A variance-preserving noise schedule, given by its cumulative products of 1 - beta: (T,) float64, falling."""
 
     alphas_cumprod: Tensor
+    _tables: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The same on other devices: sent there once, not for every coefficient."""
 
     @classmethod
     def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Schedule:
@@ -41,8 +44,21 @@ class Schedule:
     def alpha_bar(self, t: int | Tensor) -> Coefficient:
         """Return alpha_t^2 in float64: a float for an int t, (N,1,1,1) for t of shape (N,)."""
         if isinstance(t, Tensor):
-            return self.alphas_cumprod.to(t.device)[t].view(-1, 1, 1, 1)
-        return float(self.alphas_cumprod[t])
+            return self.table(t.device)[t].view(-1, 1, 1, 1)
+        return self._numbers[t]
+
+    def table(self, device: torch.device) -> Tensor:
+        """Return alpha_bar, (T,) float64, on a device."""
+        if device == self.alphas_cumprod.device:
+            return self.alphas_cumprod
+        if device not in self._tables:
+            self._tables[device] = self.alphas_cumprod.to(device)
+        return self._tables[device]
+
+    @cached_property
+    def _numbers(self) -> list[float]:
+        """alpha_bar as numbers: a GPU would be waited for at each."""
+        return [float(x) for x in self.alphas_cumprod.tolist()]
 
     def alpha(self, t: int | Tensor) -> Coefficient:
         """Return alpha_t, the share of the clean latent: a float, or (N,1,1,1) for t of shape (N,)."""
@@ -57,8 +73,15 @@ class Schedule:
         return self.sigma(t) / self.alpha(t)
 
 
+def wide(z: Tensor) -> Tensor:
+    """Return z, of any shape, in float32 at least: rounding of half precision would be more than the steps that are made here."""
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
 def scale(coefficient: Coefficient, z: Tensor) -> Tensor:
-    """Return coefficient * z, (N,C,h,w), in z's dtype: a float64 coefficient must not promote float32 latents."""
+    """Return coefficient * z, (N,C,h,w), in z's dtype, in float32 where that is half precision. A float64 coefficient must not promote
+    float32 latents, and must not be rounded to bfloat16's 8 bits either."""
+    z = wide(z)
     return (coefficient.to(z.dtype) if isinstance(coefficient, Tensor) else coefficient) * z
 
 
@@ -88,7 +111,9 @@ def eps_from_v(schedule: Schedule, z: Tensor, t: int | Tensor, v: Tensor) -> Ten
 
 
 def to_x0_eps(schedule: Schedule, z: Tensor, t: int | Tensor, output: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
-    """Turn a network's raw output into (x0, eps), each (N,C,h,w). prediction: "epsilon", "v_prediction" or "sample" (diffusers' names)."""
+    """Turn a network's raw output into (x0, eps), each (N,C,h,w), in float32 at least. prediction: "epsilon", "v_prediction" or "sample"
+    (diffusers' names)."""
+    output = wide(output)
     if prediction == "epsilon":
         return x0_from_eps(schedule, z, t, output), output
     if prediction == "v_prediction":
@@ -102,6 +127,7 @@ def guide(cond: Tensor, uncond: Tensor, w: Coefficient) -> Tensor:
 
     For VP models guiding x0 or eps is the same thing: the map between them is affine with weights that sum to one.
     """
+    cond = wide(cond)  # before the difference, of which w makes a multiple
     return cond + scale(w, cond - uncond)
 
 
@@ -165,15 +191,14 @@ def pseudo_huber(
     """Return the mean over the batch (N,...) of sqrt(d^2 + c^2) - c, 0-d; d is each element's difference ("element": LCM) or each
     sample's L2 norm ("norm": improved consistency training, Song & Dhariwal 2024). In float32 at least: c^2 = 1e-6 underflows in
     fp16. weight: (N,) or (N,1,1,1), a factor of each sample's distance; None for 1."""
-    wide = torch.promote_types(prediction.dtype, torch.float32)
-    d2 = (prediction.to(wide) - target.to(wide)) ** 2
+    d2 = (wide(prediction) - wide(target)) ** 2
     if form == "norm":
         d2 = d2.flatten(1).sum(1)
     else:
         assert form == "element", form
     distance = torch.sqrt(d2 + c**2) - c
     if weight is not None:
-        distance = distance * weight.to(wide).view(-1, *[1] * (distance.dim() - 1))
+        distance = distance * weight.to(distance.dtype).view(-1, *[1] * (distance.dim() - 1))
     return distance.mean()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import add_noise, pseudo_huber, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
+from scottbench.models.transfer import sent
 from scottbench.training.distillation import (
     adapters_off,
     consistency_output,
@@ -53,16 +54,18 @@ class ConsistencyDistillation:
         """Yield the student's consistency loss, 0-d."""
         o, schedule, generator, device = self.options, self.teacher.schedule, batch["generator"], batch["latents"].device
         x0, text, n = batch["latents"], batch["text"], len(batch["latents"])
-        t_n = draw_grid_times(self.grid, n, generator).to(device)
-        t_m = (t_n - o.skip).clamp_min(0)
-        w = uniform_guidance(n, o.w_min, o.w_max, generator).to(device)
-        z_n = add_noise(schedule, x0, t_n, torch.randn(x0.shape, generator=generator).to(device))
+        t_n = draw_grid_times(self.grid, n, generator)
+        w = uniform_guidance(n, o.w_min, o.w_max, generator)
+        t_n, t_m, w, noise = sent((t_n, (t_n - o.skip).clamp_min(0), w, torch.randn(x0.shape, generator=generator)), device)
+        z_n = add_noise(schedule, x0, t_n, noise)
+        # LoRA's student is its own target: asked without gradients first, autocast would keep its weights' casts without them too
+        first = self.f(self.networks["student"], z_n, t_n, text, w) if self.ema is None else None
         with torch.no_grad():
             with self.as_teacher():
                 x, eps = guided_teacher(self.teacher, z_n, t_n, text, batch["uncond"], w)
             z_m = update(schedule, x, eps, t_m, rho=1, noise=None)
             target = self.f(self.networks["student"] if self.ema is None else self.ema, z_m, t_m, text, w)
-        prediction = self.f(self.networks["student"], z_n, t_n, text, w)
+        prediction = self.f(self.networks["student"], z_n, t_n, text, w) if first is None else first
         weight = time_weight(schedule, t_n, o.weight)
         yield "student", {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber, weight)}, {}
 

@@ -84,7 +84,9 @@ def time_of(schedule: Schedule, lam: Tensor) -> Tensor:
 
 def _column(u: Time, like: Tensor) -> Tensor:
     """u as (N,1,1,1) or (1,1,1,1) float64 on `like`'s device."""
-    return torch.as_tensor(u, dtype=torch.float64, device=like.device).view(-1, 1, 1, 1)
+    if isinstance(u, Tensor):
+        return u.to(like.device, torch.float64).view(-1, 1, 1, 1)
+    return torch.full((1, 1, 1, 1), u, dtype=torch.float64, device=like.device)  # filled there: nothing is copied
 
 
 def _length(u: Tensor) -> Tensor:

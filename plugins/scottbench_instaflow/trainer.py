@@ -15,6 +15,7 @@ from torch.nn.functional import mse_loss
 from scottbench import Batch, Context, Method, Sampling, TextCondition
 from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import UNet
+from scottbench.models.transfer import sent
 from scottbench.training.distillation import conditioned_output, guidance_facts, guided_teacher, stratified, student_copy, uniform_guidance
 from scottbench_instaflow.flow import euler, interpolate, network_input, velocity
 from scottbench_instaflow.options import InstaFlowOptions
@@ -116,8 +117,8 @@ class RectifiedFlow:
 
     def draw(self, like: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw noise of the shape of `like`, (N,C,h,w), and guidance w (N,)."""
-        noise = torch.randn(like.shape, generator=generator).to(like.device)
-        return noise, uniform_guidance(len(like), self.options.w_min, self.options.w_max, generator).to(like.device)
+        noise = torch.randn(like.shape, generator=generator)
+        return sent((noise, uniform_guidance(len(like), self.options.w_min, self.options.w_max, generator)), like.device)
 
     def teacher_ode(self, noise: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor) -> Tensor:
         """Return z_0, (N,C,h,w), of the guided teacher's ODE from z_T = noise, by the solver's `solver_steps`. Raises
@@ -140,7 +141,7 @@ class RectifiedFlow:
 
         def field(x: Tensor, u: float) -> Tensor:
             self.memory["evaluations"]["student"] += len(x)
-            return self.velocity(self.ema, x, torch.full((len(x),), u, dtype=torch.float64), text, w)
+            return self.velocity(self.ema, x, torch.full((len(x),), u, dtype=torch.float64, device=x.device), text, w)
 
         return euler(field, noise, self.options.student_steps)
 
@@ -152,25 +153,25 @@ class RectifiedFlow:
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
-    def chosen(self, name: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor, TextCondition]:
-        """Draw (noise (N,C,h,w), data (N,C,h,w), w (N,), text (N,L,D)) of as many pairs as the batch has items."""
-        device = batch["latents"].device
-        pair = {key: tensor.to(device) for key, tensor in self.pairs[name].draw(len(batch["latents"]), batch["generator"]).items()}
-        return pair["noise"], pair["data"], pair["w"], self.data.texts(pair["items"].cpu(), str(device))
+    def chosen(self, name: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, TextCondition]:
+        """Draw (noise (N,C,h,w), data (N,C,h,w), w (N,), u (N,) float64, text (N,L,D)): as many pairs as the batch has items."""
+        n, generator = len(batch["latents"]), batch["generator"]
+        pair = self.pairs[name].draw(n, generator)
+        u = stratified(n, generator)
+        return sent((pair["noise"], pair["data"], pair["w"], u, self.data.texts(pair["items"], "cpu")), batch["latents"].device)
 
     def reflow(self, batch: Batch) -> dict[str, Tensor]:
         """Return the 0-d loss E |(data - noise) - v(X_u, u)|^2 per element, u ~ U[0, 1], on the teacher's pairs."""
-        noise, data, w, text = self.chosen("teacher", batch)
-        u = stratified(len(noise), batch["generator"]).to(noise.device)
+        noise, data, w, u, text = self.chosen("teacher", batch)
         return {"reflow": mse_loss(self.velocity(self.networks["student"], interpolate(noise, data, u), u, text, w), data - noise)}
 
     def one_step(self, network: UNet, noise: Tensor, text: TextCondition, w: Tensor) -> Tensor:
         """Return noise + v(noise, 0), (N,C,h,w): the flow in one Euler step."""
-        return noise + self.velocity(network, noise, torch.zeros(len(noise), dtype=torch.float64), text, w)
+        return noise + self.velocity(network, noise, torch.zeros(len(noise), dtype=torch.float64, device=noise.device), text, w)
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         """Return the 0-d losses E |data - one step from noise|^2 per element, and where asked the same of the images' features."""
-        noise, data, w, text = self.chosen("student" if self.shares["student_pairs"] > 0 else "teacher", batch)
+        noise, data, w, _, text = self.chosen("student" if self.shares["student_pairs"] > 0 else "teacher", batch)
         made = self.one_step(self.networks["student"], noise, text, w)
         losses = {"latent": mse_loss(made, data)}
         start = 1 - self.shares["distil"] * (1 - self.options.perceptual_from)

@@ -6,6 +6,7 @@ fall: then 0 <= rho <= 1. The order of noise: kappa = d ln phi / d ln x - 1, kap
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -60,9 +61,16 @@ def third_order_weight(schedule: Schedule, s: Time, t: Time, formula: str, stren
     return (lam_t - lam_s) ** 2 / 2 + _integral(lam_s, lam_t, formula, strength, 1)
 
 
+@functools.cache
+def _gauss_legendre(device: torch.device) -> tuple[Tensor, Tensor]:
+    """16 nodes and weights, (16,) float64 each, sent to a device once."""
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    return torch.as_tensor(nodes, device=device), torch.as_tensor(weights, device=device)
+
+
 def _integral(lam_s: Tensor, lam_t: Tensor, formula: str, strength: float, power: int) -> Tensor:
     """phi(lambda_t) * integral of (u - lambda_s)^power du / phi(u) from lambda_t to lambda_s, (N,): 16 Gauss-Legendre nodes."""
-    nodes, weights = (torch.as_tensor(a, device=lam_s.device) for a in np.polynomial.legendre.leggauss(16))
+    nodes, weights = _gauss_legendre(lam_s.device)
     half = (lam_s - lam_t) / 2
     u = lam_t[..., None] + half[..., None] * (1 + nodes)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import add_noise, pseudo_huber, rho_ddim, skipping_grid, update
 from scottbench.models.diffusion_model import UNet
+from scottbench.models.transfer import Ahead, sent
 from scottbench.training.discriminator import Discriminator, accuracies, hinge, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import (
     consistency_output,
@@ -27,6 +28,9 @@ from scottbench.training.distillation import (
 from scottbench.training.lora import baked_guidance, lora_student
 from scottbench_scott.noise_functions import rho_er_sde, second_order_term
 from scottbench_scott.options import SCottOptions
+
+Draws = Ahead | torch.Generator
+"""Random numbers drawn beforehand, or the generator to draw them from."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class StochasticConsistencyDistillation:
     """f(z_n, t_n) is pulled to the EMA network's f at the end of h SDE steps of the guided teacher, and towards data by a GAN."""
 
     def __init__(self, context: Context, options: SCottOptions):
-        self.teacher, self.options = context.teacher, options
+        self.teacher, self.options, self.scaler = context.teacher, options, context.scaler
         if options.variant == "lora":  # before the discriminator adds its own adapters to the teacher
             student, self.ema = lora_student(context.teacher.unet, options.lora_rank)
         else:
@@ -77,56 +81,72 @@ class StochasticConsistencyDistillation:
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
         """Make one chain of the teacher, then, for each of `reuse` updates, yield the student's consistency and adversarial losses and,
         after its update, the discriminator's hinge losses, if there is one; each 0-d."""
-        o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
-        x0, text = batch["latents"], batch["text"]
-        t_n = self.draw_times(len(x0), generator).to(x0.device)
-        w = uniform_guidance(len(x0), o.w_min, o.w_max, generator).to(x0.device)
-        z_n = add_noise(schedule, x0, t_n, self.normal(x0, generator))
+        o, schedule, x0, text = self.options, self.teacher.schedule, batch["latents"], batch["text"]
+        draws = self.draws(batch)
+        t_n, chosen, w = draws.take(), draws.take(), draws.take()
+        z_n = add_noise(schedule, x0, t_n, draws.take())
         with torch.no_grad():
-            z_m, t_m = self.teacher_chain(z_n, t_n, text, batch["uncond"], w, generator)
+            z_m, t_m = self.teacher_chain(z_n, t_n, text, batch["uncond"], w, draws)
         weight = time_weight(schedule, t_n, o.weight)
-        for number in range(batch["step"] * o.reuse, (batch["step"] + 1) * o.reuse):
+        for number in self.updates(batch["step"]):
             with torch.no_grad():
                 target = self.f(self.ema, z_m, t_m, text, w)
             prediction = self.f(self.networks["student"], z_n, t_n, text, w)
             losses = {"consistency": pseudo_huber(prediction, target, o.huber_c, o.huber, weight)}
-            shown = self.shown(batch, prediction.detach(), target, t_n)
-            facts = self.add_adversarial(number, prediction, shown, losses, generator)
+            shown = self.shown(batch, chosen, prediction.detach(), target, t_n)
+            facts = self.add_adversarial(number, prediction, shown, losses, draws)
             # the graph must not outlive this yield: the student's update is first, D learns from what was stored of it
             del prediction
             yield "student", losses, facts
             del losses
             if shown is not None and number % o.disc_every == 0:
-                yield from self.teach_discriminator(number, shown, generator)
+                yield from self.teach_discriminator(number, shown, draws)
 
-    def shown(self, batch: Batch, fake: Tensor, target: Tensor, t_n: Tensor) -> Shown | None:
-        """Choose the items that the discriminator looks at; None where it looks at none. fake, target (N,C,h,w) without graph; t_n (N,)."""
-        keep = t_n >= self.options.adv_t_min
-        if "discriminator" not in self.networks or not bool(keep.any()):
+    def updates(self, step: int) -> range:
+        """Give the numbers of the student's updates in a step."""
+        return range(step * self.options.reuse, (step + 1) * self.options.reuse)
+
+    def draws(self, batch: Batch) -> Ahead:
+        """Draw all that is random in a step, in the order in which it is taken: t_n (N,), the items that D sees (M,), w (N,), noise of
+        z_n and of each sub-step (N,C,h,w), then for each look of D a level (M,) and noise (M,C,h,w)."""
+        o, generator, (n, *shape) = self.options, batch["generator"], batch["latents"].shape
+        t_n = self.draw_times(n, generator)
+        chosen = (t_n >= o.adv_t_min).nonzero()[:, 0] if "discriminator" in self.networks else t_n[:0]
+        found = [t_n, chosen, uniform_guidance(n, o.w_min, o.w_max, generator)]
+        found += [torch.randn((n, *shape), generator=generator) for _ in range(1 + o.h)]
+        looks = sum((number >= o.disc_warmup) + (number % o.disc_every == 0) * o.disc_steps for number in self.updates(batch["step"]))
+        if len(chosen) and o.disc_input != "clean":
+            for _ in range(looks):
+                found += [self.level(len(chosen), generator), torch.randn((len(chosen), *shape), generator=generator)]
+        return Ahead(found, batch["latents"].device)
+
+    def shown(self, batch: Batch, chosen: Tensor, fake: Tensor, target: Tensor, t_n: Tensor) -> Shown | None:
+        """Give the items that the discriminator looks at, chosen (M,) int64; None where it looks at none. fake, target (N,C,h,w) without
+        graph; t_n (N,)."""
+        if not len(chosen):
             return None
-        chosen = keep.nonzero()[:, 0]
         real = target if self.options.disc_input == "target" else batch["latents"]
         return Shown(chosen, real[chosen], fake[chosen], t_n[chosen], batch["text"][chosen], batch["uncond"])
 
     def add_adversarial(
-        self, number: int, prediction: Tensor, shown: Shown | None, losses: dict[str, Tensor], generator: torch.Generator
+        self, number: int, prediction: Tensor, shown: Shown | None, losses: dict[str, Tensor], draws: Draws
     ) -> dict[str, Tensor]:
         """Add the adversarial term of update `number` to the student's losses where it counts, and return facts about it, 0-d.
         prediction (N,C,h,w), with its graph."""
         o = self.options
         if shown is None or number < o.disc_warmup:
             return {}
-        loss = lambda f: self.generator_loss(f[shown.chosen], shown.t, shown.text, shown.uncond, generator)  # noqa: E731
+        loss = lambda f: self.generator_loss(f[shown.chosen], shown.t, shown.text, shown.uncond, draws)  # noqa: E731
         weight = o.adv_weight if o.adv_fade == "none" else o.adv_weight * (self.margin() / 2).clamp(0, 1)
-        losses["adversarial"], facts = weighted_term(prediction, loss, losses, weight, o.adv_scale)
+        losses["adversarial"], facts = weighted_term(prediction, loss, losses, weight, o.adv_scale, self.scaler)
         return facts
 
     def teach_discriminator(
-        self, number: int, shown: Shown, generator: torch.Generator
+        self, number: int, shown: Shown, draws: Draws
     ) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
         """Yield the discriminator's losses, 0-d, in the rounds after the student's update `number`."""
         for round_ in range(self.options.disc_steps):
-            real, fake = self.discriminate((shown.real, shown.fake), shown.t, shown.text, shown.uncond, generator)
+            real, fake = self.discriminate((shown.real, shown.fake), shown.t, shown.text, shown.uncond, draws)
             if self.margins_of != (number, round_):
                 self.margins_of, self.margins = (number, round_), []
             self.margins.append((real - fake).mean().detach())
@@ -149,9 +169,13 @@ class StochasticConsistencyDistillation:
         """Return f(z, t, c, w), (N,C,h,w), of a student's network."""
         return consistency_output(self.teacher, network, z, t, text, w)
 
-    def normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw standard normal noise of the shape of `like`."""
-        return torch.randn(like.shape, generator=generator).to(like.device)
+    def normal(self, like: Tensor, draws: Draws) -> Tensor:
+        """Take standard normal noise of the shape of `like`, or draw it."""
+        return draws.take() if isinstance(draws, Ahead) else sent(torch.randn(like.shape, generator=draws), like.device)
+
+    def level(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw levels of re-noising, (n,) int64."""
+        return torch.randint(self.options.tau_min, self.options.tau_max + 1, (n,), generator=generator)
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw t_n, (n,) int64, stratified over the grid or over skip..T-1."""
@@ -162,7 +186,7 @@ class StochasticConsistencyDistillation:
     # --- the stochastic teacher (methods.md 3.3) ---------------------------------------------------------------------
 
     def teacher_chain(
-        self, z: Tensor, t_n: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor, generator: torch.Generator
+        self, z: Tensor, t_n: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Take z (N,C,h,w) from t_n (N,) to t_m = max(t_n - skip, 0) by h guided SDE sub-steps and return (z_m, t_m). Guidance enters
         at every sub-step."""
@@ -171,7 +195,7 @@ class StochasticConsistencyDistillation:
         before: tuple[Tensor, Tensor] | None = None
         for s, t in zip(times, times[1:]):
             x0, eps = guided_teacher(self.teacher, z, s, text, uncond, w)
-            z = update(self.teacher.schedule, x0, eps, t, self.rho(s, t), self.normal(z, generator))
+            z = update(self.teacher.schedule, x0, eps, t, self.rho(s, t), self.normal(z, draws))
             if o.order == 2 and before is not None:
                 formula, strength = (o.noise_function, o.strength) if o.solver == "er-sde" else ("x", 1.0)
                 z = z + second_order_term(self.teacher.schedule, (s, t), x0, before, formula, strength)
@@ -188,23 +212,23 @@ class StochasticConsistencyDistillation:
     # --- the adversarial loss (methods.md 3.4) -----------------------------------------------------------------------
 
     def discriminate(
-        self, latents: tuple[Tensor, ...], t: Tensor, text: TextCondition, uncond: TextCondition, generator: torch.Generator,
+        self, latents: tuple[Tensor, ...], t: Tensor, text: TextCondition, uncond: TextCondition, draws: Draws,
         learn: bool = True,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Return the logits, (N,) each, of one or several batches of clean latents (N,C,h,w) that belong together: the members of a
         pair get the same time and the same noise. t (N,): the student's time; text (N,L,D)."""
         time, network, count = t, self.networks["discriminator"], len(latents)
         if self.options.disc_input != "clean":
-            time = torch.randint(self.options.tau_min, self.options.tau_max + 1, (len(t),), generator=generator).to(t.device)
-            noise = self.normal(latents[0], generator)
+            time = draws.take() if isinstance(draws, Ahead) else sent(self.level(len(t), draws), t.device)
+            noise = self.normal(latents[0], draws)
             latents = tuple(add_noise(self.teacher.schedule, x, time, noise) for x in latents)
         logits = network(torch.cat(latents), time.repeat(count), text.repeat(count, 1, 1), uncond, learn)
         return logits.chunk(count)
 
-    def generator_loss(self, fake: Tensor, t: Tensor, text: TextCondition, uncond: TextCondition, generator: torch.Generator) -> Tensor:
+    def generator_loss(self, fake: Tensor, t: Tensor, text: TextCondition, uncond: TextCondition, draws: Draws) -> Tensor:
         """Return -E[D(fake)] (hinge) or E[relu(1 - D(fake))], 0-d, of clean latents (N,C,h,w) made at t (N,), text (N,L,D); gradients
         reach the student only."""
-        (logits,) = self.discriminate((fake,), t, text, uncond, generator, learn=False)
+        (logits,) = self.discriminate((fake,), t, text, uncond, draws, learn=False)
         return torch.relu(1 - logits).mean() if self.options.adv_loss == "relu" else -logits.mean()
 
     @torch.no_grad()

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
 from scottbench import Batch, Context
-from scottbench.diffusion import add_noise, to_x0_eps
+from scottbench.diffusion import add_noise, to_x0_eps, wide
 from scottbench.models.diffusion_model import run_unet
 from scottbench.models.pipeline import fast_layout
+from scottbench.models.transfer import sent
 from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import draw_times
 from scottbench_ufogen.options import UFOGenOptions
@@ -23,7 +24,7 @@ class DiffusionGAN:
     """The generator starts as the teacher, unguided; the discriminator D(x_t', t', c) as the teacher with a zero output map."""
 
     def __init__(self, context: Context, options: UFOGenOptions):
-        self.teacher, self.options = context.teacher, options
+        self.teacher, self.options, self.scaler = context.teacher, options, context.scaler
         student = fast_layout(copy.deepcopy(context.teacher.unet))
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.ema_decay = options.ema
@@ -39,12 +40,11 @@ class DiffusionGAN:
         discriminator's loss; each 0-d."""
         o, schedule, generator = self.options, self.teacher.schedule, batch["generator"]
         x0, text, uncond, n = batch["latents"], batch["text"], batch["uncond"], len(batch["latents"])
-        t = draw_times(1, len(schedule), n, generator).to(x0.device)
-        t_next = (t - o.delta).clamp_min(0)
-        noise = self.normal(x0, generator)
+        t = draw_times(1, len(schedule), n, generator)
+        draws = t, (t - o.delta).clamp_min(0), self.normal(x0, generator), self.normal(x0, generator)
+        t, t_next, noise, renoise = sent(draws, x0.device)
         z = add_noise(schedule, x0, t, noise)
-        output = run_unet(self.networks["student"], z, t, text)
-        renoise = self.normal(x0, generator)
+        output = wide(run_unet(self.networks["student"], z, t, text))
 
         def diffused(output: Tensor) -> Tensor:
             # the prediction is diffused forward anew: the posterior q(x_t' | x_t, x0) would tie it to x_t
@@ -57,7 +57,7 @@ class DiffusionGAN:
         if o.adv_weight > 0 and batch["step"] >= o.disc_warmup:
             loss = lambda f: generator_loss(  # noqa: E731
                 self.networks["discriminator"](diffused(f), t_next, text, uncond, learn=False), o.clamp)
-            losses["adversarial"], facts = weighted_term(output, loss, losses, o.adv_weight, o.adv_scale)
+            losses["adversarial"], facts = weighted_term(output, loss, losses, o.adv_weight, o.adv_scale, self.scaler)
         # the graph must not outlive this yield: the generator's update is first, D learns from what was stored of it
         output = output.detach()
         del prediction, eps, wrong
@@ -76,8 +76,8 @@ class DiffusionGAN:
         return to_x0_eps(self.teacher.schedule, z, t, output, self.teacher.prediction)
 
     def normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw standard normal noise of the shape of `like`."""
-        return torch.randn(like.shape, generator=generator).to(like.device)
+        """Draw standard normal noise of the shape of `like`, on the CPU."""
+        return torch.randn(like.shape, generator=generator)
 
     # --- what is measured and exported -------------------------------------------------------------------------------
 
@@ -90,9 +90,9 @@ class DiffusionGAN:
         quarters = [last, last * 3 // 4, last // 2, last // 4]
         t = torch.tensor(quarters)[torch.arange(len(x0)) % 4].to(x0.device)
         t_next = (t - self.options.delta).clamp_min(0)
-        z = add_noise(schedule, x0, t, self.normal(x0, generator))
+        noise, renoise = sent((self.normal(x0, generator), self.normal(x0, generator)), x0.device)
+        z = add_noise(schedule, x0, t, noise)
         prediction, _ = self.both(z, t, run_unet(self.networks["student"], z, t, text))
-        renoise = self.normal(x0, generator)
         both = [add_noise(schedule, x, t_next, renoise) for x in (x0, prediction)]
         real, fake = (self.networks["discriminator"](x, t_next, text, batch["uncond"]).mean((1, 2)) for x in both)
         by_time = {f"held_out_accuracy_t{q}": pair_accuracy(real[t == q], fake[t == q]) for q in quarters if (t == q).any()}

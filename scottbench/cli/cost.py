@@ -32,7 +32,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
         folder = _folder(plan, out)
         found = estimate(plan, folder)
     images = plan.n * len(plan.cells)
-    level = "exact" if plan.micro_batch is not None else "tolerance"
+    level = "exact" if plan.exact else "tolerance"
     for warning in plan.warnings:
         note(f"warning: {warning}")
     if as_json:

@@ -40,6 +40,10 @@ FLAGS = [
     setting("-O", "--option", name="options", multiple=True, metavar="KEY=VALUE", help="Option of the methods; may be repeated."),
     setting("--guidance", name="guidance", metavar="S", help="Guidance scale of all methods (1 = unguided). For one: NAME@guidance=S."),
     setting("-d", "--device", name="device", default="auto", show_default=True, metavar="auto|cpu|cuda"),
+    setting("--compile", name="compile", default="off", is_flag=False, flag_value="blocks", metavar="[blocks|graphs]",
+            help="Compile the U-Nets: block by block, or with CUDA graphs. Minutes at the start; part of the run's identity."),
+    setting("--tf32", name="tf32", default="off", is_flag=False, flag_value="on", metavar="[on|off]",
+            help="TF32 for a GPU's products in float32; part of the run's identity. Default: off."),
     setting("--student", name="students", multiple=True, metavar="NAME=FOLDER", help="In place of the preset's; may be repeated."),
     setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder."),
     setting("--dataset", name="dataset", metavar="NAME|FOLDER", help="Data in place of the preset's: a name, or a folder of pictures."),
@@ -86,7 +90,8 @@ SAMPLED = (
     "methods", "steps", "preset", "seeds", "options", "guidance", "device", "students", "model", "allow_unsafe_checkpoint", "config",
 )  # fmt: skip
 """The flags that say how pictures are made; the others choose data and metrics."""
-NOT_SAMPLED: dict[str, Any] = {"metrics": (), "limit": None, "batch_size": "auto", "dataset": None, "prompts": None, "pictures": ()}
+NOT_SAMPLED: dict[str, Any] = {"metrics": (), "limit": None, "batch_size": "auto", "dataset": None, "prompts": None, "pictures": (),
+                              "compile": "off", "tf32": "off"}
 """Values of the other flags, for a verb that has none of them."""
 
 
@@ -119,6 +124,8 @@ def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int 
         guidance=maybe("--guidance", values["guidance"], 0, float),
         options=parse_pairs(values["options"]),
         device=values["device"],
+        compile=values["compile"],
+        tf32=values["tf32"],
         students=folders("--student", values["students"]),
         model=values["model"],
         dataset=values["dataset"],

@@ -7,6 +7,7 @@ tokenizer, text encoder, VAE and schedule. Only safetensors are read; no code fr
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scottbench.diffusion import Schedule, guidance_embedding, guide, to_x0_eps
-from scottbench.errors import UsageError
+from scottbench.errors import ScottbenchError, UsageError
 from scottbench.registry.condition import TextCondition, joined
 from scottbench.registry.nouns import Sampling
 
@@ -162,7 +163,7 @@ class DiffusionModel:
         text: (N,L,D); uncond: (1,L,D).
         """
         w = guidance_scale - 1.0
-        n = len(text)
+        n, kind = len(text), self.dtype
         if self.takes_guidance:
             scales = torch.full((n,), w, device=self.device)
             predict = lambda z, t: self.network(z, t, text, scales)  # noqa: E731
@@ -175,7 +176,7 @@ class DiffusionModel:
                 cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
                 return guide(cond, unc, w)
 
-        return lambda z, t: predict(z.to(self.dtype), t).float()
+        return lambda z, t: predict(z.to(kind), t).float()
 
     def sampling(
         self, text: Text, uncond: Text, guidance_scale: float, noise: Callable[[int], Tensor], steps: int, options: Any
@@ -190,23 +191,36 @@ class DiffusionModel:
         return lambda z, t: to_x0_eps(self.schedule, z, t, predict(z, t), self.prediction)
 
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Decode latents (N,C,h,w) to images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level)."""
+        """Decode latents (N,C,h,w) to images (N,H,W,3) uint8, rounded (diffusers' convention; truncating would darken by half a level).
+        Raises ScottbenchError as `decode_checked`."""
         return self.decode_checked(latents)[0]
 
     @torch.inference_mode()
     def decode_checked(self, latents: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Do as `decode`, and tell which images are good: (N,) bool, false for one with a pixel that is NaN or infinite.
+        """Do as `decode`, and tell which images are good: (N,) bool, all of them.
 
-        An image that overflows in float16 is decoded in float32 instead; the others keep their bytes. Pixels that are NaN become 0.
+        An image with a pixel that is NaN or infinite in half precision is decoded in float32 instead; the others keep their bytes. Raises
+        ScottbenchError where it is so in float32 too: it would be stored as a black image.
         """
         images = self._by_part(self.vae, latents)
         good = torch.isfinite(images).flatten(1).all(1)
-        if not good.all() and self.wide_vae is not None:
+        if not good.all() and self.vae.dtype != torch.float32:
             # all of them, so that a call has one shape; only those that overflowed are taken
-            images = torch.where(good[:, None, None, None], images, self._by_part(self.wide_vae, latents))
+            images = torch.where(good[:, None, None, None], images, self._by_part(self._vae_in_float32(), latents))
             good = torch.isfinite(images).flatten(1).all(1)
-        images = images.nan_to_num(0.0).clamp(0, 255)
+        if not good.all():
+            raise ScottbenchError(
+                f"the VAE makes pixels that are NaN or infinite of {int((~good).sum())} of {len(good)} latents (largest number "
+                f"{float(latents.abs().max()):.3g}), in float32. Check the VAE's weights and the method; no image is stored.")
+        images = images.clamp(0, 255)
         return images.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), good.cpu().numpy()
+
+    def _vae_in_float32(self) -> VAE:
+        """The VAE in float32: read so, or its weights of half precision made wider, once."""
+        if self.wide_vae is None:
+            with torch.inference_mode(False):  # weights made within it could not be moved outside of it
+                self.wide_vae = copy.deepcopy(self.vae).float()
+        return self.wide_vae
 
     def _by_part(self, vae: VAE, latents: Tensor) -> Tensor:
         """As `pixels`, a part after another where they are too many pixels for one call."""
@@ -246,11 +260,23 @@ def takes_pooled(unet: UNet) -> bool:
 def run_unet(unet: UNet, z: Tensor, t: Time, text: Text, condition: Tensor | None = None) -> Tensor:
     """Return a U-Net's raw output, (N,C,h,w), with all parts of a text condition, (N,L,D), where they belong. condition: (N,d), the
     embedding of the guidance scale, for a network that takes one. Raises UsageError for a condition that lacks what the network takes."""
-    whole = TextCondition.of(text)
+    whole, half = TextCondition.of(text), half_of(unet)
+    if half is not None:  # a network in half precision takes nothing else; where autocast is on, it would do the same
+        z, whole = z.to(half), whole.to(half)
+        condition = None if condition is None else condition.to(half)
+    if not isinstance(t, Tensor) and z.device.type != "cpu":
+        # diffusers would make it on the CPU and wait for its copy
+        t = torch.full((1,), t, dtype=torch.int64 if isinstance(t, int) else torch.float64, device=z.device)
     more: dict[str, Any] = {} if condition is None else {"timestep_cond": condition}
     if takes_pooled(unet) and whole.pooled is not None:
         more["added_cond_kwargs"] = {"text_embeds": whole.pooled, "time_ids": whole.ids}
     return unet(z, t, encoder_hidden_states=whole.hidden, return_dict=False, **more)[0]
+
+
+def half_of(unet: UNet) -> torch.dtype | None:
+    """Return the half precision that a U-Net's first layer is in; None for float32, and for a network of another form."""
+    weight = getattr(getattr(unet, "conv_in", None), "weight", None)
+    return weight.dtype if isinstance(weight, Tensor) and weight.dtype in (torch.float16, torch.bfloat16) else None
 
 
 def _check_added(unet: UNet, arguments: tuple, words: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ from plug-ins (`scottbench.registry.nouns.Extractor`). Weights come from a local
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,8 @@ class Source:
     """Put before every prompt, with a blank between."""
     form: str = ""
     """All that is not usual of what the network does to pictures and features, in words; "" where nothing is."""
+    precision: str = "float32"
+    """"float32", "tf32" or "bfloat16": how the towers multiply; a digest covers it."""
     noun: Extractor | None = field(default=None, compare=False, repr=False)
     """The registered extractor that opens it; set by `find_extractor`."""
 
@@ -57,6 +61,7 @@ class Source:
         tag = [] if self.model is None else [f"{self.model}/{self.pretrained}"]
         prefix = [f"prefix '{self.prefix}'"] if self.prefix else []
         form = [self.form] if self.form else []
+        form += [] if self.precision == "float32" else [self.precision]
         return [f"{self.label} {self.digest[:8]}", *tag, *form, f"resize {self.resize}", *prefix]
 
     @property
@@ -86,6 +91,8 @@ class OpenExtractor:
     """How its own rule, "open_clip", fits pictures."""
     pair_tower: Callable[[Tensor, Tensor], Tensor] | None = None
     """((N,3,S,S) float32 0..255, (N,L) int64 tokens of each one's prompt) -> (N,) float32 scores; None where images are read alone."""
+    each: Callable[..., Iterable[Any]] = map
+    """A `map` that resizes several images at once, where a run has threads for it."""
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize (H,W,3) uint8 to (S,S,3) float32 0..255 by the source's rule."""
@@ -111,7 +118,7 @@ class OpenExtractor:
             raise TypeError(f"extractor '{self.source.label}' reads pairs, and was given {len(images)} images, {len(prompts)} prompts")
         parts, step = [], max(1, BATCH // PATCHES.get(self.source.resize, 1) ** 2)
         for start in range(0, len(images), step):
-            views = np.stack([self.views(image) for image in images[start : start + step]])
+            views = np.stack(list(self.each(self.views, images[start : start + step])))
             batch = torch.from_numpy(views).flatten(0, 1).permute(0, 3, 1, 2)
             found = self.network(batch) if self.pair_tower is None else self.scores(batch, prompts[start : start + step])
             parts.append(found.cpu().numpy().reshape(len(views), -1))
@@ -165,6 +172,43 @@ def open_pretrained(kind: Any, folder: Path, spare: tuple[str, ...] = ()) -> Any
     return network.requires_grad_(False).float().eval()
 
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""Values of `precision` in [extractors.ROLE]; weights and features are float32 in all."""
+
+
+def in_precision(extractor: OpenExtractor) -> OpenExtractor:
+    """Let an opened extractor's towers multiply as its source says; return it."""
+    if extractor.source.precision != "float32":
+        around = _tf32 if extractor.source.precision == "tf32" else _bfloat16(extractor.device)
+        for name in ("image_tower", "text_tower", "pair_tower"):
+            if (tower := getattr(extractor, name)) is not None:
+                setattr(extractor, name, _within(tower, around))
+    return extractor
+
+
+def _within(tower: Callable[..., Tensor], around: Callable[[], contextlib.AbstractContextManager[Any]]) -> Callable[..., Tensor]:
+    def run(*batch: Tensor) -> Tensor:
+        with around():
+            return tower(*batch).float()
+
+    return run
+
+
+def _bfloat16(device: str) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    return lambda: torch.autocast(device.partition(":")[0], torch.bfloat16)
+
+
+@contextlib.contextmanager
+def _tf32() -> Iterator[None]:
+    """TF32 on a GPU, within the block; a CPU has none. The switches are those of the whole process."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
 def find_folder(spec: dict[str, Any], path: Callable[[str], Path], usual: str, files: Sequence[Needed]) -> tuple[Path, str]:
     """Find the folder of an extractor's files and digest it: (folder, sha256 hex of its weights, configs and vocabularies).
 
@@ -191,20 +235,26 @@ def find_extractor(noun: Extractor, spec: dict[str, Any], path: Callable[[str], 
         raise UsageError(f"resize rule '{rule}' of an extractor of kind '{noun.name}' is unknown; known: {', '.join(rules)}")
     if noun.reads == "images" and "prefix" in spec:
         raise UsageError(f"an extractor of kind '{noun.name}' reads no prompts and takes no 'prefix'.")
+    precision = spec.pop("precision", "float32")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision '{one_line(precision)}' of an extractor is unknown; known: {', '.join(PRECISIONS)}")
     found = noun.find({**spec, "resize": rule}, path)
+    if precision != "float32":  # features are bound to this digest: two precisions never mix
+        digest = hashlib.sha256(f"{found.digest}/{precision}".encode()).hexdigest()
+        found = replace(found, digest=digest, precision=precision)
     return replace(found, kind=noun.name, resize=rule, prefix=" ".join(spec.get("prefix", "").split()), noun=noun)
 
 
 def open_extractor(source: Source, device: str = "cpu") -> OpenExtractor:
-    """Load the network of a Source in float32, ready to use. Raises DamagedAsset if its files cannot be read, UsageError if nobody found
-    it by `find_extractor`."""
+    """Load the network of a Source in float32, ready to use in the source's precision. Raises DamagedAsset if its files cannot be read,
+    UsageError if nobody found it by `find_extractor`."""
     from safetensors import SafetensorError
 
     if source.noun is None:
         raise UsageError(f"the extractor at {source.path} belongs to no registered kind.")
     unreadable = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError)
     try:
-        return source.noun.open(source, device)
+        return in_precision(source.noun.open(source, device))
     except (PluginFailed, *unreadable) as error:
         cause = error.__cause__ if isinstance(error, PluginFailed) else error
         if not isinstance(cause, unreadable):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scottbench.models.transfer import sent
+
 
 def item_seed(seed: int, item_id: str, draw: int) -> int:
     """Return the 63-bit seed of one draw: the head of sha256("seed/draw/id")."""
@@ -34,4 +36,4 @@ class ItemNoise:
         for item_id in self.ids:
             generator = torch.Generator().manual_seed(item_seed(self.seed, item_id, draw))
             rows.append(torch.randn(self.shape, generator=generator, dtype=torch.float32))
-        return torch.stack(rows).to(self.device)
+        return sent(torch.stack(rows), self.device)

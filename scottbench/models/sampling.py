@@ -76,12 +76,20 @@ class Sampler:
     steps: int
     seed: int
 
-    @torch.inference_mode()
     def latents(self, text: TextCondition, ids: Sequence[str]) -> Tensor:
         """Sample one micro-batch: (N,L,D) embeddings to clean latents (N,C,h,w). ids: item ids, which the noise depends on.
 
         Raises ScottbenchError where the method returns another shape, or numbers that are not finite.
         """
+        latents = self.queued(text, ids)
+        if latents.device.type != "cpu":
+            self.check_finite(latents)
+        return latents
+
+    @torch.inference_mode()
+    def queued(self, text: TextCondition, ids: Sequence[str]) -> Tensor:
+        """Do as `latents`, (N,L,D) to (N,C,h,w), without waiting for a GPU, where nobody has looked at the numbers yet. Raises
+        ScottbenchError as `latents`, on a GPU only for another shape."""
         noise = ItemNoise(self.seed, ids, self.model.latent_shape, self.model.device)
         seen: list[float] = []
         given = self.model.sampling(text, self.uncond, self.guidance, noise, self.steps, self.options)
@@ -91,10 +99,15 @@ class Sampler:
         wanted = (len(ids), *self.model.latent_shape)
         if tuple(latents.shape) != wanted:
             raise ScottbenchError(f"method '{self.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")
-        if not torch.isfinite(latents).all():
-            raise ScottbenchError(f"method '{self.label}' returned latents that are NaN or infinite at {self.steps} steps.")
+        if latents.device.type == "cpu":
+            self.check_finite(latents)
         self._check_times(list(dict.fromkeys(seen)))
         return latents
+
+    def check_finite(self, latents: Tensor) -> None:
+        """Raise ScottbenchError for latents (N,C,h,w) that are NaN or infinite."""
+        if not torch.isfinite(latents).all():
+            raise ScottbenchError(f"method '{self.label}' returned latents that are NaN or infinite at {self.steps} steps.")
 
     def _check_times(self, seen: list[float]) -> None:
         """Raise ScottbenchError unless the network was evaluated at the time steps that the method declares. seen: [] if not at all, which

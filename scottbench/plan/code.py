@@ -49,12 +49,13 @@ PICTURES = ("models/images.py", "models/pictures.py", "store/captions.py", "stor
 """Reads pictures that anybody made."""
 NETWORKS = (
     "diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py", "models/text_encoders.py",
-    "registry/condition.py",
+    "models/transfer.py", "registry/condition.py",
 )  # fmt: skip
 PARTS = {
     "images": Part(
         "the images of every cell",
-        (*NETWORKS, *PICTURES, "models/noise.py", "models/sampling.py", "run/sample.py", "run/session.py", "run/worker.py"),
+        (*NETWORKS, *PICTURES, "models/compiled.py", "models/noise.py", "models/queued.py", "models/sampling.py", "run/sample.py",
+         "run/session.py", "run/worker.py"),
         ("method", "model", "dataset"), "plan"),
     "features": Part(
         "features of images, references and prompts", ("models/extractors.py", *PICTURES), ("dataset", "extractor"),
@@ -65,7 +66,7 @@ PARTS = {
         ("run/measure.py", "run/teacher.py", "stats/categories.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py",
          "stats/uncertainty.py"), (), "plan"),
     "students": Part(
-        "the weights of a student", (*NETWORKS, *PICTURES, "training/*.py"), ("trainer", "model", "dataset"),
+        "the weights of a student", (*NETWORKS, *PICTURES, "models/compiled.py", "training/*.py"), ("trainer", "model", "dataset"),
         "student.json, `made_by`"),
     "adopted": Part(
         "the weights of a student that is made of published ones", ("models/adoption.py", "models/lora.py", "models/published.py"), (),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from scottbench.errors import UsageError
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
 from scottbench.text import one_line
+
+if TYPE_CHECKING:
+    from scottbench.models.diffusion_model import DiffusionModel
 
 
 def choose_device(asked: str, preset: Preset) -> str:
@@ -50,7 +54,48 @@ def choose_dtype(preset: Preset, device: str) -> str:
     return "float32" if device == "cpu" and preset.dtype == "float16" else preset.dtype
 
 
-def auto_batch(latent_shape: tuple[int, int, int]) -> int:
-    """Choose the images at once where nobody says: a chunk of small latents, (C,h,w) up to 16x16; 8 of larger ones, since 64 guided
-    images of 512x512 are more than a usual GPU holds."""
-    return CHUNK if latent_shape[1] * latent_shape[2] <= 16 * 16 else 8
+def check_compile(kind: str, device: str) -> None:
+    """Raise UsageError for a value of `--compile` that is none, or that the device cannot do."""
+    from scottbench.models.compiled import check_kind
+
+    if kind != "off":
+        check_kind(kind, device)
+
+
+def check_tf32(word: str) -> None:
+    """Raise UsageError for a value of `--tf32` that is none."""
+    if word not in ("on", "off"):
+        raise UsageError(f"--tf32 {one_line(word)}: must be on or off.")
+
+
+SHARE = 0.5
+"""Part of a GPU's free memory that a batch may take; the rest is for extractors, kernels' workspace and what the allocator loses."""
+AT_DECODE, AT_DENOISE = 6, 80
+"""Images of the widest layer at full resolution that a decoder holds at its peak, and the same of a U-Net at its first layer: rows of
+keys, skips and the wide layer of a transformer block."""
+
+
+def auto_batch(model: DiffusionModel) -> int:
+    """Choose the images at once where nobody says. On a CPU a chunk of small latents, (C,h,w) up to 16x16, else 8; on a GPU a power of two
+    up to a chunk that fits its free memory."""
+    if model.device.startswith("cuda"):
+        import torch
+
+        return fitting(torch.cuda.mem_get_info(model.device)[0], bytes_of_image(model))
+    return CHUNK if model.latent_shape[1] * model.latent_shape[2] <= 16 * 16 else 8
+
+
+def fitting(free: int, each: int) -> int:
+    """Return the largest power of two, 1 to a chunk, of images of `each` bytes that take no more than `SHARE` of the free bytes."""
+    most = max(1, min(CHUNK, int(SHARE * free / each)))
+    return int(2 ** (most.bit_length() - 1))
+
+
+def bytes_of_image(model: DiffusionModel) -> int:
+    """Estimate the bytes that one guided image takes while it is made, by its pixels and the networks' widths."""
+    channels, height, width = model.latent_shape
+    widths = model.vae.config.block_out_channels
+    pixels = height * width * 4 ** (len(widths) - 1)
+    decode = AT_DECODE * pixels * widths[min(1, len(widths) - 1)] * model.vae.dtype.itemsize
+    denoise = 2 * AT_DENOISE * height * width * model.unet.config.block_out_channels[0] * model.dtype.itemsize
+    return int(max(decode, denoise, channels * height * width * 4))

@@ -72,6 +72,16 @@ class Plan:
         return self.teacher
 
     @property
+    def compiled(self) -> str:
+        """Say how U-Nets are compiled: "off", "blocks" or "graphs"."""
+        return str(self.record.get("compile", "off"))
+
+    @property
+    def exact(self) -> bool:
+        """True where the same plan gives the same bytes on one type of machine: on a CPU, with nothing compiled."""
+        return self.micro_batch is not None and self.compiled == "off"
+
+    @property
     def data_name(self) -> str:
         """Return the name of the data."""
         return str(self.record["dataset"]["name"])

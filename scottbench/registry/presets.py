@@ -17,7 +17,8 @@ from scottbench.registry.toml import NoToml, read_table
 from scottbench.text import did_you_mean, is_name, one_line
 
 EXTRACTOR_KEYS = (
-    "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "label", "bytes", "sha256", "same_as",
+    "kind", "folder", "model", "pretrained", "file", "revision", "size", "resize", "prefix", "precision", "label", "bytes", "sha256",
+    "same_as",
 )  # fmt: skip
 EXTRACTOR_KINDS = {"bytes": int}
 """Kinds of the keys of [extractors.ROLE] that are no text."""

@@ -1,6 +1,7 @@
 """Time by stage, and the share of it inside the networks' forward passes.
 
-On a GPU work is queued: every reading waits until the device has finished, or a stage would be charged for another's work.
+On a GPU work is queued. A stage there is the time between two marks that the device passes (CUDA events), so that no reading makes the
+program wait; the marks are read when their chunk is stored, or when a total is asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import functools
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,10 +19,14 @@ import torch
 
 
 class Clock:
-    """Wall time since it was made, and seconds inside forward passes by part ("unet", "decoder", ...)."""
+    """Wall time since it was made, and seconds inside forward passes by part ("unet", "decoder", ...). Any thread may use it."""
 
     def __init__(self, device: str):
-        self.synchronise = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+        self.queued = device.startswith("cuda")
+        self.synchronise = torch.cuda.synchronize if self.queued else lambda: None
+        self.lock = threading.Lock()
+        self.marks: list[tuple[dict[str, float], str, Any, Any]] = []
+        """Stages on the device that nobody has read yet: where their seconds go, name, first and last mark."""
         self.forward: dict[str, float] = {}
         self.started = self.now()
 
@@ -31,15 +37,53 @@ class Clock:
 
     @property
     def wall(self) -> float:
-        """Seconds since the clock was made."""
-        return self.now() - self.started
+        """Seconds since the clock was made; on a GPU what is queued may still be to do."""
+        return time.perf_counter() - self.started
 
     @contextlib.contextmanager
-    def stage(self, seconds: dict[str, float], name: str) -> Iterator[None]:
-        """Add the block's duration to seconds[name]."""
-        start = self.now()
+    def stage(self, seconds: dict[str, float], name: str, host: bool = False) -> Iterator[None]:
+        """Add the block's duration to seconds[name]. host: the block works on this machine and waits for the device by itself; on a GPU
+        other blocks are added later, at the latest by `settle`."""
+        if self.queued and not host:
+            with self._marked(seconds, name):
+                yield
+            return
+        start = time.perf_counter()
         yield
-        seconds[name] = seconds.get(name, 0.0) + self.now() - start
+        self._add(seconds, name, time.perf_counter() - start)
+
+    @contextlib.contextmanager
+    def _marked(self, seconds: dict[str, float], name: str) -> Iterator[None]:
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        yield
+        last.record()
+        with self.lock:
+            self.marks.append((seconds, name, first, last))
+
+    def settle(self, wait: bool = False) -> None:
+        """Add up the stages that the device has passed. wait: for those too that it has not passed yet."""
+        if wait:
+            self.synchronise()
+        with self.lock:
+            marks, self.marks = self.marks, []
+        for mark in marks:
+            seconds, name, first, last = mark
+            if last.query():
+                self._add(seconds, name, first.elapsed_time(last) / 1000)
+            else:
+                with self.lock:
+                    self.marks.append(mark)
+
+    def _add(self, seconds: dict[str, float], name: str, spent: float) -> None:
+        with self.lock:
+            seconds[name] = seconds.get(name, 0.0) + spent
+
+    def forward_so_far(self) -> dict[str, float]:
+        """Return a copy of the seconds inside forward passes by part, as far as the device has passed them."""
+        self.settle()
+        with self.lock:
+            return dict(self.forward)
 
     @contextlib.contextmanager
     def watching(self, owner: Any, attribute: str, part: str) -> Iterator[None]:

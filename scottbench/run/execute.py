@@ -14,6 +14,7 @@ from scottbench.plan.plan import Plan
 from scottbench.run import manifest
 from scottbench.run.chunks import Shard, inventory
 from scottbench.run.clock import Clock
+from scottbench.run.conveyor import conveyor_of
 from scottbench.run.measure import measure, write
 from scottbench.run.processes import Workers
 from scottbench.run.session import Work
@@ -48,7 +49,7 @@ def execute(
     clock.started -= plan.seconds
     size = plan.chunk if batch_size is None else min(batch_size, plan.chunk)
     if batch_size is None and plan.teacher is not None:
-        size = auto_batch(plan.teacher.latent_shape)
+        size = auto_batch(plan.teacher)
     workers, part = Workers(plan.device), Shard() if shard is None else shard
     with contextlib.ExitStack() as stack:
         root = Path(workers.agree(lambda: str(_claim(stack, plan, default_folder(plan) if out is None else Path(out)))))
@@ -56,7 +57,7 @@ def execute(
         folder.hold()
         earlier = {"attempts": attempts(read_events(root)), **_created(folder)}
         stored: dict[str, float] = {}
-        reading = lambda: {"wall": round(clock.wall, 3), "forward": dict(clock.forward), **stored}  # noqa: E731
+        reading = lambda: {"wall": round(clock.wall, 3), "forward": clock.forward_so_far(), **stored}  # noqa: E731
         events = Events(root, earlier["attempts"] + 1, workers.rank, reading)
 
         def log_event(event: str, **facts: object) -> None:
@@ -64,7 +65,7 @@ def execute(
                 events.log_event(event, **facts)
 
         own = part.divided(workers.rank, workers.count)
-        work = Work(plan, folder, clock, {}, size, progress, log_event, own, earlier, stored=stored)
+        work = Work(plan, folder, clock, {}, size, progress, log_event, own, earlier, stored=stored, conveyor=conveyor_of(plan))
         found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
         if workers.main:
             _main(work, plugins, workers, found, None if part.count == 1 else str(part))
@@ -123,7 +124,7 @@ def _distributions(plan: Plan, plugins: Plugins) -> list[str]:
 
 def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict[str, Any]], shard: str | None) -> None:
     """Make the main process's chunks, then all the rest. shard: the manifest calls it so, None for a whole run."""
-    work.log_event("start", workers=workers.count, shard=shard, command=work.plan.command)
+    work.log_event("start", workers=workers.count, shard=shard, command=work.plan.command, batch_size=work.batch_size)
     environments = _note_environments(work, found)
     state = manifest.start(work.plan, work, environments)
     state.shard = shard

@@ -67,7 +67,7 @@ def level(plan: Plan, environments: list[dict[str, Any]]) -> Level:
     "tolerance": images and numbers agree within what `scottbench verify --resample` allows.
     """
     kinds = {arithmetic(entry["environment"]) for entry in environments}
-    return "exact" if plan.micro_batch is not None and len(kinds) == 1 else "tolerance"
+    return "exact" if plan.exact and len(kinds) == 1 else "tolerance"
 
 
 def unsafe_sentence(plan: Plan) -> list[str]:

@@ -23,7 +23,7 @@ from scottbench.plan.inputs import admit_students, doubts, find_students, open_m
 from scottbench.report.contact_sheet import Sheet, draw_sheet
 from scottbench.run.clock import Clock
 from scottbench.store.assets import gather, offline
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.store.files import json_bytes, read_plain, write_file
 from scottbench.text import count, in_one_line, one_line
 
@@ -111,6 +111,7 @@ def open_session(plugins: Plugins, request: RunRequest, prompts: Sequence[str]) 
     texts, remarks = checked(prompts)
     choices = choose(plugins, replace(request, metrics=None))
     flush_denormals()
+    set_tf32(request.tf32 == "on")
     with offline():
         found = gather({
             "model": lambda: open_model(plugins, choices.preset, request, choices.device),
@@ -171,8 +172,9 @@ def make(session: Session, on_progress: Callable[[dict], None]) -> Iterator[Samp
             for number, prompt in enumerate(session.prompts, 1):
                 if prompt not in texts:
                     seconds: dict[str, float] = {}
-                    with clock.stage(seconds, "text"):
+                    with clock.stage(seconds, "text", host=True):
                         condition = session.model.encode_prompts([prompt])
+                        clock.synchronise()
                     texts[prompt] = condition, seconds["text"]
                 with telling_memory(LOWER):
                     made = _one(session, cell, model, clock, (number, prompt, *texts[prompt]))
@@ -209,7 +211,7 @@ def _one(
     method, seconds, before = cell.method, {"text": spent}, model.evaluations
     sampler = Sampler(
         model, method.noun, method.label, method.options, session.uncond(), method.guidance, cell.steps, cell.seed)
-    with clock.stage(seconds, "picture"):
+    with clock.stage(seconds, "picture", host=True):  # the pixels are waited for
         pixels = model.decode(sampler.latents(text, [item_id(prompt)]))[0]
     digits = max(2, len(str(len(session.prompts))))
     return Sample(

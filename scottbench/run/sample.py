@@ -1,44 +1,55 @@
 """prompts -> text embeddings -> z_T -> [predict -> update] x n -> latents -> uint8 images -> features, chunk by chunk.
 
-No step looks back, and every chunk is stored before the next is begun. A chunk that the run folder already holds is read, not
-made again, so a killed run goes on where it stopped.
+No step looks back. Chunks are stored in their order: on a CPU each before the next is begun, on a GPU while the next is sampled
+(`scottbench.run.conveyor`). A chunk that the run folder already holds is read, not made again, so a killed run goes on where it stopped.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from scottbench.errors import Incomplete, ScottbenchError
 from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.queued import Images, decode
 from scottbench.models.sampling import Sampler, micro_batches
 from scottbench.plan.plan import PlannedCell
-from scottbench.run.sentinels import LOOKS, looks
-from scottbench.run.session import Work
+from scottbench.run.sentinels import LOOKS, look
+from scottbench.run.session import Made, Work
 from scottbench.store.timings import COLD
 
 
 def reference_features(work: Work) -> None:
     """Store features of the reference images, and the images themselves of the first chunk, which the report shows."""
     done = 0
-    for span in work.mine_of("reference"):
-        ids, images = work.ids(span, "reference"), None
-        items = work.real_items
-        if span.start == 0 and work.folder.get_images(("images", "reference"), span, ids) is None:
+    with work.conveyor.drained():
+        for span in work.mine_of("reference"):
+            ids, items = work.ids(span, "reference"), work.real_items
+            shown = span.start == 0 and work.folder.get_images(("images", "reference"), span, ids) is None
+            lacking = [role for role, extractor in work.extractors.items() if not extractor.source.gives_score
+                       and work.folder.get_features(("features", "reference", role), span, ids) is None]  # fmt: skip
+            done += len(span)
+            if not shown and not lacking:
+                work.progress("reference", done)
+                continue
             images = items.images(span)
-            with work.storing():
-                work.folder.put_images(("images", "reference"), span, ids, images)
-        for role, extractor in work.extractors.items():
-            if not extractor.source.gives_score and work.folder.get_features(("features", "reference", role), span, ids) is None:
-                images = items.images(span) if images is None else images
-                features = extractor.features(images)
-                with work.storing():
-                    work.folder.put_features(("features", "reference", role), span, ids, features)
-        done += len(span)
-        if images is not None:
-            work.log_event("chunk", part="reference", first=span.start)
-        work.progress("reference", done)
+            work.conveyor.put(partial(_keep_reference, work, span, images, shown, lacking, done))
+
+
+def _keep_reference(work: Work, span: range, images: np.ndarray, shown: bool, lacking: Sequence[str], done: int) -> None:
+    """Store what the folder lacks of a chunk of reference images, (n,H,W,3) uint8. done: items of the stage with these."""
+    ids = work.ids(span, "reference")
+    if shown:
+        with work.storing():
+            work.folder.put_images(("images", "reference"), span, ids, images, each=work.conveyor.each)
+    for role in lacking:
+        features = work.extractors[role].features(images)
+        with work.storing():
+            work.folder.put_features(("features", "reference", role), span, ids, features)
+    work.log_event("chunk", part="reference", first=span.start)
+    work.progress("reference", done)
 
 
 def embed_prompts(work: Work) -> None:
@@ -62,37 +73,44 @@ def take_pictures(work: Work, planned: PlannedCell) -> None:
     """
     pictures, done = planned.method.pictures, 0
     assert pictures is not None, planned.id
-    for span in work.mine:
-        ids, before = work.ids(span), work.stored.get("store", 0.0)
-        images = work.folder.get_images(("images", planned.id), span, ids)
-        if images is None:
-            images = pictures.images(span)
-            with work.storing():
-                work.folder.put_images(("images", planned.id), span, ids, images, {LOOKS: looks(images)})
-        put_features(work, planned, span, images, {})
-        done += len(span)
-        if work.stored.get("store", 0.0) > before:
-            work.log_event("chunk", part=planned.id, first=span.start)
-        work.progress("cell", done, planned.id)
+    with work.conveyor.drained():
+        for span in work.mine:
+            images, done = work.folder.get_images(("images", planned.id), span, work.ids(span)), done + len(span)
+            made = None if images is not None else Made([Images.known(pictures.images(span))], {})
+            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made, done))
 
 
 def sample_cell(work: Work, planned: PlannedCell, model: DiffusionModel) -> None:
     """Make images and features of one cell: the chunks of this process that the folder lacks."""
     done, cold = 0, True
-    for span in work.mine:
-        ids, before = work.ids(span), work.stored.get("store", 0.0)
-        seconds: dict[str, float] = {}
-        images = work.folder.get_images(("images", planned.id), span, ids)
-        if images is None:
-            images, facts = make_images(work, planned, model, span)
-            facts, cold = {**facts, COLD: True} if cold else facts, False
-            with work.storing(), work.clock.stage(seconds, "store"):
-                work.folder.put_images(("images", planned.id), span, ids, images, facts)
-        put_features(work, planned, span, images, seconds)
-        done += len(span)
-        if work.stored.get("store", 0.0) > before:
-            work.log_event("chunk", part=planned.id, first=span.start)
-        work.progress("cell", done, planned.id)
+    with work.conveyor.drained():
+        for span in work.mine:
+            images, made = work.folder.get_images(("images", planned.id), span, work.ids(span)), None
+            if images is None:
+                made = make_images(work, planned, model, span)
+                made.facts, cold = {**made.facts, COLD: True} if cold else made.facts, False
+            done += len(span)
+            work.conveyor.put(partial(keep_chunk, work, planned, span, images, made, done))
+
+
+def keep_chunk(work: Work, planned: PlannedCell, span: range, images: np.ndarray | None, made: Made | None, done: int) -> None:
+    """Store a chunk that was made, and the features that the folder lacks of it. images: (n,H,W,3) uint8, where the folder has the chunk.
+    done: items of the cell with these."""
+    before = work.stored.get("store", 0.0)
+    seconds: dict[str, float] = {}
+    if made is not None:
+        images, finite = made.wait()
+        # of pictures made elsewhere nothing is known but how they look
+        kinds = list(work.conveyor.each(look, images, finite))
+        work.clock.settle()
+        facts = {**made.facts, LOOKS: kinds} | ({"seconds": made.seconds} if made.seconds else {})
+        with work.storing(), work.clock.stage(seconds, "store", host=True):
+            work.folder.put_images(("images", planned.id), span, work.ids(span), images, facts, each=work.conveyor.each)
+    assert images is not None, planned.id
+    put_features(work, planned, span, images, seconds)
+    if work.stored.get("store", 0.0) > before:
+        work.log_event("chunk", part=planned.id, first=span.start)
+    work.progress("cell", done, planned.id)
 
 
 def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarray, seconds: dict[str, float]) -> None:
@@ -101,7 +119,7 @@ def put_features(work: Work, planned: PlannedCell, span: range, images: np.ndarr
     for role, extractor in work.extractors.items():
         place = ("features", planned.id, role)
         if work.folder.get_features(place, span, work.ids(span)) is None:
-            with work.clock.stage(seconds, "features"):
+            with work.clock.stage(seconds, "features", host=True):
                 made = extractor.features(images, work.prompts(span))
             with work.storing():
                 work.folder.put_features(place, span, work.ids(span), made, {"seconds": seconds})
@@ -117,38 +135,36 @@ def extract_features(work: Work, planned: PlannedCell) -> None:
         put_features(work, planned, span, images, {})
 
 
-def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: range) -> tuple[np.ndarray, dict[str, Any]]:
-    """Sample a chunk: (n, H, W, 3) uint8, and its facts: counted NFE, seconds by stage, kinds.
+def make_images(work: Work, planned: PlannedCell, model: DiffusionModel, span: range) -> Made:
+    """Sample a chunk of images, with its facts: counted NFE, seconds by stage. On a GPU the images may still be to come.
 
-    Raises ScottbenchError where images of one chunk need unequal NFE.
+    Raises ScottbenchError where images of one chunk need unequal NFE, or a method returns what are no latents.
     """
     text, text_seconds = work.text(span)
     sampler, ids = sampler_of(work, planned, model), work.ids(span)
-    seconds: dict[str, float] = {"text": text_seconds}
-    parts: list[np.ndarray] = []
-    kinds: list[str] = []
+    made = Made([], text_seconds)
     rows = model.evaluations = 0
     fixed = work.plan.micro_batch
     # -b: how many images are denoised before the first of them is decoded, in whole micro-batches
     at_once = work.batch_size if fixed is None else -(-work.batch_size // fixed) * fixed
     for start in range(0, len(span), at_once):
         latents = []
-        with work.clock.stage(seconds, "denoise"):
+        with work.clock.stage(made.spent, "denoise"):
             for group, count in micro_batches(min(at_once, len(span) - start), fixed, at_once):
                 places = [start + i for i in group]
-                latents.append((sampler.latents(text[places], [ids[i] for i in places]), count))
+                # a slice where no place is filled up: a list would be sent to the device
+                chosen = text[start + group[0] : start + group[-1] + 1] if count == len(group) else text[places]
+                latents.append((sampler.queued(chosen, [ids[i] for i in places]), count))
                 rows += len(group)
-        with work.clock.stage(seconds, "decode"):
-            for batch, count in latents:
-                images, finite = model.decode_checked(batch)
-                parts.append(images[:count])
-                kinds += looks(images[:count], finite[:count])
+        with work.clock.stage(made.spent, "decode"):
+            made.batches += [decode(sampler, batch, count) for batch, count in latents]
     nfe, rest = divmod(model.evaluations, rows)
     if rest or not nfe:
         raise ScottbenchError(
             f"method '{planned.method.label}' evaluated its network {model.evaluations} times for {rows} images: NFE must be the same "
             "whole number for every image.")
-    return np.concatenate(parts), {"nfe": nfe, "seconds": seconds, LOOKS: kinds}
+    made.facts = {"nfe": nfe}
+    return made
 
 
 def resample_item(work: Work, planned: PlannedCell, model: DiffusionModel, span: range, position: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Sentinels: images that no method means to make are counted, cell by cell. They are kept and measured like all others.
 
-Each image counts once, as the first that fits: "non-finite" (a pixel was NaN or infinite), "black", "constant" (one colour all over),
-"duplicate" (equal to an earlier image of its cell).
+Each image counts once, as the first that fits: "black", "constant" (one colour all over), "duplicate" (equal to an earlier image of its
+cell). Runs of earlier versions have "non-finite" too (a pixel was NaN or infinite); now such a cell fails.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ def looks(images: np.ndarray, finite: np.ndarray | None = None) -> list[str]:
 
     finite: (n,) bool, false where a pixel was NaN or infinite before it became uint8; None: not known.
     """
-    return [_look(image, finite is None or bool(finite[i])) for i, image in enumerate(images)]
+    return [look(image, finite is None or bool(finite[i])) for i, image in enumerate(images)]
 
 
-def _look(image: np.ndarray, finite: bool) -> str:
+def look(image: np.ndarray, finite: bool) -> str:
+    """Describe one of (H,W,3) uint8 as `looks` does. finite: as of `looks`."""
     if not finite:
         return KINDS[0]
     if (image == image[0, 0]).all():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scottbench.models.extractors import OpenExtractor
+from scottbench.models.queued import Images
 from scottbench.models.sampling import embed_prompts
 from scottbench.plan.plan import Plan
 from scottbench.registry.condition import TextCondition
 from scottbench.run.chunks import Shard, all_spans, bind
 from scottbench.run.clock import Clock
+from scottbench.run.conveyor import Conveyor
 from scottbench.store.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -20,6 +24,30 @@ if TYPE_CHECKING:
 
 TEXT_CACHE_BYTES = 512 * 2**20
 """Text embeddings are kept for all cells while they are smaller than this; larger ones are made again for every cell."""
+
+
+@dataclass
+class Made:
+    """A chunk of images that was sampled, or is being sampled on the device, and what is known of it."""
+
+    batches: list[Images]
+    text_seconds: Mapping[str, float]
+    """"text": seconds that the chunk's embeddings took; {} where there are none."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For the side-car, beside seconds and looks."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage, as far as the clock has settled them."""
+
+    def wait(self) -> tuple[np.ndarray, np.ndarray]:
+        """Wait for the device; give the images (n,H,W,3) uint8 and, of each, (n,) bool: its pixels were finite. Raises ScottbenchError
+        for latents that were not."""
+        parts = [batch.wait() for batch in self.batches]
+        return np.concatenate([images for images, _ in parts]), np.concatenate([finite for _, finite in parts])
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage, that of the text first."""
+        return {**self.text_seconds, **self.spent}
 
 
 @dataclass
@@ -40,10 +68,12 @@ class Work:
     """The chunks that this process makes."""
     earlier: dict = field(default_factory=dict)
     """"created" and "attempts" of the run so far, and "wall", "store", "forward" (seconds) of all attempts before this one."""
-    texts: dict[int, tuple[TextCondition, float]] = field(default_factory=dict)
+    texts: dict[int, tuple[TextCondition, Mapping[str, float]]] = field(default_factory=dict)
     uncond: TextCondition | None = None
     stored: dict[str, float] = field(default_factory=dict)
     """"store": seconds spent on encoding, hashing, writing and syncing chunks."""
+    conveyor: Conveyor = field(default_factory=Conveyor)
+    """Stores chunks, beside the networks where it has threads."""
 
     def __post_init__(self) -> None:
         bind(self.folder, self.plan)
@@ -83,7 +113,7 @@ class Work:
 
     def storing(self) -> AbstractContextManager[None]:
         """Charge the block to "store"."""
-        return self.clock.stage(self.stored, "store")
+        return self.clock.stage(self.stored, "store", host=True)
 
     def empty_prompt(self) -> TextCondition:
         """Return the (1, L, D) condition of the unconditional pass, made once."""
@@ -91,13 +121,13 @@ class Work:
             self.uncond = self.plan.model.empty_prompt()
         return self.uncond
 
-    def text(self, span: range) -> tuple[TextCondition, float]:
-        """Return the (n, L, D) embeddings of a chunk's prompts, and the seconds it took to make them."""
+    def text(self, span: range) -> tuple[TextCondition, Mapping[str, float]]:
+        """Return the (n, L, D) embeddings of a chunk's prompts, and {"text": seconds that they took}, filled when the clock settles."""
         if span.start in self.texts:
             return self.texts[span.start]
         seconds: dict[str, float] = {}
         with self.clock.stage(seconds, "text"):
             embeddings = embed_prompts(self.plan.model, self.prompts(span), self.plan.micro_batch, len(span))
         if embeddings[:1].nbytes * self.plan.n <= TEXT_CACHE_BYTES:
-            self.texts[span.start] = (embeddings, seconds["text"])
-        return embeddings, seconds["text"]
+            self.texts[span.start] = (embeddings, seconds)
+        return embeddings, seconds

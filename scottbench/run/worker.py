@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import LOWER, Incomplete, IntegrityError, MissingAsset, ScottbenchError, UsageError, telling_memory
+from scottbench.models.compiled import compile_unet
 from scottbench.models.extractors import open_extractor
 from scottbench.models.pipeline import open_student
 from scottbench.plan.plan import PlannedCell
 from scottbench.registry.guard import PluginFailed
 from scottbench.run import sample
 from scottbench.run.session import Work
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
     """Make this process's chunks: reference, prompts, then cell after cell. Returns {cell: why it failed}. Each set of weights is opened
     once."""
     flush_denormals()
+    set_tf32(work.plan.record.get("tf32") == "on")
     students: dict[Path, DiffusionModel] = {}
     reasons: dict[str, str] = {}
     with contextlib.ExitStack() as watched:
+        watched.enter_context(work.conveyor)
         open_extractors(work, watched)
         if work.plan.teacher is not None:
             watched.enter_context(work.clock.watching(work.plan.model.text_encoder, "forward", "text encoder"))
@@ -51,6 +54,7 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
     """Open the plan's extractors; their passes are clocked until the stack closes."""
     for role, source in work.plan.sources.items():
         work.extractors[role] = extractor = open_extractor(source, work.plan.device)
+        extractor.each = work.conveyor.each
         watched.enter_context(work.clock.watching(extractor, "image_tower", "extractor"))
         if extractor.pair_tower is not None:
             watched.enter_context(work.clock.watching(extractor, "pair_tower", "extractor"))
@@ -61,11 +65,11 @@ def open_extractors(work: Work, watched: contextlib.ExitStack) -> None:
 def open_weights(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> DiffusionModel:
     """Return the model that a cell samples from: the teacher, or its student, opened at its first cell."""
     folder, facts = cell.method.student, cell.method.facts
-    if folder is None or facts is None:
-        return work.plan.model
-    if folder not in students:
+    if folder is not None and facts is not None and folder not in students:
         students[folder] = open_student(work.plan.model, folder, facts["trainer"], facts)
-    return students[folder]
+    model = work.plan.model if folder is None or facts is None else students[folder]
+    compile_unet(model.unet, work.plan.compiled)
+    return model
 
 
 def attempt(work: Work, cell: PlannedCell, students: dict[Path, DiffusionModel]) -> str | None:

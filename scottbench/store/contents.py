@@ -9,8 +9,8 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from scottbench.store.files import check_name
 
@@ -32,17 +32,23 @@ class Unfit(ValueError):
     """A chunk holds something else than it should. The message ends a sentence that begins with its name."""
 
 
-def pack_images(ids: Sequence[str], images: np.ndarray) -> bytes:
-    """Return images, (n, H, W, 3) uint8, as a zip of PNGs named by item id. Raises UsageError for an id that is no file name."""
+def pack_images(ids: Sequence[str], images: np.ndarray, each: Callable[..., Any] = map) -> bytes:
+    """Return images, (n, H, W, 3) uint8, as a zip of PNGs named by item id. each: a `map` that may do several images at once. Raises
+    UsageError for an id that is no file name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for item_id, picture in zip(ids, each(png, images), strict=True):
+            archive.writestr(zipfile.ZipInfo(check_name(item_id, "item id") + ".png", EPOCH), picture)
+    return buffer.getvalue()
+
+
+def png(image: np.ndarray) -> bytes:
+    """Return an image, (H, W, 3) uint8, as PNG."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for item_id, image in zip(ids, images, strict=True):
-            png = io.BytesIO()
-            # level 1: 3x faster than the default for 10 % more bytes at 64x64
-            Image.fromarray(image).save(png, "PNG", compress_level=1)
-            archive.writestr(zipfile.ZipInfo(check_name(item_id, "item id") + ".png", EPOCH), png.getvalue())
+    # level 1: 3x faster than the default for 10 % more bytes at 64x64
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -226,9 +226,13 @@ class RunFolder:
 
     # --- chunks ------------------------------------------------------------------------------------------------------
 
-    def put_images(self, place: Sequence[str], span: range, ids: Sequence[str], images: np.ndarray, facts: dict | None = None) -> None:
-        """Store a chunk of images, (n, H, W, 3) uint8, as a zip of PNGs named by item id. Equal images, equal bytes."""
-        self.put_chunk(place, span, contents.pack_images(ids, images), {"ids": list(ids), **({} if facts is None else facts)})
+    def put_images(
+        self, place: Sequence[str], span: range, ids: Sequence[str], images: np.ndarray, facts: dict | None = None,
+        each: Callable[..., Any] = map,
+    ) -> None:  # fmt: skip
+        """Store a chunk of images, (n, H, W, 3) uint8, as a zip of PNGs named by item id. Equal images, equal bytes. each: a `map` that
+        may do several images at once."""
+        self.put_chunk(place, span, contents.pack_images(ids, images, each), {"ids": list(ids), **({} if facts is None else facts)})
 
     def get_images(self, place: Sequence[str], span: range, ids: Sequence[str]) -> np.ndarray | None:
         """Return the (n, H, W, 3) uint8 images of a chunk that exists; None otherwise. Raises IntegrityError as `chunk`."""

@@ -85,6 +85,7 @@ class ExtractorIdentity(TypedDict):
     digest: Digest
     resize: str
     prefix: NotRequired[str]
+    precision: NotRequired[Annotated[Literal["tf32", "bfloat16"], rule(description="absent: float32; its digest covers this too")]]
     gives: NotRequired[Annotated[Literal["score"], rule(description="absent of features; scores are of generated images only")]]
 
 
@@ -106,6 +107,8 @@ class PlanRecord(TypedDict):
     seeds: Annotated[list[Natural], rule(minItems=1, uniqueItems=True)]
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "float16", "bfloat16"]
+    compile: NotRequired[Annotated[Literal["blocks", "graphs"], rule(description="absent: U-Nets are not compiled")]]
+    tf32: NotRequired[Annotated[Literal["on"], rule(description="absent: float32 is float32")]]
     chunk: Positive
     micro_batch: Positive | None
     code: Annotated[dict[str, dict[str, str]], rule(description=(

@@ -14,6 +14,7 @@ from scottbench.plan.choices import extractor_of
 from scottbench.registry.nouns import Method
 from scottbench.registry.presets import Preset
 from scottbench.training.data import Data
+from scottbench.training.discriminator import LossScale
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
@@ -33,6 +34,8 @@ class Context:
     """Name -> the registered method, for a trainer that samples its teacher; raises UsageError for an unknown name."""
     open_extractor: Callable[[str], OpenExtractor] | None = None
     """Role ("image", "clip") -> the preset's extractor, opened; raises UsageError where the preset has none."""
+    scaler: LossScale | None = None
+    """float16's loss scale, for gradients that a trainer takes itself; None in other precisions."""
 
 
 def preset_extractor(plugins: Plugins, preset: Preset, role: str, device: str) -> OpenExtractor:

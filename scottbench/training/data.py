@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,6 +18,7 @@ import torch
 
 from scottbench.errors import DamagedAsset, UsageError
 from scottbench.models.diffusion_model import DiffusionModel, Text
+from scottbench.models.transfer import sent
 from scottbench.registry.condition import TextCondition
 from scottbench.registry.nouns import Items
 from scottbench.store.assets import cache_dir
@@ -56,20 +58,49 @@ class Data:
     pooled: np.ndarray | None = None
     """(n,P) float32, where the model takes one vector a prompt too."""
 
+    def __post_init__(self) -> None:
+        self.empty: dict[str, TextCondition] = {}
+        """The condition of the unconditional pass by device: sent there once."""
+
     def batch(self, indices: torch.Tensor, device: str) -> Encoded:
         """Return the rows of indices (N,) int64, on `device`; the indices themselves stay as given."""
-        latents = torch.from_numpy(self.latents[indices.numpy()]).to(device)
-        uncond = TextCondition.of(self.uncond).to(device)
-        return {"latents": latents, "text": self.texts(indices, device), "uncond": uncond, "indices": indices}
+        return self.batches([indices], device)[0]
+
+    def batches(self, parts: Sequence[torch.Tensor], device: str) -> list[Encoded]:
+        """Return the rows of each of several (N,) int64 indices, on `device`, in one copy."""
+        return self.placed(sent([self.rows(indices) for indices in parts], device), parts, device)
+
+    def rows(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Read the rows of indices (N,) int64: latents (N,C,h,w), text (N,L,D) and, where there is, pooled (N,P)."""
+        rows = indices.numpy()
+        found = {"latents": torch.from_numpy(self.latents[rows]), "text": torch.from_numpy(self.text[rows])}
+        return found if self.pooled is None else found | {"pooled": torch.from_numpy(self.pooled[rows])}
+
+    def placed(self, rows: Sequence[dict[str, torch.Tensor]], parts: Sequence[torch.Tensor], device: str) -> list[Encoded]:
+        """Make batches of rows that are on `device`, (N,...) each; parts: their indices, (N,) int64."""
+        uncond = self.on(device)
+        made: list[Encoded] = []
+        for one, indices in zip(rows, parts, strict=True):
+            made.append({"latents": one["latents"], "text": self.condition(one, uncond), "uncond": uncond, "indices": indices})
+        return made
+
+    def condition(self, rows: dict[str, torch.Tensor], uncond: TextCondition) -> TextCondition:
+        """Return the (N,L,D) condition of rows, with the sizes that `uncond`, (1,L,D), has."""
+        if "pooled" not in rows or uncond.ids is None:
+            return TextCondition(rows["text"])
+        # all pictures of a model have one size
+        return TextCondition(rows["text"], rows["pooled"], uncond.ids.expand(len(rows["text"]), -1))
+
+    def on(self, device: str) -> TextCondition:
+        """Return the (1,L,D) condition of the unconditional pass on a device."""
+        if device not in self.empty:
+            self.empty[device] = TextCondition.of(self.uncond).to(device)
+        return self.empty[device]
 
     def texts(self, indices: torch.Tensor, device: str) -> TextCondition:
         """Return the (N,L,D) condition of the prompts of indices (N,) int64, on `device`."""
-        rows = indices.numpy()
-        hidden, ids = torch.from_numpy(self.text[rows]), TextCondition.of(self.uncond).ids
-        if self.pooled is None or ids is None:
-            return TextCondition(hidden).to(device)
-        # all pictures of a model have one size
-        return TextCondition(hidden, torch.from_numpy(self.pooled[rows]), ids.expand(len(rows), -1)).to(device)
+        rows = {name: tensor for name, tensor in self.rows(indices).items() if name != "latents"}
+        return self.condition(sent(rows, device), self.on(device))
 
 
 def held_out_of(n: int, batch_size: int) -> int:
@@ -182,5 +213,10 @@ def epoch_batch(train: torch.Tensor, step: int, batch_size: int, seed: int) -> t
     a resumed training sees the same order."""
     per_epoch = len(train) // batch_size
     epoch, position = divmod(step, per_epoch)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
-    return train[order[position * batch_size : (position + 1) * batch_size]]
+    return train[epoch_order(len(train), epoch, seed)[position * batch_size : (position + 1) * batch_size]]
+
+
+@lru_cache(maxsize=2)
+def epoch_order(n: int, epoch: int, seed: int) -> torch.Tensor:
+    """Return the (n,) permutation of an epoch; of 118,000 items it takes as long as a small network's step."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import Text, UNet, run_unet
 
 ADAPTER = "discriminator"
@@ -62,7 +63,8 @@ class Discriminator(nn.Module):
         try:
             with self.active(learn):
                 run_unet(self.unet, z, tau, text)
-                logits = self.head(features[0])[:, 0]
+                # a mean over patches and the losses are no place for half precision, nor is the head outside of autocast
+                logits = wide(self.head(wide(features[0])))[:, 0]
                 return logits if self.patches else logits.mean((1, 2))
         finally:
             hook.remove()
@@ -104,6 +106,13 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
     return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
 
 
+class LossScale(Protocol):
+    """The part of torch's GradScaler that is used here."""
+
+    def scale(self, outputs: Tensor) -> Tensor:
+        """Multiply a loss, 0-d, by the scale of the moment."""
+
+
 class _GivenGradient(torch.autograd.Function):
     """A 0-d loss of known value whose gradient at `output` (N,C,h,w) is known too."""
 
@@ -119,19 +128,26 @@ class _GivenGradient(torch.autograd.Function):
 
 def weighted_term(
     output: Tensor, adversarial: Callable[[Tensor], Tensor], beside: dict[str, Tensor], weight: float | Tensor, scale: str,
+    scaler: LossScale | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """Return the student's adversarial loss as a term of its total loss, and the gradient norms of both terms at the student's output,
     0-d each.
 
     output: (N,C,h,w), made by the student, with its graph; adversarial: output -> scalar loss; beside: {name: the other loss of
-    the same output}, or {}, which scale "fixed" does without. weight: a number, or 0-d.
+    the same output}, or {}, which scale "fixed" does without. weight: a number, or 0-d. scaler: float16's (`Context.scaler`): the
+    gradient passes through the discriminator at its scale, as through the student, or most of it would be less than float16 has.
     scale: "fixed", weight * adversarial(output), or "gradient", scaled so that at the output its gradient's norm is `weight` times
     that of the other loss; a discriminator that says nothing yet, gradient 0, counts 0. The gradient is taken at the output first, where
     its size can be seen and set, and handed on to the student from there: one pass through the discriminator serves both.
     """
     leaf = output.detach().requires_grad_()
     loss = adversarial(leaf)
-    (own,) = torch.autograd.grad(loss, leaf)
+    if scaler is None:
+        (own,) = torch.autograd.grad(loss, leaf)
+    else:
+        factor = scaler.scale(torch.ones_like(loss.detach()))
+        (own,) = torch.autograd.grad(loss * factor, leaf)
+        own = own / factor
     norms = {"adversarial_gradient": own.norm()}
     for name, other in beside.items():
         (gradient,) = torch.autograd.grad(other, output, retain_graph=True)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scottbench.diffusion import Schedule, add_noise, consistency_function, guidance_embedding, guide, to_x0_eps, update
+from scottbench.diffusion import Schedule, add_noise, consistency_function, guidance_embedding, guide, to_x0_eps, update, wide
 from scottbench.models.diffusion_model import DiffusionModel, Text, UNet, run_unet
 from scottbench.models.pipeline import fast_layout
 from scottbench.registry.condition import TextCondition, joined
@@ -129,11 +129,6 @@ def conditioned_output(unet: UNet, z: Tensor, t: Tensor | float, text: Text, w: 
     size = unet.config.time_cond_proj_dim
     condition = None if size is None else guidance_embedding(w, size).to(z.dtype)
     return wide(run_unet(unet, z, t, text, condition))
-
-
-def wide(output: Tensor) -> Tensor:
-    """Return a network's output, of any shape, in float32 at least: a coefficient of the schedule must not be rounded to half precision."""
-    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def uniform_guidance(n: int, w_min: float, w_max: float, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import torch
 
@@ -22,10 +22,12 @@ from scottbench.registry.nouns import Batch, Distillation
 from scottbench.store.files import as_read
 from scottbench.training import checkpoint
 from scottbench.training.average import Average
-from scottbench.training.data import Data, epoch_batch
+from scottbench.training.data import Data, Encoded, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
+from scottbench.training.feed import Feed
 from scottbench.training.folder import Place, forget_lines_after, kept_step
+from scottbench.training.ledger import Ledger
 from scottbench.training.optimizers import make_optimizer
 from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
 from scottbench.training.signals import Interruption
@@ -103,6 +105,9 @@ class Loop:
             role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
         self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
         self.average = None if settings.average is None else Average(self.parameters["student"], settings.average)
+        self.feed, self.ledger = Feed(data, self.device, self.parts), Ledger(self.refuse)
+        self.settle_every = 1 if torch.device(self.device).type == "cpu" else LOG_EVERY
+        """Steps between two looks at what was noted; a GPU would have nothing to do meanwhile, a CPU is where the numbers are."""
 
     def make_optimizer(self, role: str) -> torch.optim.Optimizer:
         """Make AdamW for the parameters of a role, with the trainer's learning rate and betas."""
@@ -116,41 +121,51 @@ class Loop:
     def one_step(self, fraction: float) -> dict[str, float]:
         """Run the trainer's `step` once and return the values to log, means over this process's micro-batches. Raises
         TrainingDiverged at the first term or gradient that is not finite."""
+        self.queue_step(fraction)
+        return self.ledger.settle()
+
+    def queue_step(self, fraction: float) -> None:
+        """Run the trainer's `step` once; the values to log go to the ledger, where nobody has looked at them yet."""
         torch.manual_seed(micro_batch_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
         running = [MicroBatch(self.distillation.step(batch)) for batch in self.batches(fraction)]
         scale = learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step)
-        logged: dict[str, list[float]] = {}
         while True:
             for micro in running:
                 if micro.role is None and not micro.finished:
-                    self.advance(micro, logged)
+                    self.advance(micro)
             counts = total(self.accelerator, [sum(micro.role == role for micro in running) for role in self.roles])
             role, count = next(((r, n) for r, n in zip(self.roles, counts, strict=True) if n), (None, 0))
             if role is None:
-                return {key: sum(values) / len(values) for key, values in logged.items()}
-            logged.setdefault(f"{role}/grad_norm", []).append(self.update(role, count, scale))
+                return
+            self.update(role, count, scale)
             for micro in running:
                 if micro.role == role:
                     micro.role = None
 
+    def parts(self, step: int) -> list[torch.Tensor]:
+        """Return the indices of this process's micro-batches of a step, (N,) int64 each."""
+        indices = epoch_batch(self.data.train, step, self.settings.batch_size, self.settings.seed)
+        first, size = self.accelerator.process_index * self.settings.accumulate, self.micro_batch_size
+        return [indices[number * size : (number + 1) * size] for number in range(first, first + self.settings.accumulate)]
+
     def batches(self, fraction: float) -> Iterator[Batch]:
         """Yield this process's micro-batches of the step, each with a generator of its own."""
-        indices = epoch_batch(self.data.train, self.state.step, self.settings.batch_size, self.settings.seed)
         first = self.accelerator.process_index * self.settings.accumulate
-        for number in range(first, first + self.settings.accumulate):
-            part = indices[number * self.micro_batch_size : (number + 1) * self.micro_batch_size]
-            yield self.batch(part, micro_batch_seed(self.settings.seed, self.state.step, number), fraction)
+        for number, rows in enumerate(self.feed.batches(self.state.step), start=first):
+            yield self.seeded(rows, micro_batch_seed(self.settings.seed, self.state.step, number), fraction)
 
     def batch(self, indices: torch.Tensor, seed: int, fraction: float) -> Batch:
         """Make the batch of indices (N,), whose draws come from the seed."""
-        generator = torch.Generator().manual_seed(seed)
-        rows = self.data.batch(indices, self.device)
-        return {**rows, "generator": generator, "step": self.state.step, "fraction": fraction}
+        return self.seeded(self.data.batch(indices, self.device), seed, fraction)
 
-    def advance(self, micro: MicroBatch, logged: dict[str, list[float]]) -> None:
-        """Run the trainer's step up to its next loss and backpropagate it; gradients accumulate on that role's parameters.
-        Raises TrainingDiverged where a term is not finite."""
+    def seeded(self, rows: Encoded, seed: int, fraction: float) -> Batch:
+        """Make a batch of rows, whose draws come from the seed."""
+        return {**rows, "generator": torch.Generator().manual_seed(seed), "step": self.state.step, "fraction": fraction}
+
+    def advance(self, micro: MicroBatch) -> None:
+        """Run the trainer's step up to its next loss and backpropagate it; gradients accumulate on that role's parameters."""
         losses: dict[str, torch.Tensor] = {}
+        step = self.state.step
         while not losses:  # a yield without losses says something to log
             with self.accelerator.autocast():
                 reached = next(micro.step, None)
@@ -159,26 +174,23 @@ class Loop:
                 return
             role, losses, facts = reached
             for name, fact in facts.items():
-                logged.setdefault(f"{role}/{name}", []).append(float(fact))
+                self.ledger.note(step, f"{role}/{name}", fact)
         micro.role = role
         for term, loss in losses.items():
-            number = float(loss.detach())
-            logged.setdefault(f"{role}/{term}", []).append(number)
-            self.check_finite(role, f"{term} loss", number)
+            self.ledger.note(step, f"{role}/{term}", loss, f"the {role}'s {term} loss")
         # a split student's graph ends at other tensors than its parameters
         split = is_split(self.parameters[role][0])
         self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[role])
 
-    def update(self, role: str, count: int, scale: float) -> float:
-        """Update a role's network with the mean gradient of `count` micro-batches; return the gradient's norm before clipping.
-        Raises TrainingDiverged where that is not finite."""
+    def update(self, role: str, count: int, scale: float) -> None:
+        """Update a role's network with the mean gradient of `count` micro-batches; note the gradient's norm before clipping."""
         optimizer = self.optimizers[role]
         average_gradients(self.accelerator, self.parameters[role], count)
         for group in optimizer.param_groups:
             group["lr"] = self.distillation.learning_rates[role] * scale
-        norm = float(full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP)))
-        if self.accelerator.scaler is None:  # float16 leaves such a step out and lowers its loss scale
-            self.check_finite(role, "gradient", norm)
+        norm = full(self.accelerator.clip_grad_norm_(self.parameters[role], CLIP))
+        # float16 leaves a step that is not finite out and lowers its loss scale
+        self.ledger.note(self.state.step, f"{role}/grad_norm", norm, f"the {role}'s gradient" if self.accelerator.scaler is None else None)
         self.begun = True
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -187,12 +199,10 @@ class Loop:
             update_ema(self.distillation.ema, self.distillation.networks["student"], self.distillation.ema_decay)
         if role == "student" and self.average is not None:
             self.average.update(self.state.updates)
-        return norm
 
-    def check_finite(self, role: str, what: str, value: float) -> None:
-        """Raises TrainingDiverged, which names role and term, where the value is not finite."""
-        if not math.isfinite(value):
-            raise self.diverged(self.state.step, f"the {role}'s {what} is {value}")
+    def refuse(self, step: int, what: str) -> NoReturn:
+        """Raise TrainingDiverged, which names role and term."""
+        raise self.diverged(step, what)
 
     def diverged(self, step: int, what: str) -> TrainingDiverged:
         """Return the error for a training that went wrong in a step, numbered from 0: it says what is left and how to go on."""
@@ -260,14 +270,21 @@ class Loop:
     def counted_step(self, fraction: float) -> dict[str, float]:
         """Run one step as `one_step`, and add its time, evaluations and passes to the state."""
         started, evaluations, passes, self.begun = time.perf_counter(), self.model.evaluations, self.model.passes, False
-        logged = self.one_step(fraction)
+        self.queue_step(fraction)
         state, processes = self.state, self.accelerator.num_processes
         state.step += 1
         self.begun = False
+        if self.is_looked_at(state.step):
+            self.ledger.settle()
         state.seconds += time.perf_counter() - started
         state.evaluations += (self.model.evaluations - evaluations) * processes
         state.passes += (self.model.passes - passes) * processes
-        return logged
+        return dict(self.ledger.last)
+
+    def is_looked_at(self, step: int) -> bool:
+        """Tell whether the numbers of a step, counted from 1, are looked at, because they are due or will be logged."""
+        every = [self.settle_every, LOG_EVERY, HELD_OUT_EVERY, *filter(None, [self.settings.evaluate_every])]
+        return step == 1 or any(step % each == 0 for each in every)
 
     def log(self, logged: dict[str, float], scale: float) -> None:
         """Write a JSON line every few steps, and where there is something to say about held-out items."""
@@ -359,15 +376,17 @@ class Loop:
 
     @contextlib.contextmanager
     def to_the_end(self) -> Iterator[None]:
-        """Leave the block only when no checkpoint is being written."""
+        """Leave the block only when no checkpoint is being written and no batch is being read."""
         try:
             yield
         finally:
+            self.feed.close()
             self.writer.join()
 
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint; wait: until it is written, else beside the training. Raises TrainingDiverged, and keeps the one before, where
         a tensor is not finite; Incomplete where this or the one before cannot be written."""
+        self.ledger.settle()  # bad numbers are told by role and term, before anything is written
         self.writer.wait()  # one copy of the training in the CPU's memory, not two
         main = self.accelerator.is_main_process
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()

@@ -128,7 +128,7 @@ def test_invariant_28_with_the_true_x0_fakes_are_reals():
     list(trainer.step(b))
     generator.set_state(state)
     t = draw_times(1, 1000, n, generator)
-    (both, tau), (fake, tau_student) = trainer.networks["discriminator"].seen
+    (fake, tau_student), (both, tau) = trainer.networks["discriminator"].seen
     assert torch.equal(tau[:n], (t - 250).clamp_min(0)) and torch.equal(tau[:n], tau[n:]) and torch.equal(tau[:n], tau_student)
     assert torch.equal(both[n:], fake)
     xi = ((both.double() - torch.cat([SD.alpha(tau[:n]) * x0] * 2)) / SD.sigma(tau)).flatten()
@@ -157,11 +157,11 @@ def test_the_law_of_fakes_has_two_optima_and_the_reconstruction_tells_them_apart
 def test_invariant_19_a_fresh_discriminator_says_nothing(pipeline):
     for kind in ("whole", "full", "lora"):
         steps = trainer_of(pipeline, discriminator=kind, disc_rank=4).step(batch_of(open_pipeline(pipeline)))
+        role, losses, _ = next(steps)
+        assert role == "student" and float(losses["adversarial"].detach()) == pytest.approx(math.log(2), rel=1e-7)
         role, losses, facts = next(steps)
         assert role == "discriminator" and float(losses["bce"].detach()) == pytest.approx(2 * math.log(2), rel=1e-7)
         assert facts == {"accuracy": 0.5, "paired_accuracy": 0.5}
-        role, losses, _ = next(steps)
-        assert role == "student" and float(losses["adversarial"].detach()) == pytest.approx(math.log(2), rel=1e-7)
 
 
 def test_losses_in_closed_form_and_without_gradient_beyond_the_clamp():

@@ -1,0 +1,48 @@
+"""The batches of a training, where it runs: all of a step in one copy, and on a GPU that of the next step made ready beside the present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scottbench.models.transfer import Parcel, packed
+from scottbench.training.data import Data, Encoded
+
+
+class Feed:
+    """Rows of a training split by step. parts: step -> indices of each of its micro-batches, (N,) int64 each."""
+
+    def __init__(self, data: Data, device: str, parts: Callable[[int], Sequence[Tensor]], ahead: bool | None = None):
+        self.data, self.device, self.parts = data, device, parts
+        # on a CPU the thread would take the time that the networks need
+        self.ahead = torch.device(device).type != "cpu" if ahead is None else ahead
+        self.pool: ThreadPoolExecutor | None = None
+        self.waiting: tuple[int, Future[Any]] | None = None
+
+    def batches(self, step: int) -> list[Encoded]:
+        """Return the micro-batches of a step."""
+        if not self.ahead:
+            return self.data.batches(self.parts(step), self.device)
+        if self.waiting is not None and self.waiting[0] == step:
+            parts, parcel = self.waiting[1].result()
+        else:
+            parts, parcel = self.pack(step)
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(1, "batches")
+        self.waiting = step + 1, self.pool.submit(self.pack, step + 1)
+        return self.data.placed(parcel.sent(self.device), parts, self.device)
+
+    def pack(self, step: int) -> tuple[Sequence[Tensor], Parcel]:
+        """Read the rows of a step, (N,...) each, into pinned memory."""
+        parts = self.parts(step)
+        return parts, packed([self.data.rows(indices) for indices in parts])
+
+    def close(self) -> None:
+        """End the thread."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            self.pool = self.waiting = None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scottbench.plan.request import RunRequest
     from scottbench.registry.loader import Plugins
     from scottbench.run.blank import RunPrediction
+    from scottbench.run.estimate import Estimate
 
 KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: cell.seed)
 
@@ -36,13 +37,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     for warning in plan.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json({
-            "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": images, "level": level,
-            "cells": [{**vars(cost), "guidance_scale": cell.method.guidance} for cost, cell in zip(found.cells, plan.cells, strict=True)],
-            "seconds": found.seconds, "bytes": found.bytes,
-            "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
-            "settings": plan.settings, "warnings": plan.warnings,
-        })  # fmt: skip
+        print_json(_document(plan, found, folder))
         return
     methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} for key in KEYS)
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
@@ -57,6 +52,18 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")
+
+
+def _document(plan: Plan, found: Estimate, folder: Path | None) -> dict[str, Any]:
+    """What `print_cost` prints, as one JSON object."""
+    return {
+        "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": plan.n * len(plan.cells),
+        "level": "exact" if plan.exact else "tolerance",
+        "cells": [{**vars(cost), "guidance_scale": cell.method.guidance} for cost, cell in zip(found.cells, plan.cells, strict=True)],
+        "seconds": found.seconds, "bytes": found.bytes,
+        "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
+        "settings": plan.settings, "warnings": plan.warnings,
+    }  # fmt: skip
 
 
 def _planned(plugins: Plugins, request: RunRequest) -> tuple[Plan | None, Any]:

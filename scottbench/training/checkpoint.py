@@ -59,7 +59,7 @@ class Writer:
         self.error: BaseException | None = None
 
     def begin(self, folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
-        """Begin to write a checkpoint: arguments as of `save`, flat of any shapes; nobody else may change them. Raises what the one before
+        """Begin to write a checkpoint: arguments as of `save`, tensors of any shape; nobody else may change them. Raises what the one before
         raised."""
         self.wait()
         self.thread = threading.Thread(target=self._write, args=(folder, flat, state), name="checkpoint")

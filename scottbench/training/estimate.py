@@ -52,7 +52,7 @@ class TrainEstimate:
     steps: int
     seconds: float
     memory: UpdateCost | None = None
-    """What one micro-batch takes, counted without numbers; None where that cannot be."""
+    """The cost of one micro-batch, counted without numbers; None where that cannot be."""
     not_counted: str = ""
     """Why it cannot."""
 

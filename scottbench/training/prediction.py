@@ -12,6 +12,7 @@ from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.probe import Needs, Speed, needs, speed
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
+from scottbench.training.context import Context
 from scottbench.training.memory import NotPredicted, UpdateCost, update_cost
 from scottbench.training.sizes import rows_at_once
 
@@ -27,7 +28,7 @@ class Prediction:
     """The cost of a training that was not begun."""
 
     missing: str
-    """What has to be fetched or made first, as planning tells it; "" where all is here."""
+    """All that has to be fetched or made first, as planning tells it."""
     processes: int
     micro_batch_size: int
     items: int | None
@@ -77,8 +78,8 @@ def mixed_of(choices: TrainChoices) -> str:
 def count_update(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, processes: int, mixed: str) -> UpdateCost:
     """Count one micro-batch of a training. model: of `blank_of`. Raises NotPredicted, or UsageError for a batch that cannot be cut."""
     size = choices.settings.micro_batch_size(processes)
-    return update_cost(
-        model, choices.trainer, choices.options, choices.settings, size, mixed, lambda name: plugins.find("method", name).noun)
+    context = Context(model, "meta", find_method=lambda name: plugins.find("method", name).noun)
+    return update_cost(context, choices.trainer, choices.options, choices.settings, size, mixed)
 
 
 def predict(plugins: Plugins, choices: TrainChoices, missing: MissingAsset) -> Prediction | None:

@@ -15,6 +15,7 @@ from scottbench.models.cost import GIB, metered
 from scottbench.models.diffusion_model import run_unet
 from scottbench.models.pipeline import open_pipeline
 from scottbench.registry.nouns import Model
+from scottbench.training.context import Context
 from scottbench.training.memory import NotPredicted, update_cost
 from scottbench.training.settings import TrainSettings
 
@@ -29,7 +30,7 @@ def pipeline(tmp_path_factory):
 def cost(pipeline, trainer="cd", size=4, mixed="no", options=None, **settings):
     noun = Registry(pipeline).find("trainer", trainer).noun
     given = noun.options(**({"w_max": 4.0} if options is None else options))
-    return update_cost(blank_model(pipeline), noun, given, TrainSettings(**settings), size, mixed)
+    return update_cost(Context(blank_model(pipeline), "meta"), noun, given, TrainSettings(**settings), size, mixed)
 
 
 @pytest.fixture(scope="module")

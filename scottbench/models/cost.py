@@ -97,6 +97,20 @@ class _Attention(torch.autograd.Function):
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
+class WithoutNumbers(TorchFunctionMode):
+    """Makes the weights of networks on the meta device; tables that are made of numbers, by torch.tensor and the like, keep them."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: tuple = (), words: dict | None = None) -> Any:
+        words = {} if words is None else words
+        if function in FACTORIES and words.get("device") is None and words.get("generator") is None:
+            words = {**words, "device": "meta"}
+        return function(*arguments, **words)
+
+
+FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
+"""Functions by which modules make their parameters and buffers."""
+
+
 class Stage(TorchFunctionMode):
     """Lets code for a GPU run on the meta device: attention, autocast in `half` (None: none), answers where a number is asked for."""
 

@@ -59,8 +59,8 @@ class Writer:
         self.error: BaseException | None = None
 
     def begin(self, folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
-        """Begin to write a checkpoint: arguments as of `save`, tensors of any shape; nobody else may change them. Raises what the one before
-        raised."""
+        """Begin to write a checkpoint: arguments as of `save`, tensors of any shape, which nobody else may change. Raises what the one
+        before raised."""
         self.wait()
         self.thread = threading.Thread(target=self._write, args=(folder, flat, state), name="checkpoint")
         self.thread.start()

@@ -13,7 +13,7 @@ import torch
 
 from scottbench.errors import ScottbenchError
 from scottbench.models.blank import blank_text, bytes_of, tokens_of
-from scottbench.models.cost import Meter, Stage, metered
+from scottbench.models.cost import Meter, Stage, WithoutNumbers, metered
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Batch, Distillation, Trainer
 from scottbench.training.context import Context
@@ -63,7 +63,7 @@ def update_cost(
 
 def build(context: Context, trainer: Trainer, options: Any, settings: TrainSettings, mixed: str) -> Distillation:
     """Make a trainer's networks as a training would, without numbers."""
-    with torch.device("meta"):
+    with WithoutNumbers():
         distillation = trainer.build(context, options)
     if settings.gradient_checkpointing:
         distillation.networks["student"].enable_gradient_checkpointing()

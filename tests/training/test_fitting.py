@@ -126,7 +126,8 @@ def test_a_lora_student_its_target_and_its_teacher_share_one_base_in_half_precis
     base = {id(p): p for p in teacher.unet.parameters() if p.dtype == torch.bfloat16}
     assert base and {id(p) for p in student.parameters() if not p.requires_grad} == base.keys() <= {id(p) for p in target.parameters()}
     own = [p for p in student.parameters() if p.requires_grad]
-    assert {p.dtype for p in own} == {torch.float32} and not any(p.requires_grad for p in target.parameters())
+    averaged = {p.dtype for name, p in target.named_parameters() if "lora_" in name}
+    assert {p.dtype for p in own} == averaged == {torch.float32} and not any(p.requires_grad for p in target.parameters())
     assert {p.dtype for name, p in made.networks["discriminator"].named_parameters() if "lora_" in name} == {torch.float32}
     with torch.autocast("cpu", torch.bfloat16):
         losses = {role: sum(terms.values()) for role, terms, _ in made.step(batch_of(teacher, step=0))}

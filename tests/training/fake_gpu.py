@@ -11,7 +11,7 @@ import traceback
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 SHAPED_BY_NUMBERS = {aten.nonzero.default, aten.masked_select.default, aten._unique2.default}
@@ -23,12 +23,16 @@ class FakeGpu(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.copies, self.syncs = [], []
+        self.numberless = FakeTensorMode()
 
     @staticmethod
     def here() -> str:
         """Where the present operation is asked for, in our code."""
         frames = [f for f in traceback.extract_stack() if "scottbench" in f.filename and "fake_gpu" not in f.filename]
         return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames[-3:]))
+
+    def without_numbers(self, tensor):
+        return tensor if isinstance(tensor, FakeTensor) else self.numberless.from_tensor(tensor, static_shapes=True)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -44,6 +48,7 @@ class FakeGpu(TorchDispatchMode):
         if func in SHAPED_BY_NUMBERS or masks:
             self.syncs.append(self.here())
             return args[0] if masks else args[0].new_zeros((2, args[0].dim()), dtype=torch.int64)
+        args, kwargs = tree_map_only(torch.Tensor, self.without_numbers, (args, kwargs))
         found = func(*args, **kwargs)
         if func in (aten._to_copy.default, aten.copy_.default):
             source, target = (args[1], args[0]) if func is aten.copy_.default else (args[0], found)
@@ -72,17 +77,17 @@ def fake_gpu(patch):
     """Give a FakeGpu within the block. patch: pytest's monkeypatch."""
     mode = FakeGpu()
 
-    def tolist(tensor, original=torch.Tensor.tolist):
-        if not isinstance(tensor, FakeTensor):
-            return original(tensor)
+    def tolist(tensor):
         mode.syncs.append(mode.here())
         return torch.ones(tensor.shape).tolist()
 
     patch.setattr(torch.nn.Module, "_apply", _apply)
-    patch.setattr(torch.Tensor, "tolist", tolist)
+    patch.setattr(FakeTensor, "tolist", tolist)
+    # a copy of a network would have a mode of its own
+    patch.setattr(FakeTensorMode, "__deepcopy__", lambda self, memo: self, raising=False)
     # a backward pass has its own threads, which a GPU's driver starts
     patch.setattr(torch.autograd, "grad", lambda loss, inputs, **words: (torch.zeros_like(inputs),))
-    with FakeTensorMode(allow_non_fake_inputs=True), mode:
+    with mode.numberless, mode:
         yield mode
 
 

@@ -32,7 +32,7 @@ from scottbench.training.settings import TrainSettings
 from scottbench.training.train import prepare
 
 SMALL = {"disc_rank": 2, "h": 2}
-WHOLE = {"adv_scale": "gradient", "adv_fade": "margin", "disc_steps": 2, "reuse": 2, "order": 2, "adv_t_min": 100}
+WHOLE = {"adv_scale": "gradient", "adv_fade": "margin", "disc_steps": 2, "order": 2, "adv_t_min": 100}
 TRAINERS = {
     "cd": (ConsistencyDistillation, CDOptions()),
     "cd, lora": (ConsistencyDistillation, CDOptions(variant="lora", lora_rank=2)),

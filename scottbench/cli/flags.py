@@ -42,6 +42,8 @@ FLAGS = [
     setting("-d", "--device", name="device", default="auto", show_default=True, metavar="auto|cpu|cuda"),
     setting("--compile", name="compile", default="off", is_flag=False, flag_value="blocks", metavar="[blocks|graphs]",
             help="Compile the U-Nets: block by block, or with CUDA graphs. Minutes at the start; part of the run's identity."),
+    setting("--tf32", name="tf32", default="off", is_flag=False, flag_value="on", metavar="[on|off]",
+            help="TF32 for a GPU's products in float32; part of the run's identity. Default: off."),
     setting("--student", name="students", multiple=True, metavar="NAME=FOLDER", help="In place of the preset's; may be repeated."),
     setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder."),
     setting("--dataset", name="dataset", metavar="NAME|FOLDER", help="Data in place of the preset's: a name, or a folder of pictures."),
@@ -89,7 +91,7 @@ SAMPLED = (
 )  # fmt: skip
 """The flags that say how pictures are made; the others choose data and metrics."""
 NOT_SAMPLED: dict[str, Any] = {"metrics": (), "limit": None, "batch_size": "auto", "dataset": None, "prompts": None, "pictures": (),
-                              "compile": "off"}
+                              "compile": "off", "tf32": "off"}
 """Values of the other flags, for a verb that has none of them."""
 
 
@@ -123,6 +125,7 @@ def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int 
         options=parse_pairs(values["options"]),
         device=values["device"],
         compile=values["compile"],
+        tf32=values["tf32"],
         students=folders("--student", values["students"]),
         model=values["model"],
         dataset=values["dataset"],

@@ -47,6 +47,9 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @own("-b", "--batch-size", name="batch_size", help="Items of one update, over all processes. Default: the preset's.")
 @own("--accumulate", name="accumulate", help="Micro-batches of one update, made one after another. Default: the preset's, else 1.")
 @own("--precision", name="precision", metavar="auto|float32|bfloat16|float16", help="Of forward passes. auto: float32 on a CPU.")
+@own("--tf32/--no-tf32", name="tf32", default=None, help="TF32 for a GPU's products in float32. Default: no.")
+@own("--compile", name="compile", default=None, is_flag=False, flag_value="blocks", metavar="[off|blocks]",
+     help="Compile the U-Nets block by block. Default: off.")  # fmt: skip
 @own("--gradient-checkpointing/--no-gradient-checkpointing", name="gradient_checkpointing", default=None,
      help="Less memory, a third more time. Default: the preset's.")  # fmt: skip
 @own("--optimizer", name="optimizer", metavar="adamw|adamw8bit", help="adamw8bit: a quarter of its memory, by bitsandbytes.")

@@ -120,6 +120,7 @@ def choose(plugins: Plugins, request: RunRequest) -> Choices:
     needed, specs = roles(plugins, preset, metrics)
     place = device.choose_device(request.device, preset)
     device.check_compile(request.compile, place)
+    device.check_tf32(request.tf32)
     dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
     return Choices(request, preset, dataset, methods, metrics, needed, specs, steps, seeds, place, device.choose_dtype(preset, place))

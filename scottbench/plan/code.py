@@ -49,7 +49,7 @@ PICTURES = ("models/images.py", "models/pictures.py", "store/captions.py", "stor
 """Reads pictures that anybody made."""
 NETWORKS = (
     "diffusion.py", "models/admission.py", "models/diffusion_model.py", "models/pipeline.py", "models/text_encoders.py",
-    "registry/condition.py",
+    "models/transfer.py", "registry/condition.py",
 )  # fmt: skip
 PARTS = {
     "images": Part(
@@ -66,7 +66,7 @@ PARTS = {
         ("run/measure.py", "run/teacher.py", "stats/categories.py", "stats/intervals.py", "stats/measured.py", "stats/paired.py",
          "stats/uncertainty.py"), (), "plan"),
     "students": Part(
-        "the weights of a student", (*NETWORKS, *PICTURES, "training/*.py"), ("trainer", "model", "dataset"),
+        "the weights of a student", (*NETWORKS, *PICTURES, "models/compiled.py", "training/*.py"), ("trainer", "model", "dataset"),
         "student.json, `made_by`"),
     "adopted": Part(
         "the weights of a student that is made of published ones", ("models/adoption.py", "models/lora.py", "models/published.py"), (),

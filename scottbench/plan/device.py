@@ -62,6 +62,12 @@ def check_compile(kind: str, device: str) -> None:
         check_kind(kind, device)
 
 
+def check_tf32(word: str) -> None:
+    """Raise UsageError for a value of `--tf32` that is none."""
+    if word not in ("on", "off"):
+        raise UsageError(f"--tf32 {one_line(word)}: must be on or off.")
+
+
 SHARE = 0.5
 """Part of a GPU's free memory that a batch may take; the rest is for extractors, kernels' workspace and what the allocator loses."""
 AT_DENOISE, PIXELS = 80, 4

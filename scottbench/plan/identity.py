@@ -55,6 +55,7 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
         "dtype": choices.dtype,
         "chunk": folder.CHUNK,
         **({} if choices.request.compile == "off" else {"compile": choices.request.compile}),
+        **({"tf32": "on"} if choices.request.tf32 == "on" else {}),
         "micro_batch": device.choose_micro_batch(choices.device, (1, 1, 1) if model is None else model.latent_shape),
         "code": {part: code.part_code(part, plugins, used) for part in code.IN_PLAN},
         "cells": [cell_record(cell) for cell in cells],

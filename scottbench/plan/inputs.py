@@ -29,7 +29,7 @@ from scottbench.plan.pictures import (
 from scottbench.plan.published import student_options
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.store.files import check_name, read_object
 from scottbench.store.pictures import safe_id
 from scottbench.text import one_line
@@ -78,6 +78,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
     preset = choices.preset
     sources = {role: functools.partial(find_source, preset, choice) for role, choice in choices.extractors.items()}
     flush_denormals()
+    set_tf32(choices.request.tf32 == "on")
     with offline():
         found = gather({
             "model": lambda: open_model(plugins, preset, choices.request, choices.device),
@@ -103,6 +104,7 @@ def _of_pictures(choices: Choices) -> Inputs:
     """The inputs of pictures that are scored by themselves: their items and reference, and extractors. Raises as `open_inputs`."""
     request = choices.request
     flush_denormals()
+    set_tf32(request.tf32 == "on")
     with offline():
         found = gather({role: functools.partial(find_source, choices.preset, choice) for role, choice in choices.extractors.items()})
         reference = None

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 PREFIX = "SCOTTBENCH_"
 NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", "options", "device", "students", "model", "dataset",
-         "prompts", "batch_size", "compile")
+         "prompts", "batch_size", "compile", "tf32")
 """Settings that a variable and a config file may give; flags have the same names with dashes."""
 LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model", "dataset", "prompts"}
 OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guidance", "students")
 NOT_KEPT = ("command", "origins")
-SWITCHES = {"gradient_checkpointing", "fsdp", "offload"}
+SWITCHES = {"gradient_checkpointing", "fsdp", "offload", "tf32"}
 """Settings of a training that a config file gives as true or false."""
 SECTION, SHARED = "train", ("preset", "device", "model", "dataset", "prompts")
 """The table of a config file that `scottbench train` reads, and the run's keys that count for it too."""
@@ -213,6 +213,8 @@ class RunRequest:
     """Row -> folder or archive of pictures that were made elsewhere."""
     compile: str = "off"
     """"off", "blocks" or "graphs": how U-Nets are compiled; see `scottbench.models.compiled.KINDS`."""
+    tf32: str = "off"
+    """"on": a GPU's products in float32 may be in TF32; see `scottbench.store.environment.set_tf32`."""
     scoring: bool = False
     """Measure `pictures` alone: no method is sampled and no model opened."""
     reference: str | None = None

@@ -55,6 +55,8 @@ class RunSettings(TypedDict, total=False):
     """auto, cpu, cuda or cuda:N."""
     batch_size: int
     """Images at once: speed only."""
+    tf32: str
+    """"on": TF32 for a GPU's products in float32; part of the run's identity. Default: "off"."""
     compile: str
     """"blocks" or "graphs": compile the U-Nets; part of the run's identity. Default: "off"."""
     allow_unsafe_checkpoint: bool
@@ -301,7 +303,8 @@ def _request(given: dict[str, Any], function: str = "benchmark", known: Iterable
     absent = [name for name, value in given.items() if name in ("batch_size", "progress") or (value is None and name != "preset")]
     given = {name: value for name, value in given.items() if name not in absent}
     read: dict[str, Callable[[str, Any], Any]] = {
-        "preset": _word, "device": _word, "compile": _word, "methods": _names, "metrics": _names, "steps": _whole, "guidance": _number,
+        "preset": _word, "device": _word, "compile": _word, "tf32": _word,
+        "methods": _names, "metrics": _names, "steps": _whole, "guidance": _number,
         "options": _texts, "students": _texts, "pictures": _texts,
     }  # fmt: skip
     asked: dict[str, Any] = {name: read.get(name, lambda _, value: value)(name, value) for name, value in given.items()}

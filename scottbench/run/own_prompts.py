@@ -23,7 +23,7 @@ from scottbench.plan.inputs import admit_students, doubts, find_students, open_m
 from scottbench.report.contact_sheet import Sheet, draw_sheet
 from scottbench.run.clock import Clock
 from scottbench.store.assets import gather, offline
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.store.files import json_bytes, read_plain, write_file
 from scottbench.text import count, in_one_line, one_line
 
@@ -111,6 +111,7 @@ def open_session(plugins: Plugins, request: RunRequest, prompts: Sequence[str]) 
     texts, remarks = checked(prompts)
     choices = choose(plugins, replace(request, metrics=None))
     flush_denormals()
+    set_tf32(request.tf32 == "on")
     with offline():
         found = gather({
             "model": lambda: open_model(plugins, choices.preset, request, choices.device),

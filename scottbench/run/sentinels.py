@@ -1,7 +1,7 @@
 """Sentinels: images that no method means to make are counted, cell by cell. They are kept and measured like all others.
 
-Each image counts once, as the first that fits: "non-finite" (a pixel was NaN or infinite), "black", "constant" (one colour all over),
-"duplicate" (equal to an earlier image of its cell).
+Each image counts once, as the first that fits: "black", "constant" (one colour all over), "duplicate" (equal to an earlier image of its
+cell). Runs of earlier versions have "non-finite" too (a pixel was NaN or infinite); now such a cell fails.
 """
 
 from __future__ import annotations

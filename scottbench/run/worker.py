@@ -16,7 +16,7 @@ from scottbench.plan.plan import PlannedCell
 from scottbench.registry.guard import PluginFailed
 from scottbench.run import sample
 from scottbench.run.session import Work
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run_cells(work: Work, saved: Callable[[], None]) -> dict[str, str]:
     """Make this process's chunks: reference, prompts, then cell after cell. Returns {cell: why it failed}. Each set of weights is opened
     once."""
     flush_denormals()
+    set_tf32(work.plan.record.get("tf32") == "on")
     students: dict[Path, DiffusionModel] = {}
     reasons: dict[str, str] = {}
     with contextlib.ExitStack() as watched:

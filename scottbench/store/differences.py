@@ -11,7 +11,7 @@ from scottbench.text import one_line
 MEANINGS = {"schema", "digest", "weights_digest", "student_digest", "version", "code", "fingerprint", "timesteps", "unsafe"}
 """Plan keys that pin what the user's words resolved to: digests, versions, time steps. If only these differ, the request is the same and
 its inputs have changed: IntegrityError, not UsageError."""
-GENERATION = ("schema", "model", "dataset", "seeds", "device", "dtype", "compile", "chunk", "micro_batch", "cells")
+GENERATION = ("schema", "model", "dataset", "seeds", "device", "dtype", "compile", "tf32", "chunk", "micro_batch", "cells")
 """Keys of a plan that say which images a run has; the others are of code, features and metrics. Who makes no images compares these, and the
 digests of the stored ones."""
 

@@ -86,6 +86,14 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
+def set_tf32(on: bool) -> None:
+    """Let a GPU round the factors of products in float32, of matrices and of convolutions, to TF32's 10 bits, or not. The one switch for
+    both (--tf32): by itself torch rounds those of convolutions only. A CPU has no TF32."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+
 def versions(names: Iterable[str]) -> dict[str, str]:
     """Return the installed version of each distribution; those that are not installed are left out."""
     found = {}

@@ -108,6 +108,7 @@ class PlanRecord(TypedDict):
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "float16", "bfloat16"]
     compile: NotRequired[Annotated[Literal["blocks", "graphs"], rule(description="absent: U-Nets are not compiled")]]
+    tf32: NotRequired[Annotated[Literal["on"], rule(description="absent: float32 is float32")]]
     chunk: Positive
     micro_batch: Positive | None
     code: Annotated[dict[str, dict[str, str]], rule(description=(

@@ -15,7 +15,7 @@ from scottbench.store.files import append_line, as_read, identity, json_bytes, r
 from scottbench.store.lock import locked
 
 CONFIGURATION, LOG = "training.json", "log.jsonl"
-SINCE = {"micro_batches": 1, "precision": "no", "optimizer": "adamw", "frozen": "float32"}
+SINCE = {"micro_batches": 1, "precision": "no", "optimizer": "adamw", "frozen": "float32", "tf32": False, "compile": "off"}
 """Keys that trainings of older versions did not note, and what they were."""
 UNKNOWN = ("made_by",)
 """Keys that they did not note, and that nobody knows any more."""

@@ -39,6 +39,8 @@ class TrainRequest:
     """This and the fields down to `seed` are those of `scottbench.training.settings.TrainSettings`."""
     accumulate: int | None = None
     precision: str | None = None
+    tf32: bool | None = None
+    compile: str | None = None
     gradient_checkpointing: bool | None = None
     optimizer: str | None = None
     frozen: str | None = None

@@ -26,6 +26,10 @@ class TrainSettings:
     """Micro-batches that a process makes one after another for one update; their gradients are averaged, role by role."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the forward passes (weights and optimizers stay float32). auto: float32 on a CPU, half precision on a GPU."""
+    tf32: bool = False
+    """Let a GPU make products in float32 in TF32 (10 bits), of matrices and of convolutions; see docs/gpu-arithmetic.md."""
+    compile: Literal["off", "blocks"] = "off"
+    """blocks: compile the blocks of all U-Nets (torch.compile), a minute or two at the start."""
     gradient_checkpointing: bool = False
     """Forget the student's activations and compute them again in the backward pass: less memory, a third more time."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scottbench.errors import Incomplete, MissingAsset, UsageError
+from scottbench.models.compiled import compile_unet
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.plan.code import host_code, part_code, short_digest
 from scottbench.plan.inputs import open_model
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Distillation, Items
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.text import one_line
 from scottbench.training.choices import TrainChoices, check_processes, choose
 from scottbench.training.context import Context, preset_extractor
@@ -53,6 +54,7 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     choices = choose(plugins, request)
     accelerator = open_accelerator(choices.settings, choices.device, request.tracker, choices.out)
     choices = on_device(choices, accelerator)
+    set_tf32(choices.settings.tf32)
     check_processes(choices, accelerator.num_processes)
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
     model, items = open_teacher(plugins, choices), open_items(plugins, choices)
@@ -137,6 +139,8 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
         "lr_schedule": settings.lr_schedule,
         "optimizer": settings.optimizer,
         "frozen": settings.frozen,
+        "tf32": settings.tf32,
+        "compile": settings.compile,
         "seed": settings.seed,
     }
 
@@ -167,6 +171,7 @@ def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, da
     halve(model, distillation, choices.settings.half(accelerator.mixed_precision))
     if choices.settings.offload:
         put(model, "cpu")
+    compile_networks(distillation, model, choices.settings.compile)
     return Loop(distillation, data, accelerator, choices.out, choices.settings, model)
 
 
@@ -183,6 +188,13 @@ def prepare(distillation: Distillation, model: DiffusionModel, settings: TrainSe
         if network is not None:
             model.count_also(network)
     model.evaluations = model.passes = 0
+
+
+def compile_networks(distillation: Distillation, model: DiffusionModel, kind: str) -> None:
+    """Compile the blocks of every U-Net of a training, each once. Raises UsageError where that cannot be."""
+    networks = [model.unet, distillation.ema, *distillation.networks.values()]
+    for network in filter(None, networks):
+        compile_unet(getattr(network, "unet", network), kind)
 
 
 def run_and_export(

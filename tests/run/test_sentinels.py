@@ -51,13 +51,13 @@ def test_above_one_percent_is_too_many():
 
 
 def sevens(run):
-    """Latents that the decoder of the test below cannot bear."""
+    """Latents that the decoder of the test below makes black images of."""
     return torch.full_like(run.denoise(run.noise(0), 999)[0], 7.0)
 
 
 @pytest.fixture(scope="module")
 def stopped(files, tmp_path_factory):
-    """(run folder, message) of a run with a method whose images are NaN, one whose are all equal, and a good one."""
+    """(run folder, message) of a run with a method whose images are black, one whose are all equal, and a good one."""
     methods = [Method("sevens", "", sevens, tiny_plugin.timesteps)]
     methods += [Method("zeros", "", lambda run: sevens(run) * 0, tiny_plugin.timesteps, guidance=0.0)]
     plugins = tiny_plugin.tiny_plugins(files, methods=methods)
@@ -67,7 +67,7 @@ def stopped(files, tmp_path_factory):
     def decode(latents, **words):
         images = original(latents, **words)[0]
         seven = (latents * plan.model.vae.config.scaling_factor - 7).abs().flatten(1).amax(1) < 1e-3
-        images[seven, 1, 2, 3] = float("nan")
+        images[seven] = -1.0
         return (images,)
 
     plan.model.vae.decode = decode
@@ -80,11 +80,11 @@ def stopped(files, tmp_path_factory):
 def test_a_run_of_flawed_images_ends_with_exit_1_after_all_is_stored(stopped):
     root, error = stopped
     assert error.exit_code == 1
-    assert "sevens__s1__seed0: 12 of 12 images are flawed (12 non-finite)" in str(error)
+    assert "sevens__s1__seed0: 12 of 12 images are flawed (12 black)" in str(error)
     assert "zeros__s1__seed0: 12 of 12" not in str(error) and "zeros__s1__seed0: 11 of 12 images are flawed (11 duplicate)" in str(error)
     assert "ode__" not in str(error)
     manifest = read_json(root / "manifest.json")
-    assert [cell["sentinels"] for cell in manifest["cells"]] == [{"non-finite": 12}, {"duplicate": 11}, {}]
+    assert [cell["sentinels"] for cell in manifest["cells"]] == [{"black": 12}, {"duplicate": 11}, {}]
     assert manifest["status"] == "failed" and all(cell["error"] is None for cell in manifest["cells"])
     for cell in manifest["cells"]:
         assert list((root / "images" / cell["id"]).glob("*.zip")), "images are kept"
@@ -96,7 +96,7 @@ def test_the_counts_stand_in_table_and_report(stopped):
     counts = dict(table.select("method", "flawed").unique().iter_rows())
     assert counts == {"sevens": 12, "zeros": 11, "ode": 0} and table["value"].null_count() == 0
     page = (root / "report" / "index.html").read_text()
-    assert "Images: 12 of 12 images are flawed (12 non-finite)." in page
+    assert "Images: 12 of 12 images are flawed (12 black)." in page
     assert "11 of 12 images are flawed (11 duplicate) of zeros at 1 step" in page
     assert "Guidance scale 0 of method" in page, "warnings of the plan stand in the report too"
 
@@ -105,4 +105,4 @@ def test_results_on_the_terminal_tell_of_flawed_images(stopped, capsys):
     from scottbench.cli.results import print_results
 
     print_results(stopped[0])
-    assert "! sevens__s1__seed0: 12 of 12 images are flawed (12 non-finite)" in capsys.readouterr().out
+    assert "! sevens__s1__seed0: 12 of 12 images are flawed (12 black)" in capsys.readouterr().out

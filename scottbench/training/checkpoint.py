@@ -270,7 +270,8 @@ def _put_moments(optimizer: torch.optim.Optimizer, prefix: str, flat: dict[str, 
     for name, value in flat.items():
         if name.startswith(prefix):
             index, key = name.removeprefix(prefix).split("/")
-            parameter, kept = parameters[int(index)], value
+            parameter = parameters[int(index)]
+            kept: Any = value
             if value.dim() == 0:  # a count of steps; quantised moments have a plain number
                 kept = value if value.is_floating_point() else int(value)
             elif value.shape == parameter.shape:

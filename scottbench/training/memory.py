@@ -84,7 +84,8 @@ def counted(
     idle = [] if settings.offload else [model.text_encoder, model.vae]
     networks = [model.unet, distillation.ema, *distillation.networks.values(), *idle]
     trained = {role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
-    kept = [torch.empty(bytes_of_moments(settings.optimizer, parameters), dtype=torch.uint8, device="meta") for parameters in trained.values()]
+    sizes = [bytes_of_moments(settings.optimizer, parameters) for parameters in trained.values()]
+    kept = [torch.empty(size, dtype=torch.uint8, device="meta") for size in sizes]
     average = 0 if settings.average is None else 4 * sum(p.numel() for p in trained["student"])
     kept.append(torch.empty(average, dtype=torch.uint8, device="meta"))
     meter.note_all(*networks)
@@ -97,7 +98,7 @@ def counted(
             gradients, at_peak = present, meter.peak
         for p in trained[role]:
             p.grad = None
-    weights, moments = bytes_of(*networks), sum(bytes_of_moments(settings.optimizer, parameters) for parameters in trained.values())
+    weights, moments = bytes_of(*networks), sum(sizes)
     rest = meter.peak - weights - moments - average - gradients
     numbers = {role: sum(p.numel() for p in parameters) for role, parameters in trained.items()}
     return UpdateCost(weights, moments, average, gradients, max(0, rest), meter.peak, numbers, meter.flops)

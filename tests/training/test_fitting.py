@@ -320,5 +320,5 @@ def test_large_pictures_are_decoded_few_at_a_time(side, dtype, calls):
     vae = Vae()
     vae.dtype = dtype
     model = SimpleNamespace(_pixels_of=DiffusionModel._pixels_of)
-    found = DiffusionModel._by_part(model, vae, torch.zeros(1, 1, 1, 1).expand(64 if side == 8 else 9, 4, side, side))
+    found = DiffusionModel.by_part(model, vae, torch.zeros(1, 1, 1, 1).expand(64 if side == 8 else 9, 4, side, side))
     assert seen == calls and len(found) == sum(calls)

@@ -19,7 +19,7 @@ from scottbench.plan.code import PARTS as PARTS_OF_A_RUN
 from scottbench.registry import claims, hookspecs, nouns
 from scottbench.registry.loader import HOOKS, load_plugins
 from scottbench.registry.options import field_docs
-from scottbench.registry.presets import EXTRACTOR_KEYS, KEYS, TRAIN_KEYS, Preset
+from scottbench.registry.presets import EXTRACTOR_KEYS, KEYS, OWN_RECIPE_KEYS, TRAIN_KEYS, Preset
 from scottbench.report.results import results_tables
 from scottbench.report.tables import students_table
 from scottbench.store.record import RunRecord, read_record
@@ -81,7 +81,8 @@ def hooks() -> str:
             docs = field_docs(Preset)
             rows = [[f"`{name}`", f"`{item.type}`", default_of(item), docs.get(name, "")] for name, item in KEYS.items()]
             parts.append(table(["key", "type", "default", "meaning"], rows))
-            parts.append(f"Keys of `[extractors.ROLE]`: {', '.join(EXTRACTOR_KEYS)}. Keys of `[train]`: {', '.join(TRAIN_KEYS)}.\n")
+            parts.append(f"Keys of `[extractors.ROLE]`: {', '.join(EXTRACTOR_KEYS)}. Keys of `[train]`: {', '.join(TRAIN_KEYS)}. "
+                         f"Keys of `[recipes.NAME]`: those of `[train]` and {', '.join(OWN_RECIPE_KEYS)}.\n")
         for cls in [nouns.KINDS.get(kind), *RECORDS.get(kind, [])]:
             if cls is not None:
                 parts.append(record(cls))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
     from scottbench.plan.request import RunRequest
     from scottbench.registry.loader import Plugins
+    from scottbench.run.blank import RunPrediction
+    from scottbench.run.estimate import Estimate
 
 KEYS = (lambda cell: cell.method.label, lambda cell: cell.steps, lambda cell: cell.seed)
 
@@ -21,9 +23,11 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     from scottbench.text import bytes_in_words, count, estimated
 
     with contextlib.redirect_stdout(sys.stderr):
-        from scottbench.plan.plan import make_plan
-
-        plan = make_plan(plugins, request)
+        plan, predicted = _planned(plugins, request)
+    if plan is None:
+        _print_prediction(predicted, as_json)
+        return
+    with contextlib.redirect_stdout(sys.stderr):
         from scottbench.run.estimate import estimate
 
         folder = _folder(plan, out)
@@ -33,13 +37,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     for warning in plan.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json({
-            "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": images, "level": level,
-            "cells": [{**vars(cost), "guidance_scale": cell.method.guidance} for cost, cell in zip(found.cells, plan.cells, strict=True)],
-            "seconds": found.seconds, "bytes": found.bytes,
-            "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
-            "settings": plan.settings, "warnings": plan.warnings,
-        })  # fmt: skip
+        print_json(_document(plan, found, folder))
         return
     methods, steps, seeds = ({key(cell) for cell in plan.cells if cell.steps} for key in KEYS)
     counts = f"{count(len(methods), 'method')} x {count(len(steps), 'step count')} x {count(len(seeds), 'seed')} x {plan.n:,} prompts"
@@ -54,6 +52,52 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     print(f"left to do: about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by a probe of three images; level {level}")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     print(f"already done: {where}")
+
+
+def _document(plan: Plan, found: Estimate, folder: Path | None) -> dict[str, Any]:
+    """What `print_cost` prints, as one JSON object."""
+    return {
+        "plan_hash": plan.hash, "preset": plan.preset.name, "prompts": plan.n, "images": plan.n * len(plan.cells),
+        "level": "exact" if plan.exact else "tolerance",
+        "cells": [{**vars(cost), "guidance_scale": cell.method.guidance} for cost, cell in zip(found.cells, plan.cells, strict=True)],
+        "seconds": found.seconds, "bytes": found.bytes,
+        "run": None if folder is None else str(folder), "chunks": found.done.chunks, "chunks_done": found.done.whole,
+        "settings": plan.settings, "warnings": plan.warnings,
+    }  # fmt: skip
+
+
+def _planned(plugins: Plugins, request: RunRequest) -> tuple[Plan | None, Any]:
+    """(the plan, None), or, where weights or data are not here, (None, what can be told of it). Raises as `make_plan`."""
+    from scottbench.errors import DamagedAsset, MissingAsset, Unfit
+    from scottbench.plan.plan import make_plan
+
+    try:
+        return make_plan(plugins, request), None
+    except MissingAsset as error:
+        if isinstance(error, (DamagedAsset, Unfit)):
+            raise
+        from scottbench.run.blank import predict
+
+        predicted = predict(plugins, request, error)
+        if predicted is None:
+            raise
+    return None, predicted
+
+
+def _print_prediction(found: RunPrediction, as_json: bool) -> None:
+    """Print what a run would cost that cannot be begun yet."""
+    from scottbench.cli.predicted import run_document, run_lines
+    from scottbench.cli.printing import print_json, print_table
+    from scottbench.text import printable
+
+    if as_json:
+        print_json(run_document(found))
+        return
+    print(f"not planned to the end: something is not here yet  preset {found.preset}  {len(found.cells)} cells x {found.n:,} prompts")
+    rows = [[cell.id, f"{cell.guidance:g}", f"{found.n:,}", str(cell.nfe), f"{1000 * cell.seconds_per_image:.1f}"] for cell in found.cells]
+    print_table(["cell", "guidance", "images", "NFE", "ms/image"], rows, right=(1, 2, 3, 4))
+    for line in run_lines(found):
+        print(printable(line))
 
 
 def _folder(plan: Plan, out: Path | None) -> Path | None:

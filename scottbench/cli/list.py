@@ -50,7 +50,9 @@ def noun_rows(plugins: Plugins, kind: str) -> list[dict[str, str]]:
     """One record per noun of a kind; names that only a BROKEN plug-in brings are there too, with its status."""
     rows = []
     for name, found in plugins.nouns[kind].items():
-        rows.append({"name": name, "summary": found.noun.summary, "package": found.distribution, "version": found.version,
+        recipes = getattr(found.noun, "recipes", None)
+        summary = f"{found.noun.summary}; recipes {', '.join(recipes)}" if recipes else found.noun.summary
+        rows.append({"name": name, "summary": summary, "package": found.distribution, "version": found.version,
                      "plugin": found.plugin, "status": status(plugins, found)})  # fmt: skip
     for plugin in plugins.broken:
         for other, name in plugin.names:

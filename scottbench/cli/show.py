@@ -72,7 +72,9 @@ def in_words(value: object) -> str:
     """Spell lists and tables of a preset as text: "a; b", "x = 2.5, y = 2.5"."""
     if isinstance(value, list):
         return "; ".join(map(str, value))
-    return ", ".join(f"{key} = {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key} = ({in_words(item)})" if isinstance(item, dict) else f"{key} = {item}" for key, item in value.items())
 
 
 def noun_facts(found: Registered) -> dict[str, Any]:

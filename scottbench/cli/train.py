@@ -40,7 +40,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @click.command(short_help="Distil a student.")
 @click.argument("name")
 @setting("-p", "--preset", name="preset", default=DEFAULT_PRESET, show_default=True, help="Gives teacher, dataset, training defaults.")
-@own("--recipe", name="recipe", metavar="NAME", help="One of the preset's recipes (scottbench show preset NAME): settings for a machine.")
+@own("--recipe", name="recipe", metavar="NAME", help="One of the preset's recipes: scottbench show preset NAME.")
 @own("--minutes", name="minutes", help="Stop after so many minutes of training.")
 @own("--max-steps", name="max_steps", help="Stop after so many updates of the student.")
 @own("--passes", name="passes", metavar="N", help="Stop after N counted U-Net passes per image: forward 1, backward 2.")
@@ -59,7 +59,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
 @own("--evaluate-every", name="evaluate_every", metavar="K",
      help="Metrics on 256 held-out items every K updates; 0: never. Default: the preset's.")  # fmt: skip
 @own("--evaluate-steps", name="evaluate_steps", metavar="N", help="Sampling steps of those. Default: the preset's first.")
-@own("-k", "--metrics", name="metrics", multiple=True, metavar="A,B", help="Metrics of those points; the first decides. Default: the preset's.")
+@own("-k", "--metrics", name="metrics", multiple=True, metavar="A,B", help="Metrics of those points; the first decides.")
 @own("--patience", name="patience", metavar="P", help="Stop after P such points without a better value of the first metric.")
 @own("--export", name="export", metavar="last|best", help="Which student to keep. Default: last.")
 @own("--weights", name="weights", metavar="ema|student|both",
@@ -164,28 +164,35 @@ def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
 
         raise UsageError("a dry run needs one process: run it without a launcher.")
     with contextlib.redirect_stdout(sys.stderr):
+        from scottbench.errors import DamagedAsset, MissingAsset, Unfit
         from scottbench.store.assets import offline
         from scottbench.training.choices import choose
+        from scottbench.training.estimate import estimate
 
-        choices = choose(plugins, request)
+        choices, predicted = choose(plugins, request), None
         with offline():
-            from scottbench.training.estimate import estimate
+            try:
+                found = estimate(plugins, choices)
+            except MissingAsset as error:
+                from scottbench.training.prediction import predict
 
-            found = estimate(plugins, choices)
-    _print_estimate(choices, found)
+                if isinstance(error, (DamagedAsset, Unfit)) or (predicted := predict(plugins, choices, error)) is None:
+                    raise
+    if predicted is not None:
+        from scottbench.cli.predicted import training_lines
+
+        _print_lines(choices, training_lines(choices, predicted))
+    else:
+        _print_estimate(choices, found)
 
 
 def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
-    from scottbench.cli.printing import print_table
-    from scottbench.text import estimated, printable
-    from scottbench.training.choices import in_words
+    from scottbench.cli.predicted import limits_of, memory_line
+    from scottbench.text import estimated
 
     preset, settings, budget = choices.preset, choices.settings, choices.budget
     teacher = preset.model if choices.request.model is None else choices.request.model
     encoding = "encoded already" if found.encoding is None else f"about {estimated(found.encoding)} to encode them"
-    limits = [] if budget.minutes is None else [f"{budget.minutes:g} minutes"]
-    limits += [] if budget.max_steps is None else [f"{budget.max_steps:,} steps"]
-    limits += [] if budget.passes is None else [f"{budget.passes:,} passes"]
     split = f"{found.items - found.held_out:,} trained on, {found.held_out:,} held out"
     parts = f"{settings.accumulate} micro-batch{'' if settings.accumulate == 1 else 'es'} of {found.micro_batch_size}"
     going_on = "its training goes on" if choices.request.resume else "nothing is there yet"
@@ -194,11 +201,20 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
         f"data     {choices.data.name}: {found.items:,} items, {split}; {encoding}",
         f"batch    {settings.batch_size}, {parts}",
         f"trained  {', '.join(f'{role} {count:,} parameters' for role, count in found.parameters.items())}",
-        f"budget   {' or '.join(limits)}",
+        f"budget   {limits_of(budget)}",
         f"out      {choices.out} ({going_on})",
         f"estimate about {found.steps:,} steps in {estimated(found.seconds)}, from {len(found.times)} timed steps of "
         f"{min(found.times):.3g} to {max(found.times):.3g} s{' without the metric curve' if settings.evaluate_every else ''}",
+        memory_line(found.memory, found.not_counted),
     ]
+    _print_lines(choices, lines)
+
+
+def _print_lines(choices: TrainChoices, lines: list[str]) -> None:
+    from scottbench.cli.printing import print_table
+    from scottbench.text import printable
+    from scottbench.training.choices import in_words
+
     for line in lines:
         print(printable(line))
     rows = [[name, "-" if value is None else str(value), origin] for name, value, origin in in_words(choices)]

@@ -61,12 +61,18 @@ def _text(folder: Path, found: Admission) -> torch.nn.Module:
 
 def blank_text(model: DiffusionModel, n: int, tokens: int, dtype: torch.dtype = torch.float32) -> TextCondition:
     """Make the condition of n prompts without numbers, hidden states (n,L,D), as a model's U-Net takes it."""
-    width, pooled = leaves(model.unet.config.cross_attention_dim)[0], pooled_width(model.unet.config)
+    width, pooled = text_width(model), pooled_width(model.unet.config)
     hidden = torch.empty((n, tokens, width), device="meta", dtype=dtype)
     if pooled is None:
         return TextCondition(hidden)
     ids = torch.empty((n, 6), device="meta")
     return TextCondition(hidden, torch.empty((n, pooled), device="meta", dtype=dtype), ids)
+
+
+def text_width(model: DiffusionModel) -> int:
+    """Return the numbers of a token's hidden state, as a model's U-Net takes them."""
+    width: Any = leaves(model.unet.config.cross_attention_dim)[0]
+    return int(width)
 
 
 def tokens_of(model: DiffusionModel) -> int:

@@ -34,7 +34,7 @@ def compile_unet(unet: Any, kind: str) -> None:
 
     Raises UsageError for a U-Net without such blocks; a call raises it where torch cannot compile on this machine.
     """
-    if kind == "off" or getattr(unet, "scottbench_compiled", "off") == kind:
+    if kind == "off" or getattr(unet, "compiled_kind", "off") == kind:
         return
     _make_room()
     if kind == "graphs":
@@ -45,7 +45,7 @@ def compile_unet(unet: Any, kind: str) -> None:
             raise UsageError(f"--compile {kind}: this U-Net has none of {', '.join(BLOCKS)}. Leave --compile out.")
         for block in blocks:
             block.forward = _told(torch.compile(block.forward, dynamic=False))
-    unet.scottbench_compiled = kind
+    unet.compiled_kind = kind
 
 
 def _make_room() -> None:

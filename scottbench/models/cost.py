@@ -28,7 +28,9 @@ HALF = {
     functions.scaled_dot_product_attention,
 }  # fmt: skip
 """Functions that autocast runs in half precision."""
-FULL = {functions.group_norm, functions.layer_norm, torch.group_norm, torch.layer_norm, functions.softmax, torch.softmax, functions.mse_loss}
+FULL = {
+    functions.group_norm, functions.layer_norm, torch.group_norm, torch.layer_norm, functions.softmax, torch.softmax, functions.mse_loss,
+}  # fmt: skip
 """Functions that autocast runs in float32."""
 ATTENTION = functions.scaled_dot_product_attention
 BACKWARD = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
@@ -95,8 +97,22 @@ class _Attention(torch.autograd.Function):
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
+class WithoutNumbers(TorchFunctionMode):
+    """Makes the weights of networks on the meta device; tables that are made of numbers, by torch.tensor and the like, keep them."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: tuple = (), words: dict | None = None) -> Any:
+        words = {} if words is None else words
+        if function in FACTORIES and words.get("device") is None and words.get("generator") is None:
+            words = {**words, "device": "meta"}
+        return function(*arguments, **words)
+
+
+FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
+"""Functions by which modules make their parameters and buffers."""
+
+
 class Stage(TorchFunctionMode):
-    """Lets code for a GPU run on the meta device: attention, autocast in `half` (None: float32), and answers where a number is asked for."""
+    """Lets code for a GPU run on the meta device: attention, autocast in `half` (None: none), answers where a number is asked for."""
 
     def __init__(self, meter: Meter, half: torch.dtype | None = None):
         super().__init__()
@@ -129,7 +145,7 @@ class Stage(TorchFunctionMode):
         returned: give the gradients back, of the shape of each of `inputs`, in place of adding them to .grad."""
         given = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         if returned and rest:
-            inputs, *rest = rest
+            inputs = rest[0]
         asked = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs or ())
         kept, self.kept = self.kept, None
         with self:

@@ -202,11 +202,11 @@ class DiffusionModel:
         An image with a pixel that is NaN or infinite in half precision is decoded in float32 instead; the others keep their bytes. Raises
         ScottbenchError where it is so in float32 too: it would be stored as a black image.
         """
-        images = self._by_part(self.vae, latents)
+        images = self.by_part(self.vae, latents)
         good = torch.isfinite(images).flatten(1).all(1)
         if not good.all() and self.vae.dtype != torch.float32:
             # all of them, so that a call has one shape; only those that overflowed are taken
-            images = torch.where(good[:, None, None, None], images, self._by_part(self._vae_in_float32(), latents))
+            images = torch.where(good[:, None, None, None], images, self.by_part(self._vae_in_float32(), latents))
             good = torch.isfinite(images).flatten(1).all(1)
         if not good.all():
             raise ScottbenchError(
@@ -222,8 +222,8 @@ class DiffusionModel:
                 self.wide_vae = copy.deepcopy(self.vae).float()
         return self.wide_vae
 
-    def _by_part(self, vae: VAE, latents: Tensor) -> Tensor:
-        """As `pixels`, a part after another where they are too many pixels for one call."""
+    def by_part(self, vae: VAE, latents: Tensor) -> Tensor:
+        """Do as `pixels`, (N,C,h,w) to (N,3,H,W), a part after another where they are too many pixels for one call."""
         side = latents.shape[2] * latents.shape[3] * 4 ** (len(vae.config.block_out_channels) - 1)
         each = max(1, DECODED * 32 // torch.finfo(vae.dtype).bits // side)
         return torch.cat([self._pixels_of(vae, part) for part in latents.split(each)])

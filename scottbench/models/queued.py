@@ -51,13 +51,13 @@ def decode(sampler: Sampler, latents: Tensor, count: int) -> Images:
         here, whole = model.decode_checked(latents)
         return Images(here[:count], whole[:count])
     with torch.inference_mode():
-        found = model.pixels(latents)
+        found = model.by_part(model.vae, latents)
         # a NaN among the latents spoils its own image at least, and so shows here
         good = torch.isfinite(found).flatten(1).all(1)
         levels = found.nan_to_num(0.0).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         there = _to_host(levels[:count]), _to_host(good[:count])
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(model.device))
 
     def check(good: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if good.all():

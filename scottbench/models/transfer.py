@@ -46,7 +46,10 @@ def packed(tree: Any) -> Parcel:
 
 def sent(tree: Tree, device: torch.device | str) -> Tree:
     """Return a structure of tensors of the CPU, of any shapes, on a device; on a CPU itself."""
-    return tree if torch.device(device).type == "cpu" else cast(Tree, packed(tree).sent(device))
+    kind = torch.device(device).type
+    if kind == "meta":  # costs are counted there, by shapes alone
+        return cast(Tree, _rebuilt(tree, iter([leaf.to(device) for leaf in _leaves(tree)])))
+    return tree if kind == "cpu" else cast(Tree, packed(tree).sent(device))
 
 
 class Ahead:

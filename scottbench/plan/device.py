@@ -70,9 +70,9 @@ def check_tf32(word: str) -> None:
 
 SHARE = 0.5
 """Part of a GPU's free memory that a batch may take; the rest is for extractors, kernels' workspace and what the allocator loses."""
-AT_DECODE, AT_DENOISE = 6, 80
-"""Images of the widest layer at full resolution that a decoder holds at its peak, and the same of a U-Net at its first layer: rows of
-keys, skips and the wide layer of a transformer block."""
+AT_DENOISE, PIXELS = 80, 4
+"""Layers like a U-Net's first that one row of a batch holds at the peak (keys, skips, the wide layer of a transformer block), and float32
+copies of an image's pixels. A decoder works by parts of a fixed size, whatever the batch."""
 
 
 def auto_batch(model: DiffusionModel) -> int:
@@ -92,10 +92,8 @@ def fitting(free: int, each: int) -> int:
 
 
 def bytes_of_image(model: DiffusionModel) -> int:
-    """Estimate the bytes that one guided image takes while it is made, by its pixels and the networks' widths."""
-    channels, height, width = model.latent_shape
-    widths = model.vae.config.block_out_channels
-    pixels = height * width * 4 ** (len(widths) - 1)
-    decode = AT_DECODE * pixels * widths[min(1, len(widths) - 1)] * model.vae.dtype.itemsize
+    """Estimate the bytes that one guided image takes while it is made, by its pixels and the U-Net's width and number format."""
+    _, height, width = model.latent_shape
+    pixels = height * width * 4 ** (len(model.vae.config.block_out_channels) - 1)
     denoise = 2 * AT_DENOISE * height * width * model.unet.config.block_out_channels[0] * model.dtype.itemsize
-    return int(max(decode, denoise, channels * height * width * 4))
+    return int(denoise + PIXELS * 3 * pixels * 4)

@@ -29,7 +29,8 @@ TRAIN_KEYS = (
 )
 TRAIN_KINDS = {"minutes": float, "metrics": list[str], "options": dict[str, dict]}
 """Kinds of the keys of [train] that are no settings of a training."""
-RECIPE_KEYS = ("summary", "trainers", "processes", "max_steps", "passes", *TRAIN_KEYS)
+OWN_RECIPE_KEYS = ("summary", "trainers", "processes", "max_steps", "passes")
+RECIPE_KEYS = (*OWN_RECIPE_KEYS, *TRAIN_KEYS)
 RECIPE_KINDS = {**TRAIN_KINDS, "summary": str, "trainers": list[str], "processes": int, "max_steps": int, "passes": int}
 """Kinds of the keys of [recipes.NAME] that are no settings of a training: beside those of [train] a sentence about it, the trainers that it
 is for, the number of processes, and a budget of updates or passes."""

@@ -22,8 +22,8 @@ class Clock:
     """Wall time since it was made, and seconds inside forward passes by part ("unet", "decoder", ...). Any thread may use it."""
 
     def __init__(self, device: str):
-        self.queued = device.startswith("cuda")
-        self.synchronise = torch.cuda.synchronize if self.queued else lambda: None
+        self.device, self.queued = device, device.startswith("cuda")
+        self.synchronise = functools.partial(torch.cuda.synchronize, device) if self.queued else lambda: None
         self.lock = threading.Lock()
         self.marks: list[tuple[dict[str, float], str, Any, Any]] = []
         """Stages on the device that nobody has read yet: where their seconds go, name, first and last mark."""
@@ -43,7 +43,7 @@ class Clock:
     @contextlib.contextmanager
     def stage(self, seconds: dict[str, float], name: str, host: bool = False) -> Iterator[None]:
         """Add the block's duration to seconds[name]. host: the block works on this machine and waits for the device by itself; on a GPU
-        other blocks are added later, at the latest by `settle`."""
+        other blocks are added later, by `settle`."""
         if self.queued and not host:
             with self._marked(seconds, name):
                 yield
@@ -55,20 +55,20 @@ class Clock:
     @contextlib.contextmanager
     def _marked(self, seconds: dict[str, float], name: str) -> Iterator[None]:
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
+        first.record(torch.cuda.current_stream(self.device))
         yield
-        last.record()
+        last.record(torch.cuda.current_stream(self.device))
         with self.lock:
             self.marks.append((seconds, name, first, last))
 
-    def settle(self, wait: bool = False) -> None:
-        """Add up the stages that the device has passed. wait: for those too that it has not passed yet."""
-        if wait:
-            self.synchronise()
+    def settle(self, wanted: dict[str, float] | None = None) -> None:
+        """Add up the stages that the device has passed, and wait for those whose seconds go to `wanted`."""
         with self.lock:
             marks, self.marks = self.marks, []
         for mark in marks:
             seconds, name, first, last = mark
+            if seconds is wanted:
+                last.synchronize()
             if last.query():
                 self._add(seconds, name, first.elapsed_time(last) / 1000)
             else:

@@ -102,7 +102,7 @@ def keep_chunk(work: Work, planned: PlannedCell, span: range, images: np.ndarray
         images, finite = made.wait()
         # of pictures made elsewhere nothing is known but how they look
         kinds = list(work.conveyor.each(look, images, finite))
-        work.clock.settle()
+        work.clock.settle(made.spent)
         facts = {**made.facts, LOOKS: kinds} | ({"seconds": made.seconds} if made.seconds else {})
         with work.storing(), work.clock.stage(seconds, "store", host=True):
             work.folder.put_images(("images", planned.id), span, work.ids(span), images, facts, each=work.conveyor.each)

@@ -1,8 +1,9 @@
 """The run folder: chunks that exist whole and in their place or not at all, side-cars with digests, records replaced in one piece.
 
 Every file is written under a temporary name, synced, renamed, and its folder synced. A chunk is described by its side-car only after
-that; a chunk without a side-car that names its ids, its sha256 and its place does not exist, so a killed run loses at most the chunk it
-was writing, and a chunk that was moved or copied elsewhere is not taken for another. Chunks are fixed by the plan, never by the batch size.
+that; a chunk without a side-car that names its ids, its sha256 and its place does not exist, so a killed run loses at most the chunks that
+it had not written yet, and a chunk that was moved or copied elsewhere is not taken for another. Chunks are fixed by the plan, never by the
+batch size.
 """
 
 from __future__ import annotations

@@ -247,7 +247,8 @@ class Manifest:
         self.wall_seconds = round(total["wall"], 3)
         self.forward_seconds_by_part = {part: round(seconds, 3) for part, seconds in forward.items()}
         self.forward_seconds = round(sum(forward.values()), 3)
-        self.forward_share = round(self.forward_seconds / max(total["processes"], 1e-3), 4)
+        # on a GPU extractors run beside U-Nets, and their seconds add up to more than passed
+        self.forward_share = min(1.0, round(self.forward_seconds / max(total["processes"], 1e-3), 4))
         self.store_seconds = round(total["store"], 3)
 
     def as_json(self) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class Writer:
         self.error: BaseException | None = None
 
     def begin(self, folder: Path, flat: dict[str, torch.Tensor], state: dict) -> None:
-        """Begin to write a checkpoint: arguments as of `save`, flat of any shapes; nobody else may change them. Raises what the one before
-        raised."""
+        """Begin to write a checkpoint: arguments as of `save`, tensors of any shape, which nobody else may change. Raises what the one
+        before raised."""
         self.wait()
         self.thread = threading.Thread(target=self._write, args=(folder, flat, state), name="checkpoint")
         self.thread.start()
@@ -270,7 +270,8 @@ def _put_moments(optimizer: torch.optim.Optimizer, prefix: str, flat: dict[str, 
     for name, value in flat.items():
         if name.startswith(prefix):
             index, key = name.removeprefix(prefix).split("/")
-            parameter, kept = parameters[int(index)], value
+            parameter = parameters[int(index)]
+            kept: Any = value
             if value.dim() == 0:  # a count of steps; quantised moments have a plain number
                 kept = value if value.is_floating_point() else int(value)
             elif value.shape == parameter.shape:

@@ -130,13 +130,15 @@ def in_words(choices: TrainChoices) -> list[tuple[str, Any, str]]:
     found = recorded(request, preset, filled)
     recipe = {} if request.recipe is None else preset.recipes[request.recipe]
     for name, entry in found.items():
-        if entry["origin"] == f"preset {preset.name}" and name in recipe:
+        if entry["origin"] in ("default", f"preset {preset.name}") and name in recipe and name not in OF_RECIPE:
+            entry["value"] = recipe[name] if name in BUDGET else entry["value"]
             entry["origin"] = f"recipe {request.recipe}"
     defaults = asdict(choices.settings) | asdict(choices.budget)
     rows = []
     for name, entry in found.items():
         if name not in (*HEADLINE, "options"):
-            value = defaults.get(name, entry["value"]) if entry["origin"] == "default" else entry["value"]
+            filled_in = entry["origin"] == "default" or entry["value"] is None
+            value = defaults.get(name, entry["value"]) if filled_in else entry["value"]
             rows.append((name, value, entry["origin"]))
     given, of_preset = request.origins.get("options", "call"), preset_options(preset, choices.trainer)
     of_recipe = recipe.get("options", {}).get(choices.trainer.name, {})

@@ -13,14 +13,19 @@ import torch
 
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Items
+from scottbench.store.assets import gather
 from scottbench.training.choices import TrainChoices
 from scottbench.training.data import Data, empty_prompt, encode_rows, encoded_folder, held_out_of, is_whole, open_data
 from scottbench.training.folder import check_folder
 from scottbench.training.loop import Loop
+from scottbench.training.memory import NotPredicted, UpdateCost
+from scottbench.training.prediction import blank_of, count_update
 from scottbench.training.settings import Budget
 from scottbench.training.train import configuration, make_loop, on_device, open_accelerator, open_items, open_teacher
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from scottbench.registry.loader import Plugins
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -46,6 +51,10 @@ class TrainEstimate:
     """Seconds of each timed step."""
     steps: int
     seconds: float
+    memory: UpdateCost | None = None
+    """The cost of one micro-batch, counted without numbers; None where that cannot be."""
+    not_counted: str = ""
+    """Why it cannot."""
 
 
 def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
@@ -53,7 +62,8 @@ def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
     afterwards. Raises what `train` raises before its first step."""
     accelerator = open_accelerator(choices.settings, choices.device, choices.request.tracker, choices.out)
     choices = on_device(choices, accelerator)
-    model, items = open_teacher(plugins, choices), open_items(plugins, choices)
+    found = gather({"model": lambda: open_teacher(plugins, choices), "items": lambda: open_items(plugins, choices)})
+    model, items = found["model"], found["items"]
     check_folder(choices.out, configuration(choices, model, items, accelerator), choices.request.resume)
     held_out = held_out_of(len(items.ids), choices.settings.batch_size)
     data, encoding = small_data(choices, model, items)
@@ -62,9 +72,22 @@ def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
         loop = make_loop(plugins, elsewhere, model, data, accelerator)
         times = timed_steps(loop)
     steps, seconds = whole_training(choices.budget, times, round(loop.model.passes / loop.state.step))
+    memory, reason = counted(plugins, choices, accelerator)
     parameters = {role: sum(p.numel() for p in parameters) for role, parameters in loop.parameters.items()}
     return TrainEstimate(
-        model.digest, len(items.ids), held_out, loop.micro_batch_size, parameters, encoding, times, steps, seconds)
+        model.digest, len(items.ids), held_out, loop.micro_batch_size, parameters, encoding, times, steps, seconds,
+        memory, reason)
+
+
+def counted(plugins: Plugins, choices: TrainChoices, accelerator: Accelerator) -> tuple[UpdateCost | None, str]:
+    """Count the memory of one micro-batch, or say why that cannot be."""
+    model = blank_of(plugins, choices)
+    if model is None:
+        return None, "the configs of its model are not known"
+    try:
+        return count_update(plugins, choices, model, accelerator.num_processes, accelerator.mixed_precision), ""
+    except NotPredicted as error:
+        return None, str(error)
 
 
 def small_data(choices: TrainChoices, model: DiffusionModel, items: Items) -> tuple[Data, float | None]:

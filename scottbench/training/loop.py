@@ -229,7 +229,7 @@ class Loop:
         self.memory()  # what cannot be kept is told now, not at the first checkpoint
         with Interruption() as interruption, self.to_the_end():
             while (fraction := self.spent(budget)) < 1 and not self.patience_is_spent():
-                logged = self.fitting(lambda: self.counted_step(fraction))  # noqa: B023
+                logged = self.fitting(lambda: self.counted_step(fraction))
                 if self.state.step % HELD_OUT_EVERY == 0:
                     logged |= self.fitting(self.held_out)
                 if curve is not None and self.state.step % self.settings.evaluate_every == 0:

@@ -6,7 +6,6 @@ plug-in is counted by what it does. docs/gpu-memory.md holds what this was compa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from scottbench.errors import ScottbenchError
 from scottbench.models.blank import blank_text, bytes_of, tokens_of
-from scottbench.models.cost import Meter, Stage, metered
+from scottbench.models.cost import Meter, Stage, WithoutNumbers, metered
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Batch, Distillation, Trainer
 from scottbench.training.context import Context
@@ -47,44 +46,42 @@ class NotPredicted(Exception):
 
 
 def update_cost(
-    model: DiffusionModel, trainer: Trainer, options: Any, settings: TrainSettings, size: int, mixed: str,
-    find_method: Callable[[str], Any] | None = None,
-) -> UpdateCost:  # fmt: skip
-    """Count one micro-batch of `size` items. model: of `blank_model`, which the trainer changes. mixed: accelerate's word for the precision
-    ("no", "bf16", "fp16"). Raises NotPredicted."""
+    context: Context, trainer: Trainer, options: Any, settings: TrainSettings, size: int, mixed: str
+) -> UpdateCost:
+    """Count one micro-batch of `size` items. context: of a `blank_model`, which the trainer changes. mixed: accelerate's word for the
+    precision ("no", "bf16", "fp16"). Raises NotPredicted."""
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed)
-    with metered(half) as (meter, stage):
-        stage.half = None
+    with metered() as (meter, stage):
         try:
-            distillation = build(model, trainer, options, settings, mixed, find_method)
-            return counted(meter, stage, half, model, distillation, settings, size)
+            distillation = build(context, trainer, options, settings, mixed)
+            return counted((meter, stage), half, context.teacher, distillation, settings, size)
         except ScottbenchError as error:
             raise NotPredicted(str(error)) from None
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise NotPredicted(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}") from None
 
 
-def build(
-    model: DiffusionModel, trainer: Trainer, options: Any, settings: TrainSettings, mixed: str, find_method: Callable[[str], Any] | None
-) -> Distillation:
+def build(context: Context, trainer: Trainer, options: Any, settings: TrainSettings, mixed: str) -> Distillation:
     """Make a trainer's networks as a training would, without numbers."""
-    with torch.device("meta"):
-        distillation = trainer.build(Context(model, "meta", None, None, find_method, None), options)
+    with WithoutNumbers():
+        distillation = trainer.build(context, options)
     if settings.gradient_checkpointing:
         distillation.networks["student"].enable_gradient_checkpointing()
-    halve(model, distillation, settings.half(mixed))
+    halve(context.teacher, distillation, settings.half(mixed))
     return distillation
 
 
 def counted(
-    meter: Meter, stage: Stage, half: torch.dtype | None, model: DiffusionModel, distillation: Distillation, settings: TrainSettings,
+    counters: tuple[Meter, Stage], half: torch.dtype | None, model: DiffusionModel, distillation: Distillation, settings: TrainSettings,
     size: int,
 ) -> UpdateCost:  # fmt: skip
     """Count a step of a distillation with everything that stays on the device beside it."""
+    meter, stage = counters
     idle = [] if settings.offload else [model.text_encoder, model.vae]
     networks = [model.unet, distillation.ema, *distillation.networks.values(), *idle]
     trained = {role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
-    kept = [torch.empty(bytes_of_moments(settings.optimizer, parameters), dtype=torch.uint8, device="meta") for parameters in trained.values()]
+    sizes = [bytes_of_moments(settings.optimizer, parameters) for parameters in trained.values()]
+    kept = [torch.empty(size, dtype=torch.uint8, device="meta") for size in sizes]
     average = 0 if settings.average is None else 4 * sum(p.numel() for p in trained["student"])
     kept.append(torch.empty(average, dtype=torch.uint8, device="meta"))
     meter.note_all(*networks)
@@ -97,7 +94,7 @@ def counted(
             gradients, at_peak = present, meter.peak
         for p in trained[role]:
             p.grad = None
-    weights, moments = bytes_of(*networks), sum(bytes_of_moments(settings.optimizer, parameters) for parameters in trained.values())
+    weights, moments = bytes_of(*networks), sum(sizes)
     rest = meter.peak - weights - moments - average - gradients
     numbers = {role: sum(p.numel() for p in parameters) for role, parameters in trained.items()}
     return UpdateCost(weights, moments, average, gradients, max(0, rest), meter.peak, numbers, meter.flops)

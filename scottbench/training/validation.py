@@ -41,6 +41,9 @@ class Validation:
     `label` names the metric that decides. With weights "both", theta's values stand beside the average's as "student/label".
     """
 
+    offload = False
+    """Text encoder and VAE wait in the CPU's memory between two points."""
+
     def __init__(self, plugins: Plugins, choices: TrainChoices, model: DiffusionModel, items: Items, loop: Loop):
         self.model, self.loop, self.items = model, loop, items
         self.distillation = loop.distillation

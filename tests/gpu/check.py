@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import dataclasses
 import functools
 import importlib
 import json
@@ -247,6 +248,7 @@ class Words:
 
     def __init__(self, size: int, length: int):
         self.size, self.model_max_length = size, length
+        self.added_tokens_encoder: dict[str, int] = {}
 
     def __len__(self) -> int:
         return self.size
@@ -381,15 +383,17 @@ def plugins_of(check: Check, folder: Path) -> Any:
 
 @contextmanager
 def small_chunks(tiny: bool) -> Iterator[None]:
-    """Chunks of 4 items where everything is tiny, so that a run has several."""
+    """Chunks of 4 items where everything is tiny, so that a run has several; and no page, whose figures are no business of a device."""
+    import scottbench.report
     import scottbench.store.folder
 
-    before = scottbench.store.folder.CHUNK
+    before, build = scottbench.store.folder.CHUNK, scottbench.report.build
     scottbench.store.folder.CHUNK = 4 if tiny else before
+    scottbench.report.build = lambda root: root
     try:
         yield
     finally:
-        scottbench.store.folder.CHUNK = before
+        scottbench.store.folder.CHUNK, scottbench.report.build = before, build
 
 
 def run_in(check: Check, folder: Path, seeds: list[int], limit: int, compile: str = "off") -> tuple[Any, Path]:
@@ -450,7 +454,8 @@ def plain_script(check: Check, folder: Path, n: int) -> float:
     from scottbench.models.extractors import CLIP_PIXELS
 
     model, network = whole_model(check.device, check.tiny), vit_g(check.device, check.tiny)
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+                              steps_offset=1)  # fmt: skip
     pipe = StableDiffusionPipeline(model.vae, model.text_encoder, model.tokenizer, model.unet, scheduler, None, None,
                                    requires_safety_checker=False)  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
@@ -561,14 +566,20 @@ def trainers(tiny: bool) -> dict[str, Callable[[Any], Any]]:
         "cd": lambda context: ConsistencyDistillation(context, CDOptions()),
         "cd lora": lambda context: ConsistencyDistillation(context, CDOptions(variant="lora", lora_rank=rank)),
         "scott": lambda context: StochasticConsistencyDistillation(context, SCottOptions(disc_rank=rank)),
+        "scott lora": lambda context: StochasticConsistencyDistillation(
+            context, SCottOptions(variant="lora", lora_rank=rank, disc_rank=rank)),
         "ufogen": lambda context: DiffusionGAN(context, UFOGenOptions(discriminator="lora", disc_rank=rank)),
     }
 
 
-def loop_of(check: Check, name: str, settings: Any, accelerator: Any, folder: Path) -> Any:
-    """Make a trainer's loop over random latents, as a training does."""
+def loop_of(check: Check, name: str, settings: Any, precision: str, folder: Path) -> Any:
+    """Make a trainer's loop over random latents, as a training does. precision: accelerate's word."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     from scottbench.training.context import Context
     from scottbench.training.data import Data
+    from scottbench.training.frozen import halve
     from scottbench.training.loop import Loop
     from scottbench.training.train import prepare
 
@@ -576,29 +587,31 @@ def loop_of(check: Check, name: str, settings: Any, accelerator: Any, folder: Pa
     text, uncond = text_of(check, 2 * n)
     latents = torch.randn(2 * n, *model.latent_shape, generator=torch.Generator().manual_seed(5))
     data = Data(latents.numpy(), text.float().cpu().numpy(), uncond, torch.arange(2 * n), torch.arange(0))
+    AcceleratorState._reset_state(reset_partial_state=True)  # of a section with another precision
+    accelerator = Accelerator(cpu=check.tiny, mixed_precision=precision)
     made = trainers(check.tiny)[name](Context(model, check.device))
     prepare(made, model, settings, 1)
+    halve(model, made, settings.half(precision))
     return Loop(made, data, accelerator, folder, settings, model)
 
 
 def training(check: Check) -> None:
     """Five updates of each trainer through the host's loop, by batch: seconds and memory, beside what the plan predicts."""
-    from accelerate import Accelerator
-
     from scottbench.training.settings import TrainSettings
 
-    precision = "no" if check.tiny else "bf16"
+    precision, updates = ("no", 1) if check.tiny else ("bf16", 5)
     for name in trainers(check.tiny):
         for n in (2,) if check.tiny else (1, 4, 10):
-            settings, what = TrainSettings(batch_size=n, gradient_checkpointing=not check.tiny), f"{name} batch {n}, {precision}"
+            settings = TrainSettings(batch_size=n, gradient_checkpointing=not check.tiny, frozen="half" if "lora" in name else "float32")
+            what = f"{name} batch {n}, {precision}"
             forget()
             try:
                 with tempfile.TemporaryDirectory() as folder:
-                    loop = loop_of(check, name, settings, Accelerator(cpu=check.tiny, mixed_precision=precision), Path(folder))
+                    loop = loop_of(check, name, settings, precision, Path(folder))
                     loop.one_step(0.0)
                     loop.state.step += 1
                     with peak(check) as cost:
-                        for _ in range(5):
+                        for _ in range(updates):
                             logged = loop.one_step(0.5)
                             loop.state.step += 1
             except torch.OutOfMemoryError as error:
@@ -607,15 +620,31 @@ def training(check: Check) -> None:
             finally:
                 loop = None
             facts = {"gib": round(cost["gib"], 2), "finite": all(np.isfinite(value) for value in logged.values())}
-            facts |= predicted(check, name, settings, precision, cost)
-            check.row("training", f"{what}: an update", cost["seconds"] / 5, "s", **facts)
+            if not check.tiny or name == "cd":  # it takes seconds on a CPU
+                facts |= predicted(check, name, settings, precision, {**cost, "seconds": cost["seconds"] / updates})
+            check.row("training", f"{what}: an update", cost["seconds"] / updates, "s", **facts)
             if check.left < 45:
                 return
 
 
 def predicted(check: Check, name: str, settings: Any, precision: str, cost: dict[str, float]) -> dict[str, Any]:
-    """Give the memory that the plan predicts for an update, its ratio to what was seen, and teraflops a second."""
-    return {}
+    """Give the memory that the plan predicts for an update, what was seen as a part of it, and teraflops a second."""
+    from diffusers import UNet2DConditionModel
+
+    from scottbench.diffusion import Schedule
+    from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.training.memory import update_cost
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**(TINY_UNET if check.tiny else SD15_UNET)).requires_grad_(False).eval()
+    # text encoder and VAE are not here, as in a training that puts them aside
+    text = types.SimpleNamespace(config=types.SimpleNamespace(max_position_embeddings=4 if check.tiny else 77))
+    blank = DiffusionModel("", Schedule.scaled_linear(), "epsilon", None, text, unet, None, "meta")
+    trainer = types.SimpleNamespace(build=lambda context, options: trainers(check.tiny)[name](context))
+    found = update_cost(blank, trainer, None, dataclasses.replace(settings, offload=True), settings.batch_size, precision)
+    gib = found.peak / 2**30
+    return {"predicted_gib": round(gib, 3), "seen_of_predicted": round(cost["gib"] / gib, 3),
+            "tflops": round(found.flops / cost["seconds"] / 1e12, 6)}  # fmt: skip
 
 
 def gradients(check: Check) -> None:
@@ -642,13 +671,11 @@ def gradients(check: Check) -> None:
 
 def half(check: Check) -> None:
     """Twenty updates of CD with gradients scaled for float16 (bfloat16 on a CPU): all finite, and the student moves."""
-    from accelerate import Accelerator
-
     from scottbench.training.settings import TrainSettings
 
     precision, settings = "bf16" if check.tiny else "fp16", TrainSettings(batch_size=2, gradient_checkpointing=not check.tiny)
     with tempfile.TemporaryDirectory() as folder:
-        loop = loop_of(check, "cd", settings, Accelerator(cpu=check.tiny, mixed_precision=precision), Path(folder))
+        loop = loop_of(check, "cd", settings, precision, Path(folder))
         before = next(p for p in loop.distillation.networks["student"].parameters() if p.requires_grad and p.dim() > 1).detach().clone()
         finite = 0
         for _ in range(3 if check.tiny else 20):
@@ -696,7 +723,7 @@ def pocket(check: Check) -> None:
     from scottbench.models.pipeline import open_pipeline
     from scottbench.training.context import Context
 
-    for n in (4,) if check.tiny else (32, 128, 256, 512):
+    for n in (2,) if check.tiny else (32, 128, 512):
         for name, kind, options in (("cd", ConsistencyDistillation, CDOptions(w_min=2.0, w_max=2.0)),
                                     ("scott", StochasticConsistencyDistillation, SCottOptions(w_min=2.0, w_max=2.0, disc_rank=16))):
             model = open_pipeline(ASSETS / "model", check.device)
@@ -709,14 +736,15 @@ def pocket(check: Check) -> None:
             optimizers = {role: torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-5, fused=True)
                           for role, network in made.networks.items()}  # fmt: skip
             count = 1 if check.tiny else 10
-            for timed in (False, True):
+            for timed in (True,) if check.tiny else (False, True):
                 with peak(check) as cost:
                     for _ in range(count if timed else 2):
                         for role, losses, _ in made.step(batch):
                             sum(losses.values()).backward()
                             optimizers[role].step()
                             optimizers[role].zero_grad(set_to_none=True)
-            check.row("pocket", f"{name}, an update of {n}", cost["seconds"] / count * 1000, "ms", gib=round(cost["gib"], 2))
+            check.row("pocket", f"{name}, an update of {n}", cost["seconds"] / count * 1000, "ms",
+                      per_second=round(count / cost["seconds"], 2), gib=round(cost["gib"], 2))  # fmt: skip
             if check.left < 20:
                 return
 
@@ -778,4 +806,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    import check as own  # a plan names the modules of its plug-ins, and a run that is gone on with must find the same
+
+    raise SystemExit(own.main())

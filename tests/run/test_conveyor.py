@@ -184,7 +184,7 @@ class Event:
     def __init__(self, enable_timing=False):
         self.at = None
 
-    def record(self):
+    def record(self, stream=None):
         Event.clock += 0.25
         self.at = Event.clock
 
@@ -193,6 +193,7 @@ class Event:
 
     def synchronize(self):
         assert self.at is not None, "waited for what nobody records"
+        Event.passed = True
 
     def elapsed_time(self, other):
         return 1000 * (other.at - self.at)
@@ -201,7 +202,9 @@ class Event:
 @pytest.fixture
 def device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(Event, "passed", True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     monkeypatch.setattr(queued, "_to_host", lambda tensor: tensor.clone())
 
 
@@ -222,9 +225,9 @@ def test_pixels_that_come_late_are_those_of_the_plain_decoder_and_bad_latents_ar
     # finite latents that overflow in the decoder are decoded as they always were
     again = np.zeros_like(expected), np.array([True, False, True])
     monkeypatch.setattr(model, "decode_checked", lambda latents: again)
-    monkeypatch.setattr(model, "pixels", lambda latents: torch.full((3, 3, 4, 4), torch.inf))
+    monkeypatch.setattr(model, "by_part", lambda vae, latents: torch.full((3, 3, 4, 4), torch.inf))
     images, finite = queued.decode(sampler, torch.zeros(3, *model.latent_shape), 2).wait()
-    assert not images.any() and finite.tolist() == [True, False]
+    assert len(images) == 2 and not images.any() and finite.tolist() == [True, False]
 
 
 def test_a_stage_on_a_device_is_read_when_it_has_passed_and_nothing_waits_for_it(device, monkeypatch):
@@ -235,7 +238,9 @@ def test_a_stage_on_a_device_is_read_when_it_has_passed_and_nothing_waits_for_it
         with clock.stage(seconds, "denoise"), clock.stage(clock.forward, "U-Net"):
             pass
     assert seconds == {} and clock.forward_so_far() == {}
-    monkeypatch.setattr(Event, "passed", True)
+    clock.settle({})  # somebody else's chunk
+    assert seconds == {} and not Event.passed
+    clock.settle(seconds)  # that of this chunk is waited for
     assert clock.forward_so_far() == {"U-Net": 0.5} and seconds == {"denoise": 1.5}
     with clock.stage(seconds, "store", host=True):
         time.sleep(0.01)

@@ -227,9 +227,9 @@ def test_the_discriminator_learns_so_often_and_waits_so_long(unet):
     roles = [role for role, _, _ in made(unet, disc_steps=3).step(batch())]
     assert roles == ["student"] + ["discriminator"] * 3
     waiting = made(unet, disc_warmup=5)
-    (_, losses, _) = list(waiting.step(batch() | {"step": 4}))[0]
+    (_, losses, _) = next(iter(waiting.step(batch() | {"step": 4})))
     assert set(losses) == {"consistency"}
-    (_, losses, _) = list(waiting.step(batch() | {"step": 5}))[0]
+    (_, losses, _) = next(iter(waiting.step(batch() | {"step": 5})))
     assert set(losses) == {"consistency", "adversarial"}
 
 

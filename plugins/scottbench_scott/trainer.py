@@ -163,6 +163,7 @@ class StochasticConsistencyDistillation:
 
     @memory.setter
     def memory(self, found: dict[str, Any]) -> None:
+        """Put the margin of a checkpoint back."""
         self.margins, self.margins_of = [torch.tensor(float(found["margin"]), device=self.teacher.device)], None
 
     def f(self, network: UNet, z: Tensor, t: Tensor, text: TextCondition, w: Tensor) -> Tensor:
@@ -233,7 +234,8 @@ class StochasticConsistencyDistillation:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the discriminator's accuracy on held-out real latents and on fakes made from them at the t_n of four-step sampling."""
+        """Return the discriminator's accuracy, 0-d, on held-out real latents and on fakes made from them at the t_n of four-step
+        sampling."""
         if "discriminator" not in self.networks:
             return {}
         schedule, generator, x0, text = self.teacher.schedule, batch["generator"], batch["latents"], batch["text"]

@@ -83,7 +83,7 @@ class DiffusionGAN:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return how often the discriminator is right on held-out latents and on predictions made from them at the times of
+        """Return how often, 0-d, the discriminator is right on held-out latents and on predictions made from them at the times of
         four-step sampling, both at the time t' that it sees in training."""
         schedule, generator, x0, text = self.teacher.schedule, batch["generator"], batch["latents"], batch["text"]
         last = len(schedule) - 1

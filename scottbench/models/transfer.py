@@ -59,7 +59,7 @@ class Ahead:
         self.left = deque(sent(list(draws), device))
 
     def take(self) -> Tensor:
-        """Return the next of them, of the shape it was drawn in."""
+        """Return the next of them, of any shape: that in which it was drawn."""
         return self.left.popleft()
 
 

@@ -105,8 +105,9 @@ class Loop:
             role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
         self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
         self.average = None if settings.average is None else Average(self.parameters["student"], settings.average)
-        self.feed, self.ledger = Feed(data, self.device, self.parts), Ledger(self.refuse)
-        self.settle_every = 1 if torch.device(self.device).type == "cpu" else LOG_EVERY
+        on_cpu = torch.device(self.device).type == "cpu"
+        self.feed, self.ledger = Feed(data, self.device, self.parts), Ledger(self.refuse, at_once=on_cpu)
+        self.settle_every = 1 if on_cpu else LOG_EVERY
         """Steps between two looks at what was noted; a GPU would have nothing to do meanwhile, a CPU is where the numbers are."""
 
     def make_optimizer(self, role: str) -> torch.optim.Optimizer:

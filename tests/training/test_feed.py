@@ -78,12 +78,12 @@ def test_a_training_whose_numbers_are_looked_at_late_is_the_same_and_keeps_its_c
     found = []
     for every in (1, 10):
         loop = toy_loop(tmp_path / str(every))
-        loop.settle_every = every
+        loop.settle_every, loop.ledger.at_once = every, every == 1
         loop.run(Budget(None, 7), lambda *event: None)
         found.append(weights(loop))
     assert torch.equal(*found)
     bad = toy_loop(tmp_path / "10", Toy(fail={8: "fit"}))
-    bad.settle_every = 10
+    bad.settle_every, bad.ledger.at_once = 10, False
     bad.resume()
     seen = []
     with pytest.raises(TrainingDiverged, match="step 8: the student's fit loss is nan.*step 7 is kept.*--resume --max-steps 7"):

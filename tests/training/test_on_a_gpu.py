@@ -90,8 +90,9 @@ def loop_of(kind, options, out, **settings) -> Loop:
 def test_an_update_stays_on_the_gpu_waits_for_nothing_and_copies_little(gpu, tmp_path, name):
     kind, options = TRAINERS[name]
     loop = loop_of(kind, options, tmp_path)
-    loop.model.schedule.table(torch.device("cuda:0"))  # two copies of the whole training
+    loop.model.schedule.table(torch.device("cuda:0"))  # the few copies of a whole training
     loop.data.on("cuda:0")
+    _gauss_legendre(torch.device("cuda:0"))
     fractions = [0.5]
     if kind is RectifiedFlow:  # a stage that makes pairs, then an update of each kind
         loop.queue_step(0.0)

@@ -34,7 +34,7 @@ STYLES = {"full": ("table*", 342.0, r"\footnotesize", 8.0, 6.0), "compact": ("ta
 between two columns."""
 INTERVALS = ("sub", "pm", "none")
 """Ways to set an interval: its ends below and above, plus or minus half its width, not at all."""
-HEIGHT = 420.0
+HEIGHT = 500.0
 """Points that a float may fill, with its caption and notes: a page of `article`."""
 WIDEST = 90.0
 """Points of a column of text in a table of numbers; a longer name is broken."""

@@ -34,8 +34,8 @@ STYLES = {"full": ("table*", 342.0, r"\footnotesize", 8.0, 6.0), "compact": ("ta
 between two columns."""
 INTERVALS = ("sub", "pm", "none")
 """Ways to set an interval: its ends below and above, plus or minus half its width, not at all."""
-HEIGHT = 380.0
-"""Points that a float's rows may fill: a page of `article` less caption and notes."""
+HEIGHT = 500.0
+"""Points that a float may fill, with its caption and notes: a page of `article`."""
 WIDEST = 90.0
 """Points of a column of text in a table of numbers; a longer name is broken."""
 NUMBER = re.compile(r"[+\-\N{MINUS SIGN}]?\d[\d,]*(\.\d+)?(e-?\d+)?")
@@ -51,6 +51,8 @@ class Look:
     """One of INTERVALS."""
 
 
+BREAK = "\N{ZERO WIDTH SPACE}"
+"""Stands for a place where a line may break, until signs are escaped."""
 PLAIN = Look()
 
 
@@ -59,19 +61,22 @@ def latex(table: Table, look: Look = PLAIN, label: str = "results") -> str:
     environment, width, size, points, gap = STYLES[look.style]
     wordy = any(column.wrap for column in table.columns)
     panels = [range(len(table.columns))] if wordy else _panels(table, look, width, points)
-    lines = [_row_lines(table, row, look, width, points) if wordy else 1.2 for row in table.rows]
-    parts = _pages(lines, points * 1.35 * len(panels))
+    lines = [_row_lines(table, row, look, width, points) for row in table.rows]
+    caption = table.brief if look.style == "compact" and table.brief else table.caption
+    texts = [(caption, 10.0), *((note, points) for _, note in table.notes)]
+    around = sum(13 * (1 + _width(text, type_size) // width) for text, type_size in texts)
+    around += len(panels) * points * 1.35 * max(1 + 1.2 * _width(column.text + column.detail, points) // WIDEST for column in table.columns)
+    parts = _pages(lines, points * 1.35 * len(panels), HEIGHT - around)
     floats = []
     for number, rows in enumerate(parts):
-        caption = table.brief if look.style == "compact" and table.brief else table.caption
         head = [
             rf"\begin{{{environment}}}", r"\centering\sloppy",
-            rf"\caption{{{escaped(caption if number == 0 else f'{_first(caption)} (continued)')}}}",
+            rf"\caption{{{_breakable(caption if number == 0 else f'{_first(caption)} (continued)')}}}",
             rf"\label{{tab:{label}{'' if number == 0 else f'-{number + 1}'}}}",
             rf"{size}\setlength{{\tabcolsep}}{{{gap / 2:g}pt}}", r"\renewcommand{\arraystretch}{1.15}",
         ]  # fmt: skip
         body = [_panel(table, panel, [table.rows[y] for y in rows], look, width if wordy else None) for panel in panels]
-        notes = [rf"\par\raggedright\textsuperscript{{{escaped(mark)}}} {escaped(note)}" for mark, note in table.notes if number == 0]
+        notes = [rf"\par\raggedright\textsuperscript{{{escaped(mark)}}} {_breakable(note)}" for mark, note in table.notes if number == 0]
         floats.append("\n".join([*head, "\n\\par\\smallskip\n".join(body), *notes, rf"\end{{{environment}}}", ""]))
     return "\n".join(floats)
 
@@ -145,14 +150,16 @@ def _row_lines(table: Table, row: list[Entry], look: Look, width: float, points:
     narrow = sum(_column_width(table, x, look, points) + gap for x, folds in enumerate(words) if not folds)
     room = (width - narrow) / max(1, sum(words)) - gap
     texts = [[entry.text, *entry.small] for entry, column in zip(row, table.columns, strict=True) if column.wrap]
-    return max([1.0, *(sum(1 + 1.1 * _width(line, points) // max(20.0, room) for line in text) for text in texts)])
+    tall = [1 + 1.1 * _entry_width(entry, look, points) // WIDEST for entry, column in zip(row, table.columns, strict=True)
+            if not column.wrap and not column.number and _entry_width(entry, look, points) > WIDEST]  # fmt: skip
+    return max([1.2, *tall, *(sum(1 + 1.1 * _width(line, points) // max(20.0, room) for line in text) for text in texts)])
 
 
-def _pages(lines: Sequence[float], height: float) -> list[range]:
-    """Share rows out over floats that fit a page. height: of a line, points."""
+def _pages(lines: Sequence[float], height: float, room: float) -> list[range]:
+    """Share rows out over floats that fit a page. height: of a line; room: of all of them, points."""
     parts, start, filled = [], 0, 0.0
     for y, count in enumerate(lines):
-        if y > start and filled + count * height > HEIGHT:
+        if y > start and filled + count * height > room:
             parts.append(range(start, y))
             start, filled = y, 0.0
         filled += count * height
@@ -186,6 +193,10 @@ def _spec(table: Table, x: int, look: Look, points: float) -> str:
 
 def _heading(column: Column) -> str:
     text = _breakable(column.text) if column.wrap else escaped(column.text)
+    if not column.wrap and max(_width(column.text, 8), _width(column.detail, 7)) > WIDEST:
+        small = rf"\\{{}}{{\scriptsize {_breakable(column.detail)}}}" if column.detail else ""
+        side = "raggedleft" if column.number else "raggedright"
+        return rf"\parbox[b]{{{WIDEST:g}pt}}{{\{side} {_breakable(column.text)}{small}}}"
     if not column.detail:
         return text
     return rf"\shortstack[{'r' if column.number else 'l'}]{{{text}\\{{}}\scriptsize {escaped(column.detail)}}}"
@@ -251,8 +262,5 @@ def _sign(sign: str) -> str:
 
 def _breakable(text: object) -> str:
     """Text whose long words may break: after a sign between their parts, and where there is none every tenth letter."""
-    words = []
-    for word in in_one_line(text).split(" "):
-        parts = re.findall(r".{1,10}?[@=_,/.:+-]|.{1,10}", word) if len(word) > 10 else [word]
-        words.append(r"\allowbreak{}".join(map(escaped, parts)))
-    return " ".join(words)
+    broken = re.sub(r"[^ ]{15,}", lambda word: BREAK.join(re.findall(r".{1,10}?[@=_,/.:+-]|.{1,10}", word[0])), in_one_line(text))
+    return escaped(broken).replace(f"[U+{ord(BREAK):04X}]", r"\allowbreak{}")

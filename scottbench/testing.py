@@ -182,7 +182,7 @@ class _Text(torch.nn.Module):
 class _Decoder(torch.nn.Module):
     """A VAE's decoder: latents (N,4,h,w) to images (N,3,2h,2w)."""
 
-    dtype, config = torch.float32, SimpleNamespace(scaling_factor=1.0)
+    dtype, config = torch.float32, SimpleNamespace(scaling_factor=1.0, block_out_channels=(1, 1))
 
     def decode(self, z: Tensor, return_dict: bool = False) -> tuple[Tensor]:
         return ((z[:, :3] + 0.1 * z[:, 3:]).repeat_interleave(2, 2).repeat_interleave(2, 3),)

@@ -54,10 +54,9 @@ scottbench {__version__}: few-step text-to-image samplers, measured and compared
   scottbench list methods               likewise: metrics models datasets trainers presets claims plugins
   scottbench show method NAME           its options, defaults, paper and file
   scottbench train NAME                 distil a student of your own; scottbench adopt FILE takes a published one
-  scottbench doctor                     does it work here? each finding with its fix
   scottbench compare RUN A B            is NAME@2 better than NAME@4? scottbench claims RUN: what papers say, held against a run
 
-Every verb explains itself: scottbench run --help
+Every verb explains itself: scottbench run --help. Does it work here? scottbench doctor
 """
 
 

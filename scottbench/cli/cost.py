@@ -45,10 +45,12 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
         made = [f"{cell.method.guidance:g}", f"{plan.n:,}", str(cost.nfe)] if cell.steps else ["-", f"{plan.n:,}", "-"]
         rows.append([cost.id, *made, f"{1000 * cost.seconds_per_image:.1f}"])
     show_cells(rows)
-    left = f"about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}" if found.done.whole < found.done.chunks else "nothing"
-    sources = [f"the times of {found.recorded} of its {count(len(plan.cells), 'cell')}"] if found.recorded else []
-    sources += ["a probe of three images"] if found.recorded < len(plan.cells) else []
-    say(f"left to do: {left}, by {' and '.join(sources)}; level {level}", "    ")
+    left = "nothing"
+    if found.done.whole < found.done.chunks:
+        sources = [f"the times of {found.recorded} of its {count(len(plan.cells), 'cell')}"] if found.recorded else []
+        sources += ["a probe of three images"] if found.recorded < len(plan.cells) else []
+        left = f"about {estimated(found.seconds)} and {bytes_in_words(found.bytes)}, by {' and '.join(sources)}"
+    say(f"left to do: {left}; level {level}", "    ")
     where = "nothing, a new run" if folder is None else f"{folder}: {found.done.whole} of {found.done.chunks} chunks"
     say(f"already done: {where}", "    ")
 

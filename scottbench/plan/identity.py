@@ -53,9 +53,9 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
         "seeds": choices.seeds,
         "device": choices.device.partition(":")[0],
         "dtype": choices.dtype,
-        "chunk": folder.CHUNK,
         **({} if choices.request.compile == "off" else {"compile": choices.request.compile}),
         **({"tf32": "on"} if choices.request.tf32 == "on" else {}),
+        "chunk": folder.CHUNK,
         "micro_batch": device.choose_micro_batch(choices.device, (1, 1, 1) if model is None else model.latent_shape),
         "code": {part: code.part_code(part, plugins, used) for part in code.IN_PLAN},
         "cells": [cell_record(cell) for cell in cells],
@@ -100,8 +100,8 @@ def source_record(source: Source) -> dict[str, Any]:
     """Write down which network makes the features, with which rules."""
     return {
         "kind": source.kind, "label": source.label, "model": source.model, "pretrained": source.pretrained, "digest": source.digest,
-        "resize": source.resize, "prefix": source.prefix, **({"gives": "score"} if source.gives_score else {}),
-        **({} if source.precision == "float32" else {"precision": source.precision}),
+        "resize": source.resize, "prefix": source.prefix,
+        **({} if source.precision == "float32" else {"precision": source.precision}), **({"gives": "score"} if source.gives_score else {}),
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from scottbench.report.tables import Table
+from scottbench.report.tables import CALL, TIME, Table
 
 ARXIV = re.compile(r"\barXiv[: ]\s*(\d{4}\.\d{4,5})(?!\d)")
 """An identifier of arXiv as papers are quoted: "arXiv 2403.01505"."""
@@ -33,9 +33,12 @@ def anchors(table: Table | None, prefix: str, columns: int) -> dict[tuple[str, .
 
 
 def said_once(table: Table) -> tuple[list[str], str]:
-    """Return each heading's second line, and what they all share, which is then said once above the table instead."""
+    """Return each heading's second line, and what they all share, which is then said once above the table instead.
+
+    Not where a metric has no such line, as one of images alone: "All metrics" would be untrue of it.
+    """
     details = [column.detail for column in table.columns]
-    given = [detail for detail in details if detail]
-    if len(given) < 2 or len(set(given)) > 1:
+    given = [detail for column, detail in zip(table.columns, details, strict=True) if detail or column.metric not in ("", TIME, CALL)]
+    if len(given) < 2 or len(set(given)) > 1 or not given[0]:
         return details, ""
     return [""] * len(details), given[0]

@@ -154,7 +154,7 @@ def _table(group: Group, places: Sequence[Place], by: str) -> Table:
     cells = [place.cell for place in group.places]
     digits = {metric.name: metric_decimals(metric, cells) for metric in group.metrics}
     columns = [Column("Method"), Column("Steps", number=True), Column("NFE", number=True)]
-    columns += [Column(f"{metric.label} {metric.arrow}", metric.extractor, number=True) for metric in group.metrics[:BOARDS]]
+    columns += [Column(f"{metric.label} {metric.arrow}", metric.extractor, True, metric=metric.name) for metric in group.metrics[:BOARDS]]
     columns += [Column("ms/image ↓", number=True), Column("Seeds", number=True)]
     rows = []
     for place in places[:ROWS]:

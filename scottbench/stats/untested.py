@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from scottbench.registry.claims import Arm, Claim
+from scottbench.registry.label import Label
 from scottbench.stats.measured import Measured
 
 
@@ -34,7 +35,7 @@ def to_test(claim: Claim, measured: Sequence[Measured]) -> list[str]:
 
 def _absent(arms: Sequence[Arm], measured: Sequence[Measured]) -> list[Arm]:
     """Pick the sides, one for each set of the trainer's options, of which the runs have no student."""
-    there = [((one.student or {}).get("options") or {}, one.method) for one in measured]
+    there = [((one.student or {}).get("options") or {}, Label.parse(one.method).name) for one in measured]
     by_options = {(arm.method, tuple(arm.student.items())): arm for arm in arms if arm.student}
     return [
         arm for arm in by_options.values()
@@ -44,7 +45,7 @@ def _absent(arms: Sequence[Arm], measured: Sequence[Measured]) -> list[Arm]:
 
 def _updates(arm: Arm, measured: Sequence[Measured]) -> list[str]:
     """Return the flag that trains for as many updates as the student that is there: all else must be equal."""
-    steps = next((one.student.get("steps") for one in measured if one.student and one.method == arm.method), None)
+    steps = next((one.student.get("steps") for one in measured if one.student and Label.parse(one.method).name == arm.method), None)
     return ["--max-steps", str(steps)] if isinstance(steps, int) else []
 
 

@@ -633,6 +633,7 @@ def predicted(check: Check, name: str, settings: Any, precision: str, cost: dict
 
     from scottbench.diffusion import Schedule
     from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.training.context import Context
     from scottbench.training.memory import update_cost
 
     with torch.device("meta"):
@@ -641,7 +642,7 @@ def predicted(check: Check, name: str, settings: Any, precision: str, cost: dict
     text = types.SimpleNamespace(config=types.SimpleNamespace(max_position_embeddings=4 if check.tiny else 77))
     blank = DiffusionModel("", Schedule.scaled_linear(), "epsilon", None, text, unet, None, "meta")
     trainer = types.SimpleNamespace(build=lambda context, options: trainers(check.tiny)[name](context))
-    found = update_cost(blank, trainer, None, dataclasses.replace(settings, offload=True), settings.batch_size, precision)
+    found = update_cost(Context(blank, "meta"), trainer, None, dataclasses.replace(settings, offload=True), settings.batch_size, precision)
     gib = found.peak / 2**30
     return {"predicted_gib": round(gib, 3), "seen_of_predicted": round(cost["gib"] / gib, 3),
             "tflops": round(found.flops / cost["seconds"] / 1e12, 6)}  # fmt: skip

@@ -37,12 +37,16 @@ def manifest_of_run(run) -> dict:
 
 
 def test_the_main_table_shows_every_cell_and_metric_with_its_extractor_and_direction(tmp_path):
-    table = page_of(tmp_path).table("Table 1")
+    page = page_of(tmp_path)
+    table = page.table("Table 1")
     titles = ["FID ↓", "CLIP score ↑", "Coverage ↑", "Precision ↑", "Recall ↑", "Density ↑"]
     assert table.header == ["Method", "Steps", "NFE", *titles, "ms/image ↓", "ms/call"]
+    # equal numbers are no tie where nothing was tested
+    assert "by no test" in page.table_captions[0] and "no test tells them apart" not in page.text
+    assert page.table_captions[0].endswith(" All metrics: pocket features.")
     assert table.body == [
-        ["scott", "2", "2", "0.760", "0.570 =", "0.670", "0.720", "0.500", "1.010", "35.2", "13.10"],
-        ["cd", "2", "2", "0.830", "0.570 =", "0.600", "0.710", "0.440", "1.020", "35.2", "13.10"],
+        ["scott", "2", "2", "0.760", "0.570", "0.670", "0.720", "0.500", "1.010", "35.2", "13.10"],
+        ["cd", "2", "2", "0.830", "0.570", "0.600", "0.710", "0.440", "1.020", "35.2", "13.10"],
     ]
 
 

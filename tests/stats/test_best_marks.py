@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import polars as pl
@@ -130,3 +131,7 @@ def test_what_is_not_testable_comes_with_the_commands_that_would_test_it(tmp_pat
     lines = to_test(ablation, measured)
     assert lines[0].startswith("scottbench train a -p pocket -O h=3") and lines[0].endswith("-o students/a-h-3")
     assert "--student a=students/a-h-3" in lines[1] and lines[-1] == "scottbench claims RUN RUN (all runs together)"
+    # a student that is there under a label of its own is not trained again, and says how long the others are to be trained
+    labelled = [dataclasses.replace(one, method="a@student=three", student={"options": {"h": 3}, "steps": 150}) for one in measured[:1]]
+    lines = to_test(ablation, labelled)
+    assert [line.split(" -o ")[0] for line in lines if " train " in line] == ["scottbench train a -p pocket -O h=1 --max-steps 150"]

@@ -156,7 +156,10 @@ def test_claims_are_printed_with_verdict_evidence_and_source(cli, run):
     assert blocks["beats-cd"].startswith("DIRECTION HOLDS") and "FID (pocket features) of scott@2 against cd@2" in blocks["beats-cd"]
     assert "arXiv 2403.01505, v4" in blocks["beats-cd"] and "confidence C" in blocks["beats-cd"]
     assert blocks["headline-instaflow"].startswith("NOT TESTABLE HERE") and "instaflow@1" in blocks["headline-instaflow"]
-    assert out.splitlines()[-3] == "1 direction holds, 9 not testable here"
+    assert "    test   scottbench run -m scott,instaflow -s 1,2 -p pocket -k fid" in blocks["headline-instaflow"]
+    assert "    test   " not in blocks["beats-cd"]
+    counts, covers = out.splitlines()[-2:]
+    assert counts == "1 direction holds, 9 not testable here" and covers.startswith("Intervals: 95 %")
 
 
 def test_json_has_every_claim(cli, run):

@@ -299,15 +299,17 @@ def test_score_refuses_a_run_of_one_seed(plugins, tmp_path, monkeypatch, capsys)
 def test_the_report_has_a_table_of_its_own_for_them(run):
     page = Page(run[1] / "report" / "index.html")
     mean, over, main = page.table("Table 1"), page.table("Table 2"), page.table("Table 3")
+    captions = page.table_captions
     assert mean.header == ["Method", "Steps", "Seeds", "NFE", "gap ↓ (tiny features)"] and len(mean.body) == 2
-    assert all("[" in row[4] for row in mean.body) and "means over seeds, N = 12 prompts per row and seed" in page.captions[0]
+    assert all("[" in row[4] for row in mean.body) and "means over seeds, N = 12 prompts per row and seed" in captions[0]
     assert main.header == ["Method", "Steps", "Seed", "NFE", "gap ↓ (tiny features)", "ms/image ↓", "ms/call"] and len(main.body) == 6
     assert over.header == ["Method", "Steps", "Seeds", "NFE", "Diversity ↑ (tiny features)", "MS-SSIM ↓", "brightness ↑"]
     assert [row[:4] for row in over.body] == [[method, "2", "0, 3, 1", nfe] for method, nfe in (("ode", "4"), ("hop", "2"))]
     assert all("[" in entry for row in over.body for entry in row[4:]) and {y for y, x in over.bold if x == 4} <= {0, 1}
-    assert "N = 12 prompts per row" in page.captions[1] and "Diversity, MS-SSIM: from the influence of each prompt" in page.captions[1]
+    assert "N = 12 prompts per row" in captions[1] and "Diversity, MS-SSIM: from the influence of each prompt" in captions[1]
     assert {name.replace(" ↑", "").replace(" ↓", "") for name in page.table("Table 4").header[1:]} == {
-        "gap (tiny features)", "Diversity (tiny features)", "MS-SSIM", "brightness"}
+        "gap (tiny features)", "Diversity (tiny features)", "MS-SSIM", "brightness"}  # fmt: skip
+    assert "All metrics" not in page.text  # two are of images alone
 
 
 def test_a_report_of_nothing_else_is_about_them(run, plugins, tmp_path):
@@ -319,7 +321,13 @@ def test_a_report_of_nothing_else_is_about_them(run, plugins, tmp_path):
     manifest["metrics"] = [metric for metric in manifest["metrics"] if metric["name"] == "diversity"]
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(with_check(manifest)))
     page = Page(build(tmp_path / "run"))
-    assert "reaches Diversity (tiny features)" in page.text and any("N = 12 prompts per point" in text for text in page.captions)
+    text = page.text[: page.text.index("Figure 1.")]
+    value = next(row[4] for row in page.table("Table 1").body if row[0] == "hop")
+    assert f"hop at 2 steps has Diversity {value}" in text and "[" in value and "gap" not in text
+    assert "N = 12 prompts, 3 seeds; all numbers are on tiny features" in text
+    figures = [text for text in page.captions if text.startswith("Figure") and "Samples" not in text]
+    assert len(figures) == 3 and all(" Diversity" in text and text.endswith("N = 12 prompts a row.") for text in figures)
+    assert "N = 12 prompts per row, one image of each at every seed" in page.table_captions[0]
     assert [cell.seeds for cell in read_record(tmp_path / "run").over_seeds] == [tuple(SEEDS)] * 2
 
 

@@ -56,37 +56,45 @@ def test_values_stand_with_their_intervals_in_the_main_table(page):
     table = page.table("Table 1")
     assert table.body[0][:4] == ["scott", "2", "2", "70.0 [68.0, 72.0]"]
     assert table.body[1][3] == "71.5 [69.5, 73.5]"
-    assert "In brackets: 95 % intervals of the value at this N" in page.captions[0]
-    assert "(FID, CLIP score: from the influence of each prompt)" in page.captions[0]
+    assert "In brackets: 95 % intervals of the value at this N" in caption(page, "Table 1.")
+    assert "(FID, CLIP score: from the influence of each prompt)" in caption(page, "Table 1.")
 
 
 def test_paired_differences_follow_with_holm_and_images_to_decide(page):
     table = page.table("Table 2")
-    assert table.header == ["A - B", "FID ↓ (pocket features)", "CLIP score ↑ (pocket features)"]
+    assert table.header == ["A - B", "FID ↓", "CLIP score ↑"] and caption(page, "Table 2.").endswith(" All metrics: pocket features.")
     ((names, fid, clip),) = table.body
     assert names == "scott@2 - cd@2" and fid.startswith("-1.50 [") and fid.endswith("] p < 0.001, Holm < 0.001 scott@2 better")
     assert " inconclusive about " in clip and clip.endswith(" images")
-    assert "Holm: corrected over all 2 tests of the run's rows" in page.captions[1]
-    assert "N = 400" in page.captions[1]
+    assert "Holm: corrected over all 2 tests of the run's rows" in caption(page, "Table 2.")
+    assert "N = 400" in caption(page, "Table 2.") and "Brackets: 95 % intervals, uncorrected." in caption(page, "Table 2.")
 
 
 def test_claims_are_there_with_source_evidence_and_verdict(page):
     table = page.table("Table 3")
     rows = {row[0].split()[0]: row for row in table.body}
     assert len(rows) == 10 and "1 direction holds, 9 not testable here" in caption(page, "Table 3")
-    assert "arXiv 2403.01505, v4" in rows["beats-cd"][0] and "Quoted: fid 21.9 against 30.4" in rows["beats-cd"][1]
+    assert "arXiv 2403.01505 , v4 (AAAI 2025)" in rows["beats-cd"][0]  # the identifier is a link of its own
+    assert "https://arxiv.org/abs/2403.01505" in {attributes.get("href") for tag, attributes in page.tags if tag == "a"}
+    assert "Quoted: fid 21.9 against 30.4" in rows["beats-cd"][1]
     assert rows["beats-cd"][2].startswith("direction holds") and "FID (pocket features) of scott@2 against cd@2" in rows["beats-cd"][2]
     assert "No fid with an interval of instaflow@1 in this run." in rows["headline-instaflow"][2]
 
 
 def test_figures_have_bars_and_limits_say_what_intervals_cover(page):
-    figures = [caption for caption in page.captions if caption.startswith("Figure")]
-    assert all(caption.endswith("Bars: 95 % intervals.") for caption in figures[:2])
+    figures = [text for text in page.captions if text.startswith("Figure")]
+    assert [text.split(".")[1].split(" against")[0].split(":")[0].strip() for text in figures] == ["FID", "FID", "FID", "CLIP score", "FID"]
+    assert all("95 % intervals" in text and "N = 400 images a row." in text for text in figures)
+    differences = [text for text in figures if "scott minus each row, paired" in text]
+    assert len(differences) == 2 and all("Filled: decided after Holm's correction; hollow: not." in text for text in differences)
     assert "They do not cover training" in page.text and "without intervals" not in page.text
 
 
-def test_the_abstract_has_no_more_decimals_than_the_table(page):
-    assert "scott at 2 steps reaches FID (pocket features) 70.0 against 71.5 for cd at 2 steps" in page.text
+def test_the_answer_has_no_more_decimals_than_the_tables(page):
+    value, difference = page.table("Table 1").body[0][3], page.table("Table 2").body[0][1]
+    assert value == "70.0 [68.0, 72.0]" and difference.startswith("-1.50 [-2.06, -0.94] ")
+    assert f"scott at 2 steps has FID {value}: 1.50 [0.94, 2.06] lower than cd at 2 steps." in page.text
+    assert "all numbers are on pocket features" in page.text[: page.text.index("Figure 1.")]
 
 
 def test_equal_records_give_equal_bytes(run):
@@ -96,9 +104,9 @@ def test_equal_records_give_equal_bytes(run):
 
 def test_a_run_of_an_earlier_version_is_shown_as_before(tmp_path):
     page = Page(build(fake_run(tmp_path / "old")))
-    assert page.table("Table 1").body[0][3] == "0.760" and "In brackets" not in page.captions[0]
+    assert page.table("Table 1").body[0][3] == "0.760" and "In brackets" not in caption(page, "Table 1.")
     assert "without intervals: a small difference may be noise" in page.text
-    assert "Paired" not in page.text and not any("Bars" in caption for caption in page.captions)
+    assert "Paired" not in page.text and not any("Bars" in text or "95 % intervals" in text for text in page.captions)
 
 
 def test_a_value_without_an_interval_has_a_footnote_that_says_why(tmp_path):
@@ -125,7 +133,8 @@ def test_a_pair_is_a_row_and_a_long_table_says_where_the_others_are(tmp_path):
     assert pairs.height == 3 * (18 * 17 // 2)
     page = Page(build(run))
     body = page.table("Table 2").body
-    assert len(body) == 48 and {len(row) for row in body} == {4} and "The other 105 pairs are in pairs.parquet." in page.captions[1]
+    assert len(body) == 48 and {len(row) for row in body} == {4}
+    assert "The other 105 pairs are in pairs.parquet." in caption(page, "Table 2.")
 
 
 def test_hostile_names_in_claims_and_pairs_are_inert(tmp_path):

@@ -18,7 +18,7 @@ import pytest
 from scottbench.cli import invoke
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.report import build
-from scottbench.report.export import export
+from scottbench.report.export import Choice, export
 from scottbench.run.execute import reopen
 from scottbench.store.contents import PIXELS
 from scottbench.store.files import canonical, read_json
@@ -348,7 +348,7 @@ def test_no_name_of_a_folder_is_taken_for_a_pattern(run, name):
     edit_json(run.parent / "h1" / "manifest.json", lambda old: {**old, "files": {}})
     run = run.rename(run.parent / name)
     assert build(run).is_file()
-    assert export(run, ["csv"], run / "exports", records=False) and verify(run).wrong == []
+    assert export(run, Choice(("csv",)), run / "exports", records=False) and verify(run).wrong == []
 
 
 # --- links -----------------------------------------------------------------------------------------------------------

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import pytest
 
+from scottbench.models.extractors import Source
+from scottbench.plan.identity import source_record
+from scottbench.plan.plan import make_plan
+from scottbench.plan.request import RunRequest
 from scottbench.store import tables
 from scottbench.store.files import read_json
 from scottbench.store.manifest import CellEntry, Environment, Manifest, MetricEntry, SeedsEntry
-from scottbench.store.plan_record import LockRecord, PlanRecord
+from scottbench.store.plan_record import ExtractorIdentity, LockRecord, PlanRecord
 from scottbench.store.schemas import HERE, known, violations
 from scottbench.store.schemas.of_types import documents, schema_of
 from scottbench.store.types import Optional, rule
@@ -53,15 +58,25 @@ def test_what_a_run_writes_has_the_fields_of_the_types_in_their_order(undisturbe
     for key, kind in (("cells", CellEntry), ("metrics", MetricEntry)):
         assert list(manifest[key][0]) == [one.name for one in dataclasses.fields(kind)]
     assert list(manifest["environment"]) == list(get_type_hints(Environment))
-    assert list(lock) == list(get_type_hints(LockRecord)) and list(lock["plan"]) == list(get_type_hints(PlanRecord))
+    assert list(lock) == list(get_type_hints(LockRecord))
+    # "compile" and "tf32" stand only in the plan of a run that asks for them
+    assert list(lock["plan"]) == [name for name in get_type_hints(PlanRecord) if name not in ("compile", "tf32")]
     for key in ("model", "dataset", "cells", "extractors", "metrics"):
         hint = schema_of(get_type_hints(PlanRecord, include_extras=True)[key])
         hint = hint["anyOf"][0] if "anyOf" in hint else hint  # the model, which a run of pictures alone has not
         inner = hint.get("items", hint.get("additionalProperties", hint))["properties"]
         entry = lock["plan"][key]
         entry = entry[0] if isinstance(entry, list) else entry["image"] if key == "extractors" else entry
-        # of the dataset "reference" stands only where it is not one image for each item, of an extractor "gives" where it gives scores
-        assert list(entry) == [name for name in inner if name not in ("reference", "gives")], key
+        # of the dataset "reference" stands only where it is not one image for each item; of an extractor "precision" where it is not
+        # float32, "gives" where it gives scores
+        assert list(entry) == [name for name in inner if name not in ("reference", "precision", "gives")], key
+
+
+def test_a_plan_with_all_that_may_be_asked_for_has_the_fields_of_the_type_in_their_order(plugins):
+    plan = make_plan(plugins, RunRequest("tiny", device="cpu", compile="blocks", tf32="on"))
+    assert list(plan.record) == list(get_type_hints(PlanRecord))
+    scorer = Source("tiny", "tiny", "0" * 64, Path(), precision="tf32", noun=types.SimpleNamespace(gives="score"))
+    assert list(source_record(scorer)) == list(get_type_hints(ExtractorIdentity))
 
 
 @pytest.fixture

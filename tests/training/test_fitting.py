@@ -83,7 +83,7 @@ def test_a_recipe_stands_over_train_and_below_flags_and_says_so(registry):
 
 
 @pytest.mark.parametrize("trainer, recipe, message", [
-    ("scott", "24g", r"unknown recipe '24g'. Did you mean '24gb'\? Recipes of preset 'tiny': 24gb, 24gb-lora, 4x80gb."),
+    ("scott", "24g", r"unknown recipe '24g'. Did you mean '24gb' or '24gb-lora'\? Recipes of preset 'tiny': 24gb, 24gb-lora, 4x80gb."),
     ("ufogen", "24gb", "recipe '24gb' of preset 'tiny' is for scott, cd, not for 'ufogen'."),
 ])
 def test_a_recipe_that_cannot_be_is_one_line(registry, trainer, recipe, message):

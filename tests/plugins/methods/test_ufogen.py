@@ -120,6 +120,7 @@ def test_invariant_28_with_the_true_x0_fakes_are_reals():
     """Both are q(x_t' | x0) at t' = max(t - 250, 0), with the same noise: the discriminator sees the difference of the two x0 alone."""
     n, trainer = 20_000, object.__new__(DiffusionGAN)
     trainer.teacher, trainer.options = SimpleNamespace(schedule=SD, prediction="sample"), UFOGenOptions(recon_weight=0.0)
+    trainer.scaler = None
     generator = torch.Generator().manual_seed(0)
     x0 = torch.randn(n, 1, 1, 1, generator=generator)
     trainer.networks = {"student": lambda z, t, **rest: (x0,), "discriminator": Listener()}

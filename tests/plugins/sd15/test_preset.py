@@ -181,7 +181,7 @@ def test_half_precision_is_for_gpus(device, asked, used):
 
 
 def test_the_automatic_batch_is_small_for_large_latents_only():
-    assert [auto_batch((4, side, side)) for side in (8, 16, 17, 64)] == [64, 64, 8, 8]
+    assert [auto_batch(types.SimpleNamespace(device="cpu", latent_shape=(4, side, side))) for side in (8, 16, 17, 64)] == [64, 64, 8, 8]
 
 
 def test_where_nothing_is_there_run_ends_with_exit_3_and_one_message_that_names_everything(tmp_path):

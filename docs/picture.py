@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from scottbench.report.style import COLOURS, MARKERS
 from scottbench.store.record import RunRecord, read_record
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,8 +25,6 @@ PICTURE = ROOT / "docs" / "picture.png"
 COLUMNS, SIDE, GAP = 6, 64, 4
 """Prompts shown, pixels of a sample, and between two."""
 IMG = re.compile(r'<img [^>]*?src="data:image/\w+;base64,([^"]+)"[^>]*?alt="([^"]*)"')
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-MARKERS = "osD^*Xv"
 
 
 def shown(record: RunRecord) -> list[tuple[str, int]]:

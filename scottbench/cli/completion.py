@@ -22,10 +22,9 @@ def completion(context: click.Context, shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from scottbench.errors import UsageError
-    from scottbench.text import did_you_mean, one_line
+    from scottbench.cli.printing import check_word
 
-    found = get_completion_class(shell) if shell in SHELLS else None
-    if found is None:
-        raise UsageError(f"completion {one_line(shell)}: must be {', '.join(SHELLS)}.{did_you_mean(shell, SHELLS)}")
+    check_word("completion", shell, SHELLS)
+    found = get_completion_class(shell)
+    assert found is not None, shell
     click.echo(found(context.find_root().command, {}, "scottbench", "_SCOTTBENCH_COMPLETE").source())

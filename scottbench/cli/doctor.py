@@ -47,15 +47,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 def in_lines(finding: Finding) -> str:
     """A finding as lines of at most 80 columns: mark, check, sentence; and its fix below."""
-    import textwrap
+    from scottbench.text import folded, printable
 
-    from scottbench.text import printable
-
-    def folded(first: str, text: str) -> str:
-        return textwrap.fill(printable(text), WIDTH, initial_indent=first.ljust(INDENT), subsequent_indent=" " * INDENT,
-                             break_long_words=False, break_on_hyphens=False)  # fmt: skip
-
-    lines = [folded(f"{WORDS[finding.status]:<6}{finding.check}", finding.found)]
-    if finding.fix:
-        lines.append(folded("", f"fix: {finding.fix}"))
-    return "\n".join(lines)
+    lines = [(f"{WORDS[finding.status]:<6}{finding.check}", finding.found), *([("", f"fix: {finding.fix}")] if finding.fix else [])]
+    return "\n".join(folded(first.ljust(INDENT) + printable(text), WIDTH, " " * INDENT) for first, text in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -24,7 +23,7 @@ def export(run: str, kinds: tuple[str, ...], columns: tuple[str, ...], style: st
     \f
     Raises UsageError on another kind of file.
     """
-    from scottbench.cli.printing import names
+    from scottbench.cli.printing import check_word, names
     from scottbench.report.export import ALL, KINDS, Choice
     from scottbench.report.export import export as write
     from scottbench.report.latex import INTERVALS, STYLES, Look
@@ -37,12 +36,3 @@ def export(run: str, kinds: tuple[str, ...], columns: tuple[str, ...], style: st
     root, choice = find_run(run), Choice(tuple(asked), tuple(names("--columns", columns)) if columns else (), Look(style, interval))
     for path in write(root, choice, root / "exports" if out is None else Path(out), records=out is not None):
         click.echo(str(path))
-
-
-def check_word(flag: str, word: str, allowed: Sequence[str]) -> None:
-    """Raise UsageError unless a flag's value is one of those allowed."""
-    from scottbench.errors import UsageError
-    from scottbench.text import did_you_mean, one_line
-
-    if word not in allowed:
-        raise UsageError(f"{flag} {one_line(word)}: must be {', '.join(allowed)}.{did_you_mean(word, allowed)}")

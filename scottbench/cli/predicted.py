@@ -44,10 +44,12 @@ def missing_lines(told: str) -> list[str]:
 
 def training_lines(choices: TrainChoices, found: Prediction) -> list[str]:
     """Write what a training would cost whose weights or data are not here. The lines of what is missing come first."""
+    from scottbench.plan.inputs import model_name
     from scottbench.text import bytes_in_words, estimated
+    from scottbench.training.settings import FORMATS
 
     preset, settings, request = choices.preset, choices.settings, choices.request
-    teacher = preset.model if request.model is None else request.model
+    teacher = model_name(preset, request)
     parts = f"{settings.accumulate} micro-batch{'' if settings.accumulate == 1 else 'es'} of {found.micro_batch_size}"
     each = "" if found.processes == 1 else f" on each of {found.processes} processes"
     items = "items not counted before it is here" if found.items is None else f"{found.items:,} items"
@@ -57,7 +59,6 @@ def training_lines(choices: TrainChoices, found: Prediction) -> list[str]:
     disk += [f"a checkpoint {bytes_in_words(found.checkpoint_bytes)} (two while one is written)"] if found.checkpoint_bytes else []
     disk.append(f"a student {bytes_in_words(found.student_bytes)}")
     numbers = {} if found.update is None else found.update.trained
-    form = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[found.mixed]
     lines = [
         f"training {choices.trainer.name}  preset {preset.name}  teacher {teacher} (not here)",
         *recipe,
@@ -67,7 +68,7 @@ def training_lines(choices: TrainChoices, found: Prediction) -> list[str]:
         f"trained  {', '.join(f'{role} {number:,} parameters' for role, number in numbers.items()) or 'not counted'}",
         f"budget   {limits_of(choices.budget)}",
         f"out      {choices.out}",
-        memory_line(found.update, found.reason, f" a process in {form}"),
+        memory_line(found.update, found.reason, f" a process in {FORMATS[found.mixed]}"),
         f"         encoding and points of the curve take up to {gib(found.look_bytes)} beside what is on the device then",
         f"disk     {', '.join(disk)}",
         f"speed    {found.speed.told}",

@@ -63,6 +63,15 @@ def say(message: str, indent: str = "") -> None:
     print(text)
 
 
+def check_word(flag: str, word: str, allowed: Sequence[str]) -> None:
+    """Raise UsageError unless a flag's value is one of those allowed."""
+    from scottbench.errors import UsageError
+    from scottbench.text import did_you_mean, one_line
+
+    if word not in allowed:
+        raise UsageError(f"{flag} {one_line(word)}: must be {', '.join(allowed)}.{did_you_mean(word, allowed)}")
+
+
 def number(flag: str, text: str, at_least: float = 1, kind: type = int) -> Any:
     """`text` as a finite number of `kind` that is not under `at_least`. Raises UsageError."""
     try:

@@ -188,10 +188,11 @@ def _show_estimate(plugins: Plugins, request: TrainRequest) -> None:
 
 def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
     from scottbench.cli.predicted import limits_of, memory_line
+    from scottbench.plan.inputs import model_name
     from scottbench.text import estimated
 
     preset, settings, budget = choices.preset, choices.settings, choices.budget
-    teacher = preset.model if choices.request.model is None else choices.request.model
+    teacher = model_name(preset, choices.request)
     encoding = "encoded already" if found.encoding is None else f"about {estimated(found.encoding)} to encode them"
     split = f"{found.items - found.held_out:,} trained on, {found.held_out:,} held out"
     parts = f"{settings.accumulate} micro-batch{'' if settings.accumulate == 1 else 'es'} of {found.micro_batch_size}"

@@ -15,6 +15,7 @@ from scottbench.models.text_encoders import TwoEncoders
 from scottbench.registry.condition import TextCondition
 
 if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
     from scottbench.registry.nouns import Model
 
 
@@ -25,6 +26,14 @@ def configs_of(model: Model) -> Path | None:
         if folder is not None and (folder / "model_index.json").is_file():
             return folder
     return None
+
+
+def blank_of(plugins: Plugins, name: str, dtype: str = "float32") -> DiffusionModel | None:
+    """Make the networks of a model, a registered name or a pipeline folder, without numbers; None where its configs are not known."""
+    folder: Path | None = Path(name).expanduser()
+    if name in plugins.nouns["model"]:
+        folder = configs_of(plugins.find("model", name).noun)
+    return None if folder is None or not (folder / "model_index.json").is_file() else blank_model(folder, dtype)
 
 
 def blank_model(folder: Path, dtype: str = "float32") -> DiffusionModel:

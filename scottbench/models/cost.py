@@ -21,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-GIB = 2**30
 HALF = {
     functions.linear, torch.conv1d, torch.conv2d, torch.conv_transpose2d, functions.conv1d, functions.conv2d, functions.conv_transpose2d,
     torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.Tensor.matmul, torch.Tensor.__matmul__,

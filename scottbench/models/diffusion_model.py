@@ -141,7 +141,7 @@ class DiffusionModel:
 
     def size_ids(self) -> Tensor:
         """Give (1,6) float32: a whole picture of the size that the model makes, in the order of `TextCondition.ids`."""
-        side = self.latent_shape[1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = self.latent_shape[1] * upscale(self.vae)
         return torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32, device=self.device)
 
     def empty_prompt(self) -> TextCondition:
@@ -224,8 +224,8 @@ class DiffusionModel:
 
     def by_part(self, vae: VAE, latents: Tensor) -> Tensor:
         """Do as `pixels`, (N,C,h,w) to (N,3,H,W), a part after another where they are too many pixels for one call."""
-        side = latents.shape[2] * latents.shape[3] * 4 ** (len(vae.config.block_out_channels) - 1)
-        each = max(1, DECODED * 32 // torch.finfo(vae.dtype).bits // side)
+        pixels = latents.shape[2] * latents.shape[3] * upscale(vae) ** 2
+        each = max(1, DECODED * 32 // torch.finfo(vae.dtype).bits // pixels)
         return torch.cat([self._pixels_of(vae, part) for part in latents.split(each)])
 
     def pixels(self, latents: Tensor) -> Tensor:
@@ -250,6 +250,11 @@ class DiffusionModel:
     def with_unet(self, unet: UNet, facts: dict) -> DiffusionModel:
         """Return this teacher's model with another U-Net, whose evaluations are counted from zero. facts: its student.json."""
         return replace(self, unet=unet, digest=facts["weights_digest"], student=facts)
+
+
+def upscale(vae: VAE) -> int:
+    """Return how many pixels along a side a VAE makes of one place of a latent."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
 def takes_pooled(unet: UNet) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from scottbench.models.blank import blank_text, bytes_of, tokens_of
 from scottbench.models.cost import metered
-from scottbench.models.diffusion_model import DTYPES, DiffusionModel, run_unet
+from scottbench.models.diffusion_model import DTYPES, DiffusionModel, run_unet, upscale
 
 WEIGHT = 0.01
 """The value of every made-up weight: what is computed says nothing, and takes as long as with any other."""
@@ -49,7 +50,7 @@ class Speed:
 
 def needs(model: DiffusionModel, images: int, decoded: int) -> Needs:
     """Count a blank model's passes without gradients: the U-Net on `images` rows, the VAE on `decoded` pictures at once."""
-    tokens, side = tokens_of(model), model.latent_shape[1] * 2 ** (len(model.vae.config.block_out_channels) - 1)
+    tokens, side = tokens_of(model), model.latent_shape[1] * upscale(model.vae)
     latents = torch.empty((images, *model.latent_shape), device="meta", dtype=model.dtype)
     pictures = torch.empty((decoded, 3, side, side), device="meta", dtype=model.vae.dtype)
     found = {
@@ -57,15 +58,14 @@ def needs(model: DiffusionModel, images: int, decoded: int) -> Needs:
         "decode": count(model, lambda: model.pixels(latents[:1].expand(decoded, -1, -1, -1)), decoded),
         "encode": count(model, lambda: model.vae.encode(pictures), decoded),
         "text": count(model, lambda: model.text_encoder(torch.zeros((1, tokens), dtype=torch.int64, device="meta")), 1)
-        if model.latent_shape and hasattr(model.text_encoder, "config") else (0, 0),
+        if hasattr(model.text_encoder, "config") else (0, 0),
     }  # fmt: skip
     weights = bytes_of(model.unet, model.vae, model.text_encoder)
     return Needs(weights, *found["unet"], *found["decode"], *found["encode"], found["text"][0])
 
 
-def count(model: DiffusionModel, do: object, n: int) -> tuple[int, int]:
+def count(model: DiffusionModel, do: Callable[[], object], n: int) -> tuple[int, int]:
     """Return (FLOPs of one of n items, peak bytes on top of the weights) of a function on a blank model."""
-    assert callable(do)
     with metered() as (meter, _), torch.no_grad():
         before = meter.note_all(model.unet, model.vae, model.text_encoder)
         meter.peak = meter.now
@@ -118,9 +118,8 @@ def speed_of_layer(model: DiffusionModel) -> Speed:
                        f"thread{'' if threads == 1 else 's'}; the whole network is slower")
 
 
-def timed(do: object, device: str) -> float:
+def timed(do: Callable[[], object], device: str) -> float:
     """Return the seconds that a function takes on a device."""
-    assert callable(do)
     started = time.perf_counter()
     do()
     if device.startswith("cuda"):

@@ -93,7 +93,9 @@ def fitting(free: int, each: int) -> int:
 
 def bytes_of_image(model: DiffusionModel) -> int:
     """Estimate the bytes that one guided image takes while it is made, by its pixels and the U-Net's width and number format."""
+    from scottbench.models.diffusion_model import upscale
+
     _, height, width = model.latent_shape
-    pixels = height * width * 4 ** (len(model.vae.config.block_out_channels) - 1)
+    pixels = height * width * upscale(model.vae) ** 2
     denoise = 2 * AT_DENOISE * height * width * model.unet.config.block_out_channels[0] * model.dtype.itemsize
     return int(denoise + PIXELS * 3 * pixels * 4)

@@ -155,13 +155,18 @@ class ModelRequest(Protocol):
         """Read pickled weights of a `model` folder that has no safetensors."""
 
 
+def model_name(preset: Preset, request: ModelRequest) -> str:
+    """Return the name, or the folder, of the model that was asked for, else the preset's."""
+    return preset.model if request.model is None else request.model
+
+
 def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: str) -> tuple[str, DiffusionModel]:
     """Open the teacher, a registered one or a pipeline folder, and say what it is called.
 
     Raises UsageError: an unknown name, or pickled weights; MissingAsset or DamagedAsset.
     """
     dtype = devices.choose_dtype(preset, device)
-    name = preset.model if request.model is None else request.model
+    name = model_name(preset, request)
     if name not in plugins.nouns["model"] and request.model is not None:
         folder = Path(request.model).expanduser()
         if folder.is_dir():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord
 
 ALPHA = 0.05
+"""A difference is decided where its p, corrected for all tests of the run (Holm), is at most this."""
 Row = tuple[str, int, str]
 """Method, steps, seeds as pairs.parquet spells them."""
 

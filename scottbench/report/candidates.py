@@ -6,13 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
+from scottbench.report.best import ALPHA
 from scottbench.report.recorded import recorded_rows
-from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section
+from scottbench.store.record import CellRecord, MetricRecord, RunRecord
 
-ALPHA = 0.05
-"""A difference is decided where its p, corrected for all tests of the run (Holm), is at most this."""
 RECIPE = ("trainer", "options", "dataset_digest", "teacher_digest", "batch_size", "steps", "average", "lr_schedule", "precision", "weights")
 """Facts of a student that make a recipe: two students that agree in them differ by the chance of a training."""
 
@@ -43,35 +41,13 @@ class Difference:
 
 def difference(record: RunRecord, metric: MetricRecord, a: CellRecord, b: CellRecord) -> Difference | None:
     """Return A - B as the run's table of pairs has it, in either order; None where it was not tested."""
-    index = _Index.of(record.pairs)
     for sign, one, other in ((1, a, b), (-1, b, a)):
-        row = index.get((metric.name, one.method, one.steps, other.method, other.steps))
+        row = record.tested.get((metric.name, one.method, one.steps, other.method, other.steps))
         if row is not None:
             low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
             return Difference(sign * row["difference"], low, high, row["p"], row["p_holm"], row["n"], row["images_to_decide"],
                               metric.higher_is_better)  # fmt: skip
     return None
-
-
-Key = tuple[str, str, int, str, int]
-"""Metric, method and steps of A, method and steps of B."""
-
-
-class _Index:
-    """The pairs of the run that is shown, by their names: all pairs of a hundred rows are many, and each is looked up several times."""
-
-    rows: list[dict[str, Any]] | None = None
-    found: dict[Key, dict[str, Any]] = {}
-
-    @classmethod
-    def of(cls, rows: list[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
-        """Return key -> row; the last table's index is kept."""
-        if cls.rows is not rows:
-            cls.found = {}
-            for row in rows:
-                cls.found.setdefault((row["metric"], row["method_a"], row["steps_a"], row["method_b"], row["steps_b"]), row)
-            cls.rows = rows
-        return cls.found
 
 
 def is_student(cell: CellRecord) -> bool:
@@ -148,8 +124,3 @@ def by_rank(cells: Sequence[CellRecord], metric: MetricRecord) -> list[CellRecor
 def leading_metric(metrics: Sequence[MetricRecord], cells: Sequence[CellRecord]) -> MetricRecord | None:
     """Return the first metric of the plan of which any row has a value."""
     return next((metric for metric in metrics if any(metric.name in cell.values for cell in cells)), None)
-
-
-def training_of(cell: CellRecord) -> dict[str, Any]:
-    """Return the facts of a row's student; {} where it has none."""
-    return section(cell.facts, "student")

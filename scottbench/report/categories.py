@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scottbench.report.tables import Column, Entry, Table
-from scottbench.text import bracket
+from scottbench.report.tables import Column, Entry, Table, valued
 
 if TYPE_CHECKING:
     from scottbench.store.record import MetricRecord, RunRecord
@@ -41,7 +40,4 @@ def _table(record: RunRecord, column: str) -> Table:
 def _entry(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
     if row is None or row["value"] is None:
         return Entry("n/a", short="-")
-    low, high = row.get("ci_low"), row.get("ci_high")
-    if low is None or high is None:
-        return Entry(metric.show(row["value"]))
-    return Entry(metric.show(row["value"]), small=(bracket(low, high, metric.digits),), ends=(metric.show(low), metric.show(high)))
+    return valued(row["value"], (row.get("ci_low"), row.get("ci_high")), metric.digits)

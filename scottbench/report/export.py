@@ -93,7 +93,7 @@ def ordered(table: Table, columns: Sequence[str]) -> Table:
         return table
     kept = [x for x, name in enumerate(named) if not name]
     kept += [named.index(name) for name in columns if name in named]
-    return replace(table, columns=[table.columns[x] for x in kept], rows=[[row[x] for x in kept] for row in table.rows])
+    return table.picked(kept)
 
 
 def _rows(own: Records, record: RunRecord, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:

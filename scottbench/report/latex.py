@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scottbench.report.tables import Column, Entry, Table
 from scottbench.text import in_one_line
@@ -104,16 +104,11 @@ def _panels(table: Table, look: Look, width: float, points: float) -> list[Seque
             panels.append([*lead, x])
     spare = [x for x in range(len(wide)) if table.columns[x].spare]
     if spare and len(panels) > 1:
-        fewer = _panels(_without(table, spare), look, width, points)
         kept = [x for x in range(len(wide)) if x not in spare]
+        fewer = _panels(table.picked(kept), look, width, points)
         if len(fewer) < len(panels):
             return [[kept[x] for x in panel] for panel in fewer]
     return list(panels) or [lead]
-
-
-def _without(table: Table, columns: Sequence[int]) -> Table:
-    kept = [x for x in range(len(table.columns)) if x not in columns]
-    return replace(table, columns=[table.columns[x] for x in kept], rows=[[row[x] for x in kept] for row in table.rows])
 
 
 def _column_width(table: Table, x: int, look: Look, points: float) -> float:

@@ -6,11 +6,10 @@ import statistics
 from dataclasses import dataclass
 
 from scottbench.report.pictures import BUDGET, Picture, Wanted, fitted, opened, shown
-from scottbench.report.samples import columns_of
+from scottbench.report.samples import columns_of, steps_of
 from scottbench.store.nearest import Nearest, read_nearest
 from scottbench.store.reader import chunks_of
 from scottbench.store.record import CellRecord, RunRecord
-from scottbench.text import count
 
 ITEMS, CELLS = 4, 8
 """Samples and rows of results that are shown."""
@@ -63,8 +62,7 @@ def _nearest_first(found: Nearest, owner: str) -> list[int]:
 
 
 def _detail(found: Nearest, cell: CellRecord) -> str:
-    steps = count(cell.steps, "step") if cell.steps else "pictures given"
-    return f"{steps}, median {_median(found, str(cell.facts['id']))}"
+    return f"{steps_of(cell)}, median {_median(found, str(cell.facts['id']))}"
 
 
 def _median(found: Nearest, owner: str) -> str:

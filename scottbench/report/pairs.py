@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from scottbench.report.best import ALPHA
 from scottbench.report.tables import Column, Entry, Table, sizes
 from scottbench.store.record import MetricRecord, RunRecord, text
 from scottbench.store.tables import asked
@@ -49,7 +50,7 @@ def _difference(metric: MetricRecord, row: dict[str, Any] | None) -> Entry:
     value, interval, ends = _value(metric, row)
     verdict, _, detail = str(row["verdict"]).removesuffix(" would decide").partition(": ")
     chance = f"{p_text(row['p'])}, Holm {bare(row['p_holm'])}"
-    return Entry(value, row["p_holm"] <= 0.05, small=(interval, chance, verdict, *([detail] if detail else [])), ends=ends)
+    return Entry(value, row["p_holm"] <= ALPHA, small=(interval, chance, verdict, *([detail] if detail else [])), ends=ends)
 
 
 def asked_pairs(pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,7 +104,7 @@ def pairs_for_paper(record: RunRecord, brief: bool) -> Table | None:
     rows = []
     for row in asked_pairs(pairs):
         value, interval, ends = _value(known[row["metric"]], row)
-        decided = row["p_holm"] <= 0.05
+        decided = row["p_holm"] <= ALPHA
         many = row.get("images_to_decide")
         rest = [Entry(bare(row["p_holm"])), *([] if brief else [Entry("-" if many is None else f"{many:,}")])]
         rows.append([Entry(_names(row)), Entry(known[row["metric"]].label), Entry(value, decided, small=(interval,), ends=ends),

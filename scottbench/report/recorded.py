@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scottbench.report.tables import Entry
+from scottbench.report.tables import Entry, valued
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section
-from scottbench.text import bracket, fixed
 
 OF_THE_MAKER = ("scottbench ", "code ")
 """Parts of a fingerprint that tell who computed a value and not what it is of."""
@@ -31,10 +30,7 @@ class RecordedCell:
         found = self.values.get(metric.name)
         if found is None:
             return Entry("-")
-        ends = (found["low"], found["high"])
-        if None in ends:
-            return Entry(fixed(found["value"], digits))
-        return Entry(fixed(found["value"], digits), small=(bracket(*ends, digits),), ends=(fixed(ends[0], digits), fixed(ends[1], digits)))
+        return valued(found["value"], (found["low"], found["high"]), digits)
 
 
 def recorded_rows(record: RunRecord, metrics: Sequence[MetricRecord], cells: Sequence[CellRecord]) -> list[RecordedCell]:

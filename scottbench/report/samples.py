@@ -73,8 +73,8 @@ def sample_grid(record: RunRecord, seeds: int = 1, budget: int = BUDGET) -> Grid
                 wanted.append(Wanted("reference", item, f"{prompt}: reference image"))
             for cell in columns:
                 owner, told = _of_seed(record, cell, seed), f", seed {seed}" if len(drawn) > 1 else ""
-                wanted.append(Wanted(owner, item, f"{prompt}: {cell.method}, {_detail(cell)}{told}"))
-    heads = [("reference", "")] * reference + [(cell.method, _detail(cell)) for cell in columns]
+                wanted.append(Wanted(owner, item, f"{prompt}: {cell.method}, {steps_of(cell)}{told}"))
+    heads = [("reference", "")] * reference + [(cell.method, steps_of(cell)) for cell in columns]
     pictures, width = shown(chunks_of(record.folder, record.manifest), wanted, budget), len(heads)
     names = [(prompt, f"seed {seed}" if len(drawn) > 1 else "") for prompt in prompts for seed in used]
     rows = [(prompt, pictures[y * width : (y + 1) * width]) for y, (prompt, _) in enumerate(names)]
@@ -107,7 +107,8 @@ def _caption(record: RunRecord, cells: Sequence[CellRecord], n: int, reference: 
     return rule + (" the reference image of the prompt." if reference else "")
 
 
-def _detail(cell: CellRecord) -> str:
+def steps_of(cell: CellRecord) -> str:
+    """Say a row's number of steps in words; of pictures made elsewhere, that they were given."""
     return count(cell.steps, "step") if cell.steps else "pictures given"
 
 
@@ -126,11 +127,11 @@ def failures(record: RunRecord, budget: int = BUDGET) -> Failures | None:
     cells, label = columns_of(record)[:CELLS], metric.label
     lowest = {id(cell): _lowest(items, cell, metric) for cell in cells}
     wanted = [
-        Wanted(str(cell.facts["id"]), item, f"{cell.method}, {_detail(cell)}: {item}, {label} {metric.show(value)}", metric.show(value))
+        Wanted(str(cell.facts["id"]), item, f"{cell.method}, {steps_of(cell)}: {item}, {label} {metric.show(value)}", metric.show(value))
         for cell in cells for item, value in lowest[id(cell)]
     ]  # fmt: skip
     made = iter(shown(chunks_of(record.folder, record.manifest), wanted, budget))
-    rows = [(cell.method, _detail(cell), [next(made) for _ in lowest[id(cell)]]) for cell in cells]
+    rows = [(cell.method, steps_of(cell), [next(made) for _ in lowest[id(cell)]]) for cell in cells]
     rows = [(method, detail, pictures) for method, detail, pictures in rows if any(picture.source for picture in pictures)]
     if not rows:
         return None

@@ -5,12 +5,13 @@ Each has four forms: HTML, LaTeX, Markdown and a terminal's (forms.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scottbench.store.record import CellRecord, RunRecord, section, text
 from scottbench.store.timings import SAMPLING, STAGES
-from scottbench.text import short
+from scottbench.text import bracket, fixed, short
 
 TIME, CALL = "ms/image", "ms/call"
 """Names of the columns of times, beside those of metrics."""
@@ -35,6 +36,14 @@ class Entry:
     """Smaller lines below: an interval, details."""
     short: str | None = None
     """The text on a terminal, where it is another."""
+
+
+def valued(value: float, ends: tuple[float | None, float | None], digits: int) -> Entry:
+    """Make the field of a value with its interval, whose ends are None where it has none."""
+    low, high = ends
+    if low is None or high is None:
+        return Entry(fixed(value, digits))
+    return Entry(fixed(value, digits), small=(bracket(low, high, digits),), ends=(fixed(low, digits), fixed(high, digits)))
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,10 @@ class Table:
     def ruled(self) -> bool:
         """True where some heading has several rows: a thin rule then parts rows of different headings."""
         return len({row[0].text for row in self.rows}) < len(self.rows)
+
+    def picked(self, columns: Sequence[int]) -> Table:
+        """Return the table with some of its columns, in their order."""
+        return replace(self, columns=[self.columns[x] for x in columns], rows=[[row[x] for x in columns] for row in self.rows])
 
 
 def timing_table(record: RunRecord) -> Table:

@@ -6,7 +6,6 @@ Made of the runs' records alone, as a page of HTML, as JSON and as CSV.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,11 @@ from scottbench.report.candidates import milliseconds, nfe
 from scottbench.report.decision import decide
 from scottbench.report.export import comma_separated
 from scottbench.report.results import metric_decimals
-from scottbench.report.tables import Column, Entry, Table
-from scottbench.store.files import write_file, writing
+from scottbench.report.tables import Column, Entry, Table, valued
+from scottbench.store.files import json_bytes, write_file, writing
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, groups, read_record
 from scottbench.store.sums import SUMS, sums_of
-from scottbench.text import bracket, fixed, one_line
+from scottbench.text import one_line
 
 SCHEMA = "scottbench.leaderboard/1"
 ROWS = 400
@@ -175,7 +174,7 @@ def _value(cell: CellRecord, metric: MetricRecord, digits: int) -> Entry:
     if metric.name not in cell.values:
         return Entry("-")
     ends = cell.intervals.get(metric.name)
-    return Entry(fixed(cell.values[metric.name], digits), small=() if ends is None else (bracket(ends.low, ends.high, digits),))
+    return valued(cell.values[metric.name], (None, None) if ends is None else (ends.low, ends.high), digits)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -245,7 +244,7 @@ def write(found: Together, out: Path, title: str, name: str) -> list[Path]:
     """Write index.html, `name`.json and `name`.csv to a folder, with their digests beside them. Raises UsageError where it cannot be
     written."""
     files = {"index.html": page(found, title).encode("utf-8", "replace"), f"{name}.csv": flat(found).encode(),
-             f"{name}.json": (json.dumps(document(found), indent=1, ensure_ascii=False) + "\n").encode()}  # fmt: skip
+             f"{name}.json": json_bytes(document(found))}  # fmt: skip
     with writing(out, HINT):
         (out / SUMS).unlink(missing_ok=True)  # the old one must never describe the new page
     made = [write_file(out / one, data, HINT) for one, data in files.items()]

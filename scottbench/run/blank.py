@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import MissingAsset
-from scottbench.models.blank import blank_model, configs_of
-from scottbench.models.diffusion_model import DiffusionModel
+from scottbench.models.blank import blank_of
+from scottbench.models.diffusion_model import DiffusionModel, upscale
 from scottbench.models.probe import Speed, needs, speed
 from scottbench.plan.choices import Choices, MethodChoice, choose
+from scottbench.plan.inputs import model_name
 
 if TYPE_CHECKING:
     from scottbench.plan.request import RunRequest
@@ -54,12 +54,12 @@ class RunPrediction:
 def predict(plugins: Plugins, request: RunRequest, missing: MissingAsset) -> RunPrediction | None:
     """Tell what a run will cost; None where nothing is known of its model, or of the number of its prompts. Raises UsageError."""
     choices = choose(plugins, request)
-    model, n = blank_of(plugins, choices), items_of(choices)
+    model, n = blank_of(plugins, model_name(choices.preset, choices.request), choices.dtype), items_of(choices)
     if model is None or n is None:
         return None
     parts = needs(model, 2 * BATCH, DECODED)
     rate = speed(model, choices.device, choices.dtype, parts.unet_flops)
-    side = model.latent_shape[1] * 2 ** (len(model.vae.config.block_out_channels) - 1)
+    side = model.latent_shape[1] * upscale(model.vae)
     cells, flops = [], 0.0
     for method in choices.methods:
         for steps in method.steps if method.steps else choices.steps:
@@ -71,15 +71,6 @@ def predict(plugins: Plugins, request: RunRequest, missing: MissingAsset) -> Run
     peak = parts.weights + max(parts.unet_bytes, parts.decode_bytes)
     return RunPrediction(
         str(missing), choices.preset.name, n, cells, parts.weights, peak, BATCH, disk, flops, flops / rate.flops, rate)
-
-
-def blank_of(plugins: Plugins, choices: Choices) -> DiffusionModel | None:
-    """Make the networks of a run's model without numbers, in the run's number format; None where its configs are not known."""
-    name = choices.preset.model if choices.request.model is None else choices.request.model
-    folder: Path | None = Path(name).expanduser()
-    if name in plugins.nouns["model"]:
-        folder = configs_of(plugins.find("model", name).noun)
-    return None if folder is None or not (folder / "model_index.json").is_file() else blank_model(folder, choices.dtype)
 
 
 def items_of(choices: Choices) -> int | None:

@@ -9,7 +9,6 @@ the next is begun, and only its images are encoded side by side.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scottbench.store.environment import flush_denormals
+from scottbench.store.environment import cores, flush_denormals
 
 if TYPE_CHECKING:
     from scottbench.plan.plan import Plan
@@ -100,7 +99,6 @@ class Conveyor:
 
 def conveyor_of(plan: Plan) -> Conveyor:
     """Return the threads that a run of a plan has, not yet started."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # an extractor's TF32 is a switch of the whole process, and U-Nets in float32 must not see it
     apart = plan.record["dtype"] == "float32" and any(source.precision == "tf32" for source in plan.sources.values())
-    return Conveyor(min(cores, MOST_THREADS), AHEAD if plan.device.startswith("cuda") and not apart else 0, plan.device)
+    return Conveyor(min(cores(), MOST_THREADS), AHEAD if plan.device.startswith("cuda") and not apart else 0, plan.device)

@@ -23,6 +23,7 @@ from scottbench.errors import MissingAsset, ScottbenchError
 from scottbench.registry.loader import Plugins, load_plugins
 from scottbench.run.finding import Finding
 from scottbench.store.assets import cache_dir
+from scottbench.store.environment import cores
 from scottbench.text import bytes_in_words, count, in_one_line, one_line
 
 PYTHON = (3, 11)
@@ -149,17 +150,6 @@ def device(visit: Visit) -> Iterator[Finding]:
                           "Use --device cpu, or a torch that was built for this GPU.")  # fmt: skip
         else:
             yield Finding("device", "ok", f"GPU {index}: {one_line(name)}, {bytes_in_words(memory)}.")
-
-
-def cores() -> int:
-    """Count the cores that this process may use: of its affinity and its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        allowed = min(allowed, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass  # no control group, or "max"
-    return max(1, allowed)
 
 
 def threads(visit: Visit) -> Iterator[Finding]:

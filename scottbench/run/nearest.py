@@ -7,7 +7,6 @@ extractor, and kept in the cache of large files.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from scottbench.run.teacher import read_kept, write_kept
 from scottbench.store.assets import cache_dir, offline
 from scottbench.store.contents import pack_images
 from scottbench.store.environment import flush_denormals
-from scottbench.store.files import canonical
+from scottbench.store.files import canonical, json_bytes
 from scottbench.store.folder import RunFolder
 from scottbench.store.lock import locked
 from scottbench.store.nearest import FOLDER, IMAGES, RECORD, SCHEMA
@@ -65,7 +64,7 @@ def nearest(plan: Plan, items: Items, root: Path, on_progress: Callable[[int, in
         }  # fmt: skip
         indices = sorted({int(index) for places, _ in found.values() for index in places})
         pictures = pack_images([items.ids[index] for index in indices], items.images(indices))
-        files = {RECORD: (json.dumps(record, indent=1) + "\n").encode(), IMAGES: pictures}
+        files = {RECORD: json_bytes(record), IMAGES: pictures}
         for name, data in {**files, SUMS: sums_of(files)}.items():
             folder.put(f"{FOLDER}/{name}", data)
     return root / FOLDER
@@ -88,7 +87,7 @@ def training_features(plan: Plan, items: Items, source: Source, on_progress: Cal
     words: dict[str, Any] = {"items": items.digest, "n": n, "extractor": source.papers, "digest": source.digest}
     path = cache_dir() / "training" / f"{hashlib.sha256(canonical(words)).hexdigest()[:32]}.safetensors"
     if path.exists():
-        return read_kept(path, n)
+        return read_kept(path, n, "the features of the training split")
     extractor, parts = open_extractor(source, plan.device), []
     for start in range(0, n, CHUNK):
         parts.append(extractor.features(items.images(range(start, min(n, start + CHUNK)))))

@@ -167,7 +167,7 @@ def make(session: Session, on_progress: Callable[[dict], None]) -> Iterator[Samp
     """
     clock = Clock(session.model.device)
     texts: dict[str, tuple[TextCondition, float]] = {}
-    for cell, model in _opened(session):
+    for cell, model in opened(session):
         try:
             for number, prompt in enumerate(session.prompts, 1):
                 if prompt not in texts:
@@ -188,17 +188,17 @@ def make(session: Session, on_progress: Callable[[dict], None]) -> Iterator[Samp
             session.failures[cell.id] = f"{type(error).__name__}: {one_line(error)}"
 
 
-def _opened(session: Session) -> Iterator[tuple[PlannedCell, DiffusionModel]]:
-    """The cells, each with the model that it samples from; one student is open at a time."""
-    opened: tuple[Path | None, DiffusionModel] = (None, session.model)
+def opened(session: Session) -> Iterator[tuple[PlannedCell, DiffusionModel]]:
+    """Give the cells, each with the model that it samples from; one student is open at a time."""
+    held: tuple[Path | None, DiffusionModel] = (None, session.model)
     for cell in session.cells:
         folder, facts = cell.method.student, cell.method.facts
-        if folder != opened[0]:
+        if folder != held[0]:
             model = session.model
             if folder is not None and facts is not None:
                 model = open_student(session.model, folder, facts["trainer"], facts)
-            opened = folder, model
-        yield cell, opened[1]
+            held = folder, model
+        yield cell, held[1]
 
 
 def _one(

@@ -10,6 +10,8 @@ from scottbench.run.finding import Finding
 if TYPE_CHECKING:
     import numpy as np
 
+    from scottbench.models.diffusion_model import DiffusionModel
+    from scottbench.plan.cells import PlannedCell
     from scottbench.registry.loader import Plugins
     from scottbench.run.own_prompts import Session
 
@@ -26,27 +28,24 @@ def determinism(plugins: Plugins, preset: str) -> Finding:
     """
     with importing():
         from scottbench.plan.request import RunRequest
-        from scottbench.run.own_prompts import open_session
+        from scottbench.run.own_prompts import open_session, opened
 
         methods = plugins.find("preset", preset).noun.methods[:1]
     session = open_session(plugins, RunRequest(preset=preset, methods=methods, steps=[2]), [f"picture {i}" for i in range(IMAGES)])
-    first, again = images(session, range(IMAGES), IMAGES), images(session, range(IMAGES), IMAGES)
-    other = images(session, range(IMAGES - 1, -1, -1), OTHER)[::-1]
+    cell, model = next(opened(session))
+    first, again = (images(session, cell, model, range(IMAGES), IMAGES) for _ in range(2))
+    other = images(session, cell, model, range(IMAGES - 1, -1, -1), OTHER)[::-1]
     return judged(first, again, other, exact=session.model.device == "cpu")
 
 
-def images(session: Session, order: range, size: int) -> np.ndarray:
-    """Return (n,H,W,3) uint8 images of the prompts in an order, `size` of them in work at once."""
+def images(session: Session, cell: PlannedCell, model: DiffusionModel, order: range, size: int) -> np.ndarray:
+    """Return (n,H,W,3) uint8 images of a cell for the prompts in an order, `size` of them in work at once."""
     import numpy as np
 
-    from scottbench.models.pipeline import open_student
     from scottbench.models.sampling import Sampler, embed_prompts
     from scottbench.plan.device import choose_micro_batch
 
-    cell, model = session.cells[0], session.model
     method = cell.method
-    if method.student is not None and method.facts is not None:
-        model = open_student(model, method.student, method.facts["trainer"], method.facts)
     fixed = choose_micro_batch(str(model.device), model.latent_shape)
     sampler = Sampler(model, method.noun, method.label, method.options, session.uncond(), method.guidance, cell.steps, cell.seed)
     parts = []

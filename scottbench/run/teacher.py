@@ -77,8 +77,9 @@ def write_kept(path: Path, features: np.ndarray) -> None:
     write_file(path, save({"features": rows}, {"sha256": hashlib.sha256(rows.tobytes()).hexdigest()}))
 
 
-def read_kept(path: Path, n: int) -> np.ndarray:
-    """Read the first n rows of a file of the cache, (n,d) float32. Raises DamagedAsset where it is not what was written, or too short."""
+def read_kept(path: Path, n: int, what: str = "the teacher's features") -> np.ndarray:
+    """Read the first n rows of a file of the cache, (n,d) float32. what: it holds, for a message. Raises DamagedAsset where it is not what
+    was written, or too short."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -89,7 +90,7 @@ def read_kept(path: Path, n: int) -> np.ndarray:
         header = parse_object(data[8 : 8 + int.from_bytes(data[:8], "little")])
         whole = header["__metadata__"]["sha256"] == hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
     except (OSError, Refused, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DamagedAsset(f"cannot read the teacher's features: {one_line(error)}. {cure}") from None
+        raise DamagedAsset(f"cannot read {what}: {one_line(error)}. {cure}") from None
     if not whole or rows.ndim != 2 or len(rows) < n or not np.isfinite(rows).all():
-        raise DamagedAsset(f"the teacher's features are not those that were written. {cure}")
+        raise DamagedAsset(f"{what} are not those that were written. {cure}")
     return rows[:n]

@@ -86,6 +86,17 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
+def cores() -> int:
+    """Count the cores that this process may use: of its affinity and its control group."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        allowed = min(allowed, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no control group, or "max"
+    return max(1, allowed)
+
+
 def set_tf32(on: bool) -> None:
     """Let a GPU round the factors of products in float32, of matrices and of convolutions, to TF32's 10 bits, or not. The one switch for
     both (--tf32): by itself torch rounds those of convolutions only. A CPU has no TF32."""

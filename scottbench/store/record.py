@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,8 @@ class CellRecord:
     """Seconds per image of text encoder, U-Net and decoder, which a user of the method would pay for, and their interval."""
     load: float | None = None
     """The highest load of the machine while it was made, per processor; None where that was not recorded."""
+    rounds: int | None = None
+    """The number of rounds, each of all cells, that it was made in; 1: cell after cell; None where that was not recorded."""
 
     @property
     def method(self) -> str:
@@ -110,9 +113,6 @@ class CellRecord:
     def milliseconds(self) -> float | None:
         """Sampling time per image; None where nothing was timed."""
         return None if self.sampling is None else 1000 * self.sampling[0]
-
-    rounds: int | None = None
-    """The number of rounds, each of all cells, that it was made in; 1: cell after cell; None where that was not recorded."""
 
     @property
     def call(self) -> float | None:
@@ -155,6 +155,14 @@ class RunRecord:
     def plan(self) -> dict[str, Any]:
         """The plan's record."""
         return section(self.manifest, "plan")
+
+    @functools.cached_property
+    def tested(self) -> dict[tuple[str, str, int, str, int], dict[str, Any]]:
+        """Give (metric, method and steps of A, method and steps of B) -> row of `pairs`."""
+        found: dict[tuple[str, str, int, str, int], dict[str, Any]] = {}
+        for row in self.pairs:
+            found.setdefault((row["metric"], row["method_a"], row["steps_a"], row["method_b"], row["steps_b"]), row)
+        return found
 
     def of_scope(self, scope: str) -> tuple[list[MetricRecord], list[CellRecord]]:
         """Return the metrics of a scope, and what has values of them; scope "mean": metrics of single cells, averaged over seeds."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import Text, UNet, run_unet
+from scottbench.training import lora
 
 ADAPTER = "discriminator"
 OWN = ("full", "whole")
@@ -51,7 +52,7 @@ class Discriminator(nn.Module):
             return True
         if self.kind == "whole":
             return not name.startswith("unet.conv_out.")  # its output is not used
-        return "up_blocks" in name if self.kind == "full" else "lora_" in name
+        return "up_blocks" in name if self.kind == "full" else lora.LORA in name
 
     def forward(self, z: Tensor, tau: Tensor, text: Text, uncond: Text, learn: bool = True) -> Tensor:
         """Return the logits, (N,) or (N,h,w), of z (N,C,h,w) at tau (N,) int64, text (N,L,D), uncond (1,L,D). learn=False: gradients
@@ -88,11 +89,9 @@ class Discriminator(nn.Module):
 
 def add_lora(unet: UNet, rank: int) -> UNet:
     """Add the adapter (B = 0: features equal the teacher's at the start) and leave it switched off."""
-    from peft import LoraConfig
-
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), ADAPTER)
-    unet.disable_adapters()
-    return unet
+    adapted = lora.add_lora(unet, rank, TARGETS, ADAPTER)
+    adapted.disable_adapters()
+    return adapted
 
 
 def trainable_share(discriminator: Discriminator) -> float:

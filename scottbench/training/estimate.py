@@ -19,7 +19,7 @@ from scottbench.training.data import Data, empty_prompt, encode_rows, encoded_fo
 from scottbench.training.folder import check_folder
 from scottbench.training.loop import Loop
 from scottbench.training.memory import NotPredicted, UpdateCost
-from scottbench.training.prediction import blank_of, count_update
+from scottbench.training.prediction import blank_teacher, count_update
 from scottbench.training.settings import Budget
 from scottbench.training.train import configuration, make_loop, on_device, open_accelerator, open_items, open_teacher
 
@@ -81,7 +81,7 @@ def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
 
 def counted(plugins: Plugins, choices: TrainChoices, accelerator: Accelerator) -> tuple[UpdateCost | None, str]:
     """Count the memory of one micro-batch, or say why that cannot be."""
-    model = blank_of(plugins, choices)
+    model = blank_teacher(plugins, choices)
     if model is None:
         return None, "the configs of its model are not known"
     try:

@@ -9,19 +9,18 @@ import torch
 
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Distillation
-
-ADAPTER = "lora_"
-"""Stands in the name of an adapter's weights. One that is not trained is a target network's, which an average moves by small steps."""
+from scottbench.training.lora import LORA
 
 
 def halve(model: DiffusionModel, distillation: Distillation, half: torch.dtype | None) -> None:
     """Turn what is frozen of the teacher's U-Net and of the networks that are trained into `half`; None: leave all as it is. A target
-    network stays: steps of its average are smaller than the steps between numbers of half precision."""
+    network stays, and so do adapters that are not trained, which are a target network's: steps of its average are smaller than the steps
+    between numbers of half precision."""
     if half is None:
         return
     for network in (model.unet, *distillation.networks.values()):
         for name, p in network.named_parameters():
-            if not p.requires_grad and ADAPTER not in name and p.dtype == torch.float32:
+            if not p.requires_grad and LORA not in name and p.dtype == torch.float32:
                 p.data = p.data.to(half)
 
 

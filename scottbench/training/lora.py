@@ -13,13 +13,16 @@ TARGETS = [
     *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
 ]
 """LCM-LoRA's: 67.25 M parameters of SD 1.5 at rank 64."""
+LORA = "lora_"
+"""Stands in the name of an adapter's weights, of any network."""
 
 
-def add_lora(unet: UNet, rank: int) -> UNet:
-    """Add trainable adapters to a frozen U-Net, switched on (B = 0: at the start it is what it was)."""
+def add_lora(unet: UNet, rank: int, targets: list[str] | str = TARGETS, name: str = "student") -> UNet:
+    """Add trainable adapters to a frozen U-Net, switched on (B = 0: at the start it is what it was). targets: endings of the modules that
+    get one, or a regular expression of all their names."""
     from peft import LoraConfig
 
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), "student")
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), name)
     return unet
 
 
@@ -35,7 +38,7 @@ def lora_student(teacher: UNet, rank: int) -> tuple[UNet, UNet]:
     student = add_lora(sharing_copy(teacher, base), rank)
     target = sharing_copy(student, base)
     for name, p in target.named_parameters():
-        if "lora_" in name:
+        if LORA in name:
             p.requires_grad_(False)
     return student, target
 

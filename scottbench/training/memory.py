@@ -19,7 +19,7 @@ from scottbench.registry.nouns import Batch, Distillation, Trainer
 from scottbench.training.context import Context
 from scottbench.training.frozen import halve
 from scottbench.training.optimizers import bytes_of_moments
-from scottbench.training.settings import TrainSettings
+from scottbench.training.settings import TrainSettings, half_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def update_cost(
 ) -> UpdateCost:
     """Count one micro-batch of `size` items. context: of a `blank_model`, which the trainer changes. mixed: accelerate's word for the
     precision ("no", "bf16", "fp16"). Raises NotPredicted."""
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed)
+    half = half_of(mixed)
     with metered() as (meter, stage):
         try:
             distillation = build(context, trainer, options, settings, mixed)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import MissingAsset
-from scottbench.models.blank import blank_model, configs_of, text_width, tokens_of
+from scottbench.models.blank import blank_of, text_width, tokens_of
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.probe import Needs, Speed, needs, speed
+from scottbench.plan.inputs import model_name
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
 from scottbench.training.context import Context
 from scottbench.training.memory import NotPredicted, UpdateCost, update_cost
+from scottbench.training.settings import FORMATS, WORDS
 from scottbench.training.sizes import rows_at_once
 
 if TYPE_CHECKING:
     from scottbench.registry.loader import Plugins
-
-FREE_OF = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""accelerate's word -> number format of a probe."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,9 @@ class Prediction:
         return max(self.needs.encode_bytes, self.needs.decode_bytes, self.needs.unet_bytes)
 
 
-def blank_of(plugins: Plugins, choices: TrainChoices) -> DiffusionModel | None:
+def blank_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel | None:
     """Make the networks of a training's teacher without numbers; None where its configs are not known."""
-    name = choices.preset.model if choices.request.model is None else choices.request.model
-    folder: Path | None = Path(name).expanduser()
-    if name in plugins.nouns["model"]:
-        folder = configs_of(plugins.find("model", name).noun)
-    return None if folder is None or not (folder / "model_index.json").is_file() else blank_model(folder)
+    return blank_of(plugins, model_name(choices.preset, choices.request))
 
 
 def mixed_of(choices: TrainChoices) -> str:
@@ -71,12 +65,12 @@ def mixed_of(choices: TrainChoices) -> str:
     told. Raises UsageError as `TrainSettings.mixed_precision`."""
     settings = choices.settings
     if choices.device == "cpu" and choices.request.device == choices.preset.device == "auto":
-        return {"auto": "bf16", "float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
+        return {"auto": "bf16", **WORDS}[settings.precision]
     return settings.mixed_precision(choices.device)
 
 
 def count_update(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, processes: int, mixed: str) -> UpdateCost:
-    """Count one micro-batch of a training. model: of `blank_of`. Raises NotPredicted, or UsageError for a batch that cannot be cut."""
+    """Count one micro-batch of a training. model: of `blank_teacher`. Raises NotPredicted, or UsageError for a batch that cannot be cut."""
     size = choices.settings.micro_batch_size(processes)
     context = Context(model, "meta", find_method=lambda name: plugins.find("method", name).noun)
     return update_cost(context, choices.trainer, choices.options, choices.settings, size, mixed)
@@ -84,16 +78,16 @@ def count_update(plugins: Plugins, choices: TrainChoices, model: DiffusionModel,
 
 def predict(plugins: Plugins, choices: TrainChoices, missing: MissingAsset) -> Prediction | None:
     """Tell what a training will cost whose weights or data are not here; None where nothing is known of its teacher. Raises UsageError."""
-    model = blank_of(plugins, choices)
+    model = blank_teacher(plugins, choices)
     if model is None:
         return None
     settings, processes, mixed = choices.settings, choices.processes, mixed_of(choices)
     size = settings.micro_batch_size(processes)
     parts = needs(model, rows_at_once(model.latent_shape[1:], CHUNK), 1)
-    rate = speed(model, choices.device, "float32" if choices.device == "cpu" else FREE_OF[mixed], parts.unet_flops)
+    rate = speed(model, choices.device, "float32" if choices.device == "cpu" else FORMATS[mixed], parts.unet_flops)
     update, reason = None, ""
     try:
-        update = count_update(plugins, choices, blank_of(plugins, choices) or model, processes, mixed)
+        update = count_update(plugins, choices, blank_teacher(plugins, choices) or model, processes, mixed)
     except NotPredicted as error:
         reason = str(error)
     flops = 0 if update is None else update.flops * settings.accumulate

@@ -14,6 +14,17 @@ from scottbench.registry.options import make_options
 
 MINUTES = 30.0
 """The budget where neither the user nor the preset gives one."""
+WORDS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+"""Number format -> accelerate's word for forward passes in it."""
+FORMATS = {word: name for name, word in WORDS.items()}
+"""accelerate's word -> number format."""
+
+
+def half_of(mixed: str) -> Any:
+    """Return torch's half precision of accelerate's word; None for "no"."""
+    import torch
+
+    return None if mixed == "no" else getattr(torch, FORMATS[mixed])
 
 
 @dataclass(frozen=True)
@@ -109,14 +120,11 @@ class TrainSettings:
         chosen = self.precision
         if chosen == "auto":
             chosen = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-        return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[chosen]
-
+        return WORDS[chosen]
 
     def half(self, mixed: str) -> Any:
         """Return torch's number format of frozen networks; None for float32. mixed: of `mixed_precision`."""
-        import torch
-
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed) if self.frozen == "half" else None
+        return half_of(mixed) if self.frozen == "half" else None
 
 
 SETTINGS = tuple(item.name for item in dataclasses.fields(TrainSettings))

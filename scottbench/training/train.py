@@ -16,7 +16,7 @@ from scottbench.errors import Incomplete, MissingAsset, UsageError
 from scottbench.models.compiled import compile_unet
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.plan.code import host_code, part_code, short_digest
-from scottbench.plan.inputs import open_model
+from scottbench.plan.inputs import model_name, open_model
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Distillation, Items
 from scottbench.store.environment import flush_denormals, set_tf32
@@ -149,7 +149,7 @@ def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
     """Return the trainer's package and version, and heads of the digests of all code that makes the student: of plug-ins, of the host."""
     trainer = plugins.find("trainer", choices.trainer.name)
     used = [trainer, plugins.find("dataset", choices.data.dataset.name)]
-    model = choices.preset.model if choices.request.model is None else choices.request.model
+    model = model_name(choices.preset, choices.request)
     used += [plugins.find("model", model)] if model in plugins.nouns["model"] else []
     host = host_code("students")
     code = {name: digest for name, digest in part_code("students", plugins, used).items() if name not in host}

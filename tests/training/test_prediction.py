@@ -9,9 +9,10 @@ import torch
 from tiny_cd import with_cd
 from tiny_training import Registry
 
+from scottbench.cli.predicted import GIB
 from scottbench.errors import MissingAsset
 from scottbench.models.blank import blank_model, blank_text, bytes_of, tokens_of
-from scottbench.models.cost import GIB, metered
+from scottbench.models.cost import metered
 from scottbench.models.diffusion_model import run_unet
 from scottbench.models.pipeline import open_pipeline
 from scottbench.registry.nouns import Model

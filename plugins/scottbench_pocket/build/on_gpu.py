@@ -1,10 +1,13 @@
-"""Train the pocket students and their ablations on one accelerator, all at once, each with the same number of counted passes.
+"""Train the pocket students and their ablations on one accelerator, side by side, each group with the same number of counted passes, and
+make the runs of the published reports with them.
 
-    python -m scottbench_pocket.build.on_gpu --out DIR [--minutes 9] [--device cuda] [--jobs 6] [--tiny]
+    python -m scottbench_pocket.build.on_gpu --out DIR --passes 600000 [--ablation-passes 90000] [--minutes 7] [--device cuda] [--jobs 14]
+        [--batch 64] [--only main ablations] [--teacher FOLDER] [--extra FILE] [--tiny]
 
-A small U-Net leaves a large accelerator idle between its kernels, so the trainings run side by side as processes. A trial of each
-measures how fast it goes beside the others; the number of passes, equal for all, is what the slowest can do in the time that is left. Each
-student is a folder in DIR with fp16 safetensors, student.json and log.jsonl. `--tiny` tries the script on a CPU: a few updates each.
+A small U-Net leaves a large accelerator idle between its kernels, so the trainings run side by side as processes. Each student is a
+folder in DIR with fp16 safetensors, student.json and log.jsonl, trained in float32 with TF32 products, which its student.json says.
+FILE holds lines "NAME TRAINER WORDS" of further trainings; `--rates` measures the passes a second of a few updates of each and stops;
+`--tiny` tries the script on a CPU: a few updates each.
 """
 
 from __future__ import annotations
@@ -12,132 +15,146 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import common
 
 MAIN = {
-    "cd": ("cd", {}), "cd-1": ("cd", {"seed": "1"}), "scott": ("scott", {}), "scott-1": ("scott", {"seed": "1"}),
-    "instaflow": ("instaflow", {}), "ufogen": ("ufogen", {}),
+    "scott": "scott", "scott-1": "scott --seed 1", "cd": "cd", "cd-1": "cd --seed 1", "instaflow": "instaflow", "ufogen": "ufogen",
 }  # fmt: skip
-"""Name -> (trainer, settings): the students that are shipped, and a second training of two of them."""
+"""Name -> trainer and words of its command line: the students that are shipped, and a second training of two of them."""
 AXES = {
-    "reference": {}, "ode": {"solver": "ode"}, "eta03": {"solver": "ddim", "eta": "0.3"}, "half": {"strength": "0.5"}, "h1": {"h": "1"},
-    "none": {"discriminator": "none"}, "full": {"discriminator": "full"}, "unconditional": {"discriminator": "unconditional"},
-    "clean": {"disc_input": "clean"}, "flat": {"weight": "one"}, "fixed": {"adv_scale": "fixed"},
+    "reference": "", "ode": "-O solver=ode", "eta03": "-O solver=ddim -O eta=0.3", "half": "-O strength=0.5", "h1": "-O h=1",
+    "none": "-O discriminator=none", "full": "-O discriminator=full", "unconditional": "-O discriminator=unconditional",
+    "clean": "-O disc_input=clean", "flat": "-O weight=one", "fixed": "-O adv_scale=fixed", "noreuse": "-O reuse=1 -O disc_every=1",
 }  # fmt: skip
 """Ablation -> the option of SCott that it changes; each is trained with two seeds."""
-SPARE = 25.0
-"""Seconds left for the export of the students."""
 
 
 @dataclass
 class Job:
-    """One training: a process, its folder, and what it measured in its trial."""
+    """One training: a process, and its folder."""
 
     name: str
-    trainer: str
-    settings: dict[str, str]
-    options: dict[str, str] = field(default_factory=dict)
-    rate: float = 0.0
-    """Passes per second beside the others."""
+    words: list[str]
+    """Trainer, and words of its command line."""
+    ablation: bool = False
 
-    def command(self, folder: Path, batch: int, device: str, *budget: str) -> list[str]:
+    def command(self, folder: Path, arguments: argparse.Namespace, *budget: str) -> list[str]:
         """Give the command line of the training."""
-        words = [sys.executable, "-m", "scottbench", "train", self.trainer, "-q", "-o", str(folder / self.name), "-b", str(batch)]
-        words += ["--device", device, "--evaluate-every", "0", "--precision", "float32", *budget]
-        words += [word for key, value in self.settings.items() for word in (f"--{key}", value)]
-        return words + [word for key, value in self.options.items() for word in ("-O", f"{key}={value}")]
+        words = [sys.executable, "-m", "scottbench", "train", self.words[0], "-q", "-o", str(folder / self.name)]
+        words += ["-b", str(arguments.batch), "--device", arguments.device, "--evaluate-every", "0", "--precision", "float32"]
+        words += ["--checkpoint-minutes", "0"]
+        words += [] if arguments.device == "cpu" else ["--tf32"]
+        words += [] if arguments.teacher is None else ["--model", str(arguments.teacher)]
+        return words + [*budget, *self.words[1:]]
 
 
-def jobs(only: Iterable[str]) -> list[Job]:
-    """List the trainings; only: names, or "main" or "ablations" for all of those."""
+def jobs(only: Iterable[str], extra: Path | None = None) -> list[Job]:
+    """List the trainings; only: names, or "main", "extra" or "ablations" for all of those; extra: a file of further ones."""
     wanted = set(only)
-    found = [Job(name, trainer, settings) for name, (trainer, settings) in MAIN.items() if {"main", name} & wanted]
-    for axis, options in AXES.items():
-        for seed in ("0", "1"):
+    found = [Job(name, shlex.split(words)) for name, words in MAIN.items() if {"main", name} & wanted]
+    for line in extra.read_text(encoding="utf-8").splitlines() if extra is not None else []:
+        if words := shlex.split(line, comments=True):
+            found += [Job(words[0], words[1:])] if {"extra", words[0]} & wanted else []
+    for seed in ("0", "1"):
+        for axis, options in AXES.items():
             name = f"{axis}-{seed}"
             if {"ablations", name} & wanted:
-                found.append(Job(name, "scott", {"seed": seed}, options))
+                found.append(Job(name, ["scott", "--seed", seed, *shlex.split(options)], ablation=True))
     return found
 
 
-def run_all(commands: dict[str, list[str]], at_once: int, deadline: float) -> dict[str, int]:
-    """Run processes, `at_once` at a time, and return name -> exit code. At the deadline those that still run are asked to stop (their
-    checkpoints are kept)."""
+def run_all(commands: dict[str, list[str]], at_once: int, deadline: float, logs: Path) -> dict[str, int]:
+    """Run processes, `at_once` at a time in the order given, and return name -> exit code. At the deadline those that still run are asked
+    to stop (their checkpoints are kept). What a process says goes to LOGS/NAME.txt."""
     waiting, running, ended = list(commands.items()), {}, {}
     environment = {**os.environ, "OMP_NUM_THREADS": "1" if at_once > 1 else os.environ.get("OMP_NUM_THREADS", "1")}
+    logs.mkdir(parents=True, exist_ok=True)
     while waiting or running:
         while waiting and len(running) < at_once and time.monotonic() < deadline:
             name, words = waiting.pop(0)
-            running[name] = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment)
+            with (logs / f"{name}.txt").open("w") as said:
+                running[name] = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, env=environment)
+        late = time.monotonic() > deadline
+        for process in running.values() if late else ():
+            process.terminate()
         for name, process in list(running.items()):
-            if time.monotonic() > deadline and process.poll() is None:
-                process.terminate()
+            if late:
                 process.wait()
             if process.poll() is not None:
-                ended[name] = running.pop(name).returncode
-        if time.monotonic() > deadline and not running:
+                code = running.pop(name).returncode
+                ended[name] = code
+                said = (logs / f"{name}.txt").read_text(errors="replace").strip().splitlines()
+                common.log(f"{name}: exit {code}" + (f": {' | '.join(said[-3:])[:400]}" if code else ""))
+        if late and not running:
             ended |= {name: -1 for name, _ in waiting}
             break
         time.sleep(0.1)
     return ended
 
 
-def log_rates(found: list[Job], folder: Path) -> None:
-    """Read from the trials' logs how many passes a second each training made after its first step."""
+def rates(found: list[Job], folder: Path) -> dict[str, int]:
+    """Read from the logs of trainings how many passes a second each made after its first logged step."""
+    result = {}
     for job in found:
-        lines = [json.loads(line) for line in (folder / job.name / "log.jsonl").read_text().splitlines()]
-        first, last = lines[0], lines[-1]
-        job.rate = (last["passes"] - first["passes"]) / max(1e-9, last["seconds"] - first["seconds"])
-        common.log(f"{job.name}: {job.rate:,.0f} passes a second")
+        path = folder / job.name / "log.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        if len(lines) > 1:
+            first, last = lines[0], lines[-1]
+            result[job.name] = round((last["passes"] - first["passes"]) / max(1e-9, last["seconds"] - first["seconds"]))
+    return result
 
 
-def equal_passes(found: list[Job], seconds: float, at_once: int) -> int:
-    """Return the passes that every training of a group can make within the seconds, run in rounds of `at_once`."""
-    rounds = -(-len(found) // at_once)
-    return int(min(job.rate for job in found) * seconds / rounds)
-
-
-def main() -> None:
-    """Try, divide the time, train, and write what was done to OUT/on_gpu.json."""
+def options() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=9.0, help="all in all (default: %(default)s)")
+    parser.add_argument("--passes", type=int, default=600_000, help="of each main student (default: %(default)s)")
+    parser.add_argument("--ablation-passes", type=int, default=90_000, help="of each ablation (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=7.0, help="trainings that still run then are stopped (default: %(default)s)")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--jobs", type=int, default=6, help="trainings at once (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--only", nargs="+", default=["main"], help="main, ablations, or names (default: main)")
-    parser.add_argument("--trial-steps", type=int, default=41)
+    parser.add_argument("--jobs", type=int, default=14, help="trainings at once (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--only", nargs="+", default=["main"], help="main, extra, ablations, or names (default: main)")
+    parser.add_argument("--teacher", type=Path, help="a pipeline folder in place of the shipped teacher")
+    parser.add_argument("--extra", type=Path, help="file of further trainings")
+    parser.add_argument("--rates", type=int, metavar="UPDATES", help="make so many updates of each, and measure")
     parser.add_argument("--tiny", action="store_true", help="a few updates on a CPU")
     arguments = parser.parse_args()
     if arguments.tiny:
-        arguments.device, arguments.batch, arguments.jobs, arguments.trial_steps, arguments.minutes = "cpu", 4, 1, 11, 60.0
-    started, found = time.monotonic(), jobs(arguments.only)
-    deadline = started + 60 * arguments.minutes - SPARE
-    trial, out = arguments.out / "trial", arguments.out
-    place = (arguments.batch, arguments.device)
+        arguments.device, arguments.batch, arguments.jobs, arguments.minutes = "cpu", 4, 1, 60.0
+        arguments.passes, arguments.ablation_passes = 600, 600
+    return arguments
+
+
+def main() -> None:
+    """Train, and write what was done to OUT/on_gpu.json."""
+    arguments = options()
+    started, found, out = time.monotonic(), jobs(arguments.only, arguments.extra), arguments.out
+    deadline = started + 60 * arguments.minutes
     # one first, alone: it encodes the training split for all
-    first = {found[0].name: found[0].command(out / "first", *place, "--max-steps", "1")}
-    failed = {k: v for k, v in run_all(first, 1, deadline).items() if v}
-    trials = {job.name: job.command(trial, *place, "--max-steps", str(arguments.trial_steps)) for job in found}
-    failed |= {k: v for k, v in run_all(trials, arguments.jobs, deadline).items() if v}
-    found = [job for job in found if job.name not in failed]
-    log_rates(found, trial)
-    left = deadline - time.monotonic()
-    passes = 3000 if arguments.tiny else equal_passes(found, left, arguments.jobs)
-    common.log(f"{len(found)} trainings, {passes:,} passes each, {left:.0f} s left")
-    ended = run_all({job.name: job.command(out, *place, "--passes", str(passes)) for job in found}, arguments.jobs, deadline + SPARE / 2)
+    first = {found[0].name: found[0].command(out / "first", arguments, "--max-steps", "1")}
+    run_all(first, 1, deadline, out / "logs")
+    common.log(f"encoded; {len(found)} trainings, {arguments.jobs} at once, {deadline - time.monotonic():.0f} s left")
+    commands = {}
+    for job in found:
+        budget = ("--passes", str(arguments.ablation_passes if job.ablation else arguments.passes))
+        if arguments.rates:
+            budget = ("--max-steps", str(arguments.rates))
+        commands[job.name] = job.command(out, arguments, *budget)
+    ended = run_all(commands, arguments.jobs, deadline, out / "logs")
     common.write_json(out / "on_gpu.json", {
-        "passes": passes, "batch": arguments.batch, "seconds": round(time.monotonic() - started, 1), "failed": failed, "exit_codes": ended,
-        "passes_per_second": {job.name: round(job.rate) for job in found}, "jobs_at_once": arguments.jobs,
+        "passes": arguments.passes, "ablation_passes": arguments.ablation_passes, "batch": arguments.batch, "exit_codes": ended,
+        "seconds": round(time.monotonic() - started, 1), "passes_per_second": rates(found, out), "jobs_at_once": arguments.jobs,
     })  # fmt: skip
-    common.log(f"done: {sum(code == 0 for code in ended.values())} of {len(ended)} trainings ended whole")
+    common.log(f"done: {sum(code == 0 for code in ended.values())} of {len(ended)} trainings ended whole; {rates(found, out)}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def loss_of(model: nn.Module, alphas: torch.Tensor, z0: torch.Tensor, ids: torch
     `alphas` (1000,) are the cumulative products; one step from each of N equal strata lowers the gradient's variance.
     """
     n = len(z0)
-    t = ((torch.randperm(n) + torch.rand(n)) / n * 1000).long().clamp(max=999)
+    t = ((torch.randperm(n, device=z0.device) + torch.rand(n, device=z0.device)) / n * 1000).long().clamp(max=999)
     a, noise = alphas[t, None, None, None], torch.randn_like(z0)
     error = (model(a.sqrt() * z0 + (1 - a).sqrt() * noise, t, ids) - noise).square().mean((1, 2, 3))
     snr = (a / (1 - a)).flatten()

@@ -43,12 +43,14 @@ class FeatureDiscriminator(nn.Module):
 
         def keep(module: nn.Module, arguments: tuple, output: Tensor | tuple[Tensor, ...]) -> None:
             found.append(output[0] if isinstance(output, tuple) else output)
+            torch.set_grad_enabled(False)  # the decoder is not used: it needs no graph
 
-        hook = block.register_forward_hook(keep)
+        hook, before = block.register_forward_hook(keep), torch.is_grad_enabled()
         try:
-            # the whole U-Net, of which the decoder is not used: what is broken off is not counted
+            # the whole U-Net all the same: one that is broken off would not be counted
             run_unet(self.unet, z, tau, text)
         finally:
+            torch.set_grad_enabled(before)
             hook.remove()
         return found[0]
 

@@ -184,6 +184,8 @@ class FlashDistillation:
         def loss(x0: Tensor) -> Tensor:
             return student_loss(self.logits((x0,), look, batch["text"], learn=False)[0], o.adv_loss)
 
+        # the way back through the frozen trunk, which the count cannot see: the trunk's decoder has no graph
+        self.teacher.passes += len(prediction)
         weight = self.ramped(o.adv_weight, batch)
         losses["adversarial"], facts = weighted_term(
             prediction, loss, {"distillation": losses["distillation"]}, weight, o.adv_scale, self.scaler)  # fmt: skip

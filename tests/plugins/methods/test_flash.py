@@ -308,10 +308,8 @@ def test_a_few_steps_train_export_sample_and_resume_bit_for_bit(pipeline, tmp_pa
     options = SMALL | options
     out = train(Registry(pipeline), "tiny", "flash", tmp_path / "whole", max_steps=5, options=options)
     facts = json.loads((out / "student.json").read_text())
-    assert (
-        facts["updates"] == 5 and facts["guidance"] == "baked"
+    assert facts["updates"] == 5 and facts["guidance"] == "baked"
     assert facts.get("baked_guidance_scale") == (3 if "w_min" in options else None)
-    )
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines[0]["step"] == 1 and lines[0]["student/distillation"] > 0
     student = open_student(open_pipeline(pipeline), out, "flash")

@@ -5,6 +5,8 @@ import torch
 from accelerate import Accelerator
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_flash.options import FlashOptions
+from scottbench_flash.trainer import FlashDistillation
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench_ufogen.options import UFOGenOptions
@@ -18,6 +20,7 @@ TRAINERS = {
     "scott, all that keeps more": (
         StochasticConsistencyDistillation,
         SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
+    "flash": (FlashDistillation, FlashOptions(grid=2, modes=2, lora_rank=2, disc_width=8)),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
 }  # fmt: skip
 
@@ -26,8 +29,8 @@ class Held:
     """Counts the bytes that graphs keep for their backward passes, and the most that there were; weights are not counted."""
 
     def __init__(self, loop):
-        self.weights = {p.untyped_storage().data_ptr() for network in [loop.model.unet, loop.distillation.ema,
-                        *loop.distillation.networks.values()] for p in network.parameters()}  # fmt: skip
+        networks = filter(None, [loop.model.unet, loop.distillation.ema, *loop.distillation.networks.values()])
+        self.weights = {p.untyped_storage().data_ptr() for network in networks for p in network.parameters()}
         self.now = self.most = 0
 
     def pack(self, tensor):

@@ -11,6 +11,8 @@ from diffusers import UNet2DConditionModel
 from fake_gpu import backward, fake_gpu
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_flash.options import FlashOptions
+from scottbench_flash.trainer import FlashDistillation
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.trainer import RectifiedFlow
 from scottbench_scott.noise_functions import _gauss_legendre
@@ -43,6 +45,10 @@ TRAINERS = {
     "scott, unconditional, clean": (
         StochasticConsistencyDistillation, SCottOptions(**SMALL, discriminator="unconditional", disc_input="clean", solver="ddim")),
     "scott, none": (StochasticConsistencyDistillation, SCottOptions(**SMALL, discriminator="none", weight="alpha", t_sampling="uniform")),
+    "flash": (FlashDistillation, FlashOptions(grid=4, lora_rank=2, disc_width=8)),
+    "flash, full": (FlashDistillation, FlashOptions(
+        grid=2, modes=2, variant="full", solver="ddim", distance="huber", weight="alpha", dm_scale="gradient", dm_form="score",
+        adv_scale="gradient", adv_loss="hinge", disc_width=8)),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1)),
     "ufogen, lora": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2, recon="uniform", adv_scale="gradient")),
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
@@ -111,7 +117,7 @@ def test_an_update_stays_on_the_gpu_waits_for_nothing_and_copies_little(gpu, tmp
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_sampler_stays_on_the_gpu_and_waits_for_nothing(gpu, name):
     method = METHODS[name]
-    model = on_gpu(w_conditioned=method.trainer is not None and name != "ufogen")
+    model = on_gpu(w_conditioned=method.trainer not in (None, "flash", "ufogen"))
     if method.trainer is not None:
         model.student = {}
     options = make_options(method.options, {}, name)

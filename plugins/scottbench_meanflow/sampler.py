@@ -7,7 +7,7 @@ from scottbench_meanflow.line import embedded_interval, last_time
 
 
 def timesteps(schedule, steps, options):
-    """The teacher's time steps nearest to even times on the line, t = t_T (1 - j/n): 2 steps [999, 306]."""
+    """The teacher's time steps nearest to even times on the line, t = t_T (1 - j/n): 2 steps [999, 316]."""
     last = len(schedule) - 1
     line = [last_time(float(schedule.lam(t))) for t in range(len(schedule))]
     times = [last]

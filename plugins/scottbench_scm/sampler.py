@@ -7,7 +7,7 @@ from scottbench.diffusion import update
 
 
 def timesteps(schedule, steps, options):
-    """The last time step, then those nearest to the angles `middle`, ..., evenly down to 0: 2 steps [999, 561]."""
+    """The last time step, then those nearest to the angles `middle`, ..., evenly down to 0: 2 steps [999, 557]."""
     last = len(schedule) - 1
     angles = [math.atan(float(schedule.lam(t))) for t in range(len(schedule))]
     wanted = [options.middle * (1 - j / (steps - 1)) for j in range(steps - 1)]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scottbench.diffusion import Schedule, wide
@@ -68,20 +69,23 @@ def derivative(
     value and its derivative cost together; "finite", two evaluations `width` before and behind. Raises UsageError for a network without
     forward mode.
     """
-    with torch.no_grad():
+    # half precision would leave little of a difference, and has no forward mode: the network's weights are in float32
+    with torch.no_grad(), torch.autocast(at[0].device.type, enabled=False):
         if how == "finite":
             behind, ahead = (network(*(p + step * d for p, d in zip(at, along, strict=True))) for step in (-width, width))
             return (wide(ahead) - wide(behind)) / (2 * width)
         try:
-            with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no forward mode
-                _, found = torch.func.jvp(network, at, along)
+            # the fused kernels of attention have no forward mode
+            with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+                output = network(*(forward_ad.make_dual(p, d) for p, d in zip(at, along, strict=True)))
+                found = forward_ad.unpack_dual(output).tangent
         except (NotImplementedError, RuntimeError) as error:
             if "forward" not in str(error).lower() and "jvp" not in str(error).lower():
                 raise
             raise UsageError(f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). Use differences: "
                              "-O derivative=finite") from None
         model.passes += len(at[0])  # the hook counted the value; its derivative costs the same again
-        return wide(found)
+        return torch.zeros_like(wide(at[0])) if found is None else wide(found)
 
 
 def first_line(error: Any) -> str:

@@ -16,6 +16,11 @@ def lam_of(tau, schedule=SD):
     return (table[below] + (tau - below) * (table[below + 1] - table[below])).exp().view(-1, 1, 1, 1)
 
 
+def between(n):
+    """ln lambda halfway between whole time steps, (n,) float64 over all of the schedule, where a small difference meets no kink."""
+    return lam_of(torch.linspace(1, 998, n, dtype=torch.float64).floor() + 0.5).flatten().log()
+
+
 class Continuous(torch.nn.Module):
     """A U-Net whose prediction of x0 is a function of (z, lambda (N,1,1,1), second input (N,1,1,1)); its output is the noise."""
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from analytic import SD, TEXT, column
-from continuous import Continuous, gaussian, lam_of, teacher_of
+from continuous import Continuous, between, gaussian, lam_of, teacher_of
 from scottbench_scm.options import SamplerOptions, SCMOptions
 from scottbench_scm.sampler import sample, timesteps
 from scottbench_scm.trainer import ContinuousConsistencyDistillation
@@ -31,7 +31,7 @@ def trainer(teacher, student, **options):
 
 def tangents(made, n=64, share=1.0):
     """cos(t) df/dt on n points of the path, all over the schedule."""
-    log_lam = torch.linspace(-3.3, 2.6, n, dtype=torch.float64)
+    log_lam = between(n)
     x = column(torch.linspace(-2, 2, n)).flip(0)
     return made.velocity_and_tangent(x, log_lam.exp().atan(), TEXT.expand(n, -1, -1), TEXT, torch.zeros(n), share)[1]
 
@@ -40,8 +40,8 @@ def tangents(made, n=64, share=1.0):
 @pytest.mark.parametrize(("s", "mean"), [(0.6, 0.3), (1.0, 0.0), (0.0, 0.7)], ids=["gaussian", "unit", "one point"])
 def test_the_exact_consistency_function_has_no_tangent(how, s, mean):
     teacher = teacher_of(gaussian(s, mean))
-    still = tangents(trainer(teacher, Continuous(exact(s, mean)), derivative=how, width=1e-4))
-    assert still.abs().max() < 1e-6
+    still = tangents(trainer(teacher, Continuous(exact(s, mean)), derivative=how, width=1e-3))
+    assert still.abs().max() < 2e-5
     if s:  # the teacher itself is the consistency function of data at one point alone
         assert tangents(trainer(teacher, Continuous(gaussian(s, mean)), derivative=how)).abs().max() > 0.01
 
@@ -49,15 +49,14 @@ def test_the_exact_consistency_function_has_no_tangent(how, s, mean):
 def test_differences_come_to_the_jvp_with_the_square_of_their_width():
     teacher, student = teacher_of(gaussian(0.6)), Continuous(gaussian(0.4))
     right = tangents(trainer(teacher, student, derivative="jvp"))
-    errors = [float((tangents(trainer(teacher, student, derivative="finite", width=width)) - right).norm()) for width in (0.2, 0.1)]
-    # within a step of the schedule ln lambda is linear; over several, nearly
+    errors = [float((tangents(trainer(teacher, student, derivative="finite", width=width)) - right).norm()) for width in (2e-3, 1e-3)]
     assert 1.8 < math.log2(errors[0] / errors[1]) < 2.2
 
 
 def test_without_the_share_the_tangent_is_the_pull_to_the_teacher_alone():
     s, student = 0.6, 0.4
     made = trainer(teacher_of(gaussian(s)), Continuous(gaussian(student)))
-    log_lam = torch.linspace(-3.3, 2.6, 64, dtype=torch.float64)
+    log_lam = between(64)
     x, angle = column(torch.linspace(-2, 2, 64)).flip(0), log_lam.exp().atan()
     lam, cos = log_lam.exp().view(-1, 1, 1, 1), angle.cos().view(-1, 1, 1, 1)
     # v = (x - cos x0 / ...) in one line: F - dx/dt = (x0 of the teacher - x0 of the student) / sin
@@ -112,6 +111,6 @@ def test_with_the_exact_function_sampling_keeps_the_data_s_law(steps):
     start = math.sqrt(SD.alpha(999) ** 2 * s**2 + SD.sigma(999) ** 2)
     f = exact(s)
     run = Sampling(
-        lambda z, t: (f(z, torch.as_tensor(SD.lam(t))), torch.zeros_like(z)), lambda k: basis[k] * (start if k == 0 else 1.0), SD, steps,
+        lambda z, t: (f(z, torch.tensor(SD.lam(t), dtype=torch.float64)), torch.zeros_like(z)), lambda k: basis[k] * (start if k == 0 else 1.0), SD, steps,
         SamplerOptions())
     assert float((sample(run) ** 2).sum()) / s**2 == pytest.approx(1, abs=1e-12)

@@ -160,14 +160,20 @@ class DiffusionModel:
         """Return predict(z, t) -> the network's raw output (N,C,h,w) float32, guided; t int, float or (N,).
 
         Two evaluations per image for classifier-free guidance (s != 1), one if the guidance scale is an input or s == 1.
-        text: (N,L,D); uncond: (1,L,D).
+        text: (N,L,D); uncond: (1,L,D). predict(z, t, second) gives a network of two inputs a number in the guidance scale's place; predict
+        raises UsageError where the network has no such input.
         """
         w = guidance_scale - 1.0
         n, kind = len(text), self.dtype
         if self.takes_guidance:
             scales = torch.full((n,), w, device=self.device)
-            predict = lambda z, t: self.network(z, t, text, scales)  # noqa: E731
-        elif w == 0:
+
+            def with_second(z: Tensor, t: Time, second: float | None = None) -> Tensor:
+                given = scales if second is None else torch.full((n,), second, device=self.device)
+                return self.network(z.to(kind), t, text, given).float()
+
+            return with_second
+        if w == 0:
             predict = lambda z, t: self.network(z, t, text)  # noqa: E731
         else:
             both = joined([text, TextCondition.of(uncond).expand(n)])
@@ -176,7 +182,13 @@ class DiffusionModel:
                 cond, unc = self.network(torch.cat([z, z]), t, both).chunk(2)
                 return guide(cond, unc, w)
 
-        return lambda z, t: predict(z.to(kind), t).float()
+        def without_second(z: Tensor, t: Time, second: float | None = None) -> Tensor:
+            if second is not None:
+                raise UsageError("the sampler gives the network a second input, and its U-Net takes none (time_cond_proj_dim is null in "
+                                 "unet/config.json). Give a student of the method's own trainer.")
+            return predict(z.to(kind), t).float()
+
+        return without_second
 
     def sampling(
         self, text: Text, uncond: Text, guidance_scale: float, noise: Callable[[int], Tensor], steps: int, options: Any

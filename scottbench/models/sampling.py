@@ -49,10 +49,10 @@ def watched(given: Sampling, seen: list[float]) -> Sampling:
         seen.append(float(t))
         return given.denoise(z, t)
 
-    def raw(z: Tensor, t: Any) -> Tensor:
+    def raw(z: Tensor, t: Any, *second: float) -> Tensor:
         assert predict is not None
         seen.append(float(t))
-        return predict(z, t)
+        return predict(z, t, *second)
 
     return replace(given, denoise=denoise, predict=None if predict is None else raw)
 

@@ -106,7 +106,8 @@ class Sampling:
     """An instance of the method's Options."""
     predict: Callable[..., Tensor] | None = None
     """(z, t int or float) -> (N,C,h,w): the network's raw output, guided and counted as `denoise` is, for students whose network
-    predicts something else than their teacher's (a velocity)."""
+    predicts something else than their teacher's (a velocity). (z, t, second number): of a student whose conditional input
+    (time_cond_proj_dim) holds something else than the guidance scale, such as a second time; embedded as a guidance w would be."""
     student: dict | None = None
     """student.json, with what the trainer's `student_config` put into it; None for a teacher."""
 

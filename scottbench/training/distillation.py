@@ -109,9 +109,15 @@ def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, un
 
     z (N,C,h,w); t (N,) int64; text (N,L,D); uncond (1,L,D); w (N,) = s - 1.
     """
+    return to_x0_eps(teacher.schedule, z, t, guided_output(teacher, z, t, text, uncond, w), teacher.prediction)
+
+
+def guided_output(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor) -> Tensor:
+    """Return the teacher's raw output with guidance w per sample, (N,C,h,w) float32 at least; t (N,), whole or fractional, and the rest as
+    for `guided_teacher`."""
     both = joined([text, TextCondition.of(uncond).expand(len(text))])
     cond, unc = wide(teacher.network(torch.cat([z, z]), torch.cat([t, t]), both)).chunk(2)
-    return to_x0_eps(teacher.schedule, z, t, guide(cond, unc, w.view(-1, 1, 1, 1)), teacher.prediction)
+    return guide(cond, unc, w.view(-1, 1, 1, 1))
 
 
 def consistency_output(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scottbench_meanflow
+import scottbench_scm
 import scottbench_tcd
 import torch
 from accelerate import Accelerator
@@ -15,6 +17,10 @@ from scottbench_flash.options import FlashOptions
 from scottbench_flash.trainer import FlashDistillation
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.trainer import RectifiedFlow
+from scottbench_meanflow.options import MeanFlowOptions
+from scottbench_meanflow.trainer import MeanFlow
+from scottbench_scm.options import SCMOptions
+from scottbench_scm.trainer import ContinuousConsistencyDistillation
 from scottbench_scott.noise_functions import _gauss_legendre
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
@@ -53,8 +59,13 @@ TRAINERS = {
     "ufogen, lora": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2, recon="uniform", adv_scale="gradient")),
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
     "instaflow, exact": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1, form="exact", w_min=1.0, w_max=1.0)),
+    "scm": (ContinuousConsistencyDistillation, SCMOptions(derivative="jvp")),
+    "scm, baked, finite": (
+        ContinuousConsistencyDistillation, SCMOptions(w_min=1.0, w_max=1.0, derivative="finite", weight="alpha", normalise="l2")),
+    "meanflow": (MeanFlow, MeanFlowOptions(derivative="jvp")),
+    "meanflow, finite": (MeanFlow, MeanFlowOptions(derivative="finite", times="uniform", power=0.0, interval_start="random")),
 }  # fmt: skip
-METHODS = {noun.name: noun for plugin in (*PLUGINS, scottbench_tcd) for noun in getattr(plugin, "register_methods", list)()}
+METHODS = {noun.name: noun for plugin in (*PLUGINS, scottbench_meanflow, scottbench_scm, scottbench_tcd) for noun in getattr(plugin, "register_methods", list)()}
 
 
 @pytest.fixture

@@ -1,0 +1,8 @@
+from torch import Tensor
+
+from scottbench import Sampling
+from scottbench.diffusion import Schedule
+from scottbench_meanflow.options import SamplerOptions
+
+def timesteps(schedule: Schedule, steps: int, options: SamplerOptions) -> list[int]: ...
+def sample(run: Sampling) -> Tensor: ...

@@ -11,6 +11,8 @@ from diffusers import UNet2DConditionModel
 from fake_gpu import backward, fake_gpu
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_dmd2.options import DMD2Options
+from scottbench_dmd2.trainer import DistributionMatching
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.trainer import RectifiedFlow
 from scottbench_scott.noise_functions import _gauss_legendre
@@ -45,6 +47,9 @@ TRAINERS = {
     "scott, none": (StochasticConsistencyDistillation, SCottOptions(**SMALL, discriminator="none", weight="alpha", t_sampling="uniform")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1)),
     "ufogen, lora": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2, recon="uniform", adv_scale="gradient")),
+    "dmd2": (DistributionMatching, DMD2Options(gan_scale="gradient", ema=0.9)),
+    "dmd2, four steps": (DistributionMatching, DMD2Options(steps=4, gan=False, weight="alpha")),
+    "dmd2, four steps, data": (DistributionMatching, DMD2Options(steps=4, inputs="data", w=0.0, normalise="one")),
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
     "instaflow, exact": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1, form="exact", w_min=1.0, w_max=1.0)),
 }  # fmt: skip
@@ -111,7 +116,7 @@ def test_an_update_stays_on_the_gpu_waits_for_nothing_and_copies_little(gpu, tmp
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_sampler_stays_on_the_gpu_and_waits_for_nothing(gpu, name):
     method = METHODS[name]
-    model = on_gpu(w_conditioned=method.trainer is not None and name != "ufogen")
+    model = on_gpu(w_conditioned=method.trainer is not None and name not in ("dmd2", "ufogen"))
     if method.trainer is not None:
         model.student = {}
     options = make_options(method.options, {}, name)

@@ -30,7 +30,7 @@ def register_trainers() -> list[Trainer]:
     return [
         Trainer(
             name="dmd2",
-            summary="DMD2: difference of real and fake score, a fake score that is updated more often, GAN on its features, simulated inputs",
+            summary="DMD2: difference of real and fake score, a fake score updated more often, GAN on its features, simulated inputs",
             build=lazy("scottbench_dmd2.trainer:DistributionMatching"),
             options=DMD2Options,
             paper=PAPER,

@@ -16,6 +16,8 @@ class DMD2Options:
     """Guidance w = s - 1 of the real score, which is baked into the student. Paper: s = 1.75 for SD 1.5, 8 for SDXL."""
     fake_updates: int = 5
     """Updates of the fake score for each of the generator. Paper: 5; 10 for SD 1.5."""
+    fake_warmup: int = 0
+    """Steps at the start that update the fake score alone, until it knows the samples. Paper: none."""
     normalise: Literal["alpha", "one", "none"] = "alpha"
     """Weight of the difference of the clean predictions: alpha_t (alpha) or 1 (one) over each sample's mean |x - real|, or
     alpha_t alone (none). alpha is the formula of the first DMD paper, which DMD2 keeps."""
@@ -35,8 +37,10 @@ class DMD2Options:
     The loss is a mean over samples and the matching term one over elements, so a fixed weight depends on the size of latents."""
     gan_fake_weight: float = 1e-2
     """Weight of the head's loss beside the fake score's denoising loss. Paper: 1e-2."""
-    gan_warmup: int = 0
-    """Steps during which the head learns but does not count in the generator's loss. Paper: a training without GAN first, for SD 1.5."""
+    gan_from: float = 0.0
+    """Part of the budget after which the head is there and learns. Paper: SD 1.5 is trained without it first, then with it."""
+    adv_from: float = 0.0
+    """Part of the budget after which it counts in the generator's loss; not before gan_from."""
     lr: float = 1e-5
     """AdamW learning rate of the generator. Paper: 1e-5 for SD 1.5, then 5e-7 with the GAN; 5e-7 for SDXL."""
     fake_lr: float = 1e-5
@@ -49,8 +53,10 @@ class DMD2Options:
             raise ValueError("need 1 <= steps <= 50")
         if self.w < 0:
             raise ValueError("w must be at least 0: w = s - 1, and s = 1 is unguided")
-        if self.fake_updates < 1 or self.gan_warmup < 0:
-            raise ValueError("fake_updates must be at least 1, gan_warmup at least 0")
+        if self.fake_updates < 1 or self.fake_warmup < 0:
+            raise ValueError("fake_updates must be at least 1, fake_warmup at least 0")
+        if not 0 <= self.gan_from < 1 or not 0 <= self.adv_from < 1:
+            raise ValueError("gan_from and adv_from are parts of the budget: at least 0 and below 1")
         if not 0 <= self.t_min <= self.t_max <= 999:
             raise ValueError("need 0 <= t_min <= t_max <= 999")
         if self.gan and min(self.gan_weight, self.gan_fake_weight) <= 0:

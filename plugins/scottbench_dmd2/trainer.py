@@ -40,7 +40,7 @@ class DistributionMatching:
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
         """Yield, in every so-many-th step, the generator's matching and adversarial losses, and always the fake score's denoising and
         head losses on the samples that were made; each 0-d."""
-        due = batch["step"] % self.options.fake_updates == 0
+        due = self.is_due(batch["step"])
         places, draws = self.draws(batch, due)
         with torch.no_grad():
             z, t = self.inputs(batch, places, draws)
@@ -67,16 +67,25 @@ class DistributionMatching:
         found += [normal(reached) for reached in counts(places)] if o.inputs == "simulated" else []
         if due:
             found += [draw_times(o.t_min, o.t_max + 1, n, generator), normal(n)]
-            found += [self.any_time(n, generator), normal(n)] if self.adversarial(batch["step"]) else []
+            found += [self.any_time(n, generator), normal(n)] if self.adversarial(batch["fraction"]) else []
         return places, Ahead([*found, self.any_time(n, generator), normal(n)], batch["latents"].device)
 
     def any_time(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n,) int64 of all time steps, stratified."""
         return draw_times(0, len(self.teacher.schedule), n, generator)
 
-    def adversarial(self, step: int) -> bool:
-        """Tell whether the adversarial term counts in a step."""
-        return self.options.gan and step >= self.options.gan_warmup
+    def is_due(self, step: int) -> bool:
+        """Tell whether a step updates the generator."""
+        after = step - self.options.fake_warmup
+        return after >= 0 and after % self.options.fake_updates == 0
+
+    def with_head(self, fraction: float) -> bool:
+        """Tell whether the head learns, of a step at a part of the budget."""
+        return self.options.gan and fraction >= self.options.gan_from
+
+    def adversarial(self, fraction: float) -> bool:
+        """Tell whether the adversarial term counts in the generator's loss."""
+        return self.with_head(fraction) and fraction >= self.options.adv_from
 
     # --- the generator -----------------------------------------------------------------------------------------------
 
@@ -110,7 +119,7 @@ class DistributionMatching:
             own, _ = to_x0_eps(schedule, z, t, fake(z, t, batch["text"]), self.teacher.prediction)
             direction = matching_direction(schedule, sample, real, own, t, o.normalise)
         losses = {"matching": 0.5 * weighted_mean((sample - (sample.detach() - direction)) ** 2, weight)}
-        if not self.adversarial(batch["step"]):
+        if not self.adversarial(batch["fraction"]):
             return losses, {}
         t, noise = draws.take(), draws.take()
 
@@ -135,7 +144,7 @@ class DistributionMatching:
         t, noise = draws.take(), draws.take()
         n, target = len(sample), target_of(schedule, sample, noise, t, self.teacher.prediction)
         z = add_noise(schedule, sample, t, noise)
-        if not o.gan:
+        if not self.with_head(batch["fraction"]):
             return {"denoising": mse_loss(fake(z, t, text), target)}, {}
         # the noise of the sample: the head is to see their difference, not that of two draws
         both = torch.cat([z, add_noise(schedule, batch["latents"], t, noise)])
@@ -150,7 +159,7 @@ class DistributionMatching:
         """Return, 0-d each, on held-out prompts and data: the size of the matching direction before it is normalised (0 where the scores
         agree), the fake score's denoising loss, and how often the head is right."""
         schedule, fake, text, n = self.teacher.schedule, self.networks["fake"], batch["text"], len(batch["latents"])
-        places, draws = self.draws({**batch, "step": 0}, due=True)
+        places, draws = self.draws(batch, due=True)
         sample = self.generate(*self.inputs(batch, places, draws), text)
         t, noise = draws.take(), draws.take()
         z = add_noise(schedule, sample, t, noise)

@@ -5,6 +5,8 @@ import torch
 from accelerate import Accelerator
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_dmd2.options import DMD2Options
+from scottbench_dmd2.trainer import DistributionMatching
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench_ufogen.options import UFOGenOptions
@@ -18,6 +20,7 @@ TRAINERS = {
     "scott, all that keeps more": (
         StochasticConsistencyDistillation,
         SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
+    "dmd2": (DistributionMatching, DMD2Options(steps=2, gan_scale="gradient", ema=0.9)),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scottbench_cd
+import scottbench_dmd2
 import scottbench_extractors
 import scottbench_flash
 import scottbench_instaflow
@@ -21,6 +22,7 @@ from scottbench.registry.presets import Preset
 from scottbench.training.request import TrainRequest
 
 PLUGINS = (scottbench_cd, scottbench_flash, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
+PLUGINS = (scottbench_cd, scottbench_dmd2, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
 
 
 class Items:

@@ -7,6 +7,8 @@ from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_flash.options import FlashOptions
 from scottbench_flash.trainer import FlashDistillation
+from scottbench_dmd2.options import DMD2Options
+from scottbench_dmd2.trainer import DistributionMatching
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench_ufogen.options import UFOGenOptions
@@ -21,6 +23,7 @@ TRAINERS = {
         StochasticConsistencyDistillation,
         SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
     "flash": (FlashDistillation, FlashOptions(grid=2, modes=2, lora_rank=2, disc_width=8)),
+    "dmd2": (DistributionMatching, DMD2Options(steps=2, gan_scale="gradient", ema=0.9)),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
 }  # fmt: skip
 

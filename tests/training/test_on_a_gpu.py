@@ -15,6 +15,8 @@ from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_flash.options import FlashOptions
 from scottbench_flash.trainer import FlashDistillation
+from scottbench_dmd2.options import DMD2Options
+from scottbench_dmd2.trainer import DistributionMatching
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.trainer import RectifiedFlow
 from scottbench_meanflow.options import MeanFlowOptions
@@ -57,6 +59,9 @@ TRAINERS = {
         adv_scale="gradient", adv_loss="hinge", disc_width=8)),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1)),
     "ufogen, lora": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2, recon="uniform", adv_scale="gradient")),
+    "dmd2": (DistributionMatching, DMD2Options(gan_scale="gradient", ema=0.9)),
+    "dmd2, four steps": (DistributionMatching, DMD2Options(steps=4, gan=False, weight="alpha")),
+    "dmd2, four steps, data": (DistributionMatching, DMD2Options(steps=4, inputs="data", w=0.0, normalise="one")),
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
     "instaflow, exact": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1, form="exact", w_min=1.0, w_max=1.0)),
     "scm": (ContinuousConsistencyDistillation, SCMOptions(derivative="jvp")),
@@ -129,6 +134,7 @@ def test_an_update_stays_on_the_gpu_waits_for_nothing_and_copies_little(gpu, tmp
 def test_a_sampler_stays_on_the_gpu_and_waits_for_nothing(gpu, name):
     method = METHODS[name]
     model = on_gpu(w_conditioned=method.trainer not in (None, "flash", "ufogen"))
+    model = on_gpu(w_conditioned=method.trainer is not None and name not in ("dmd2", "ufogen"))
     if method.trainer is not None:
         model.student = {}
     options = make_options(method.options, {}, name)

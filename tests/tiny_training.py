@@ -8,6 +8,7 @@ import numpy as np
 import scottbench_cd
 import scottbench_extractors
 import scottbench_instaflow
+import scottbench_pcm
 import scottbench_scott
 import scottbench_solvers
 import scottbench_ufogen
@@ -19,7 +20,7 @@ from scottbench.registry.nouns import Dataset, Model
 from scottbench.registry.presets import Preset
 from scottbench.training.request import TrainRequest
 
-PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
+PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_pcm, scottbench_scott, scottbench_ufogen, scottbench_solvers)
 
 
 class Items:

@@ -5,6 +5,8 @@ import torch
 from accelerate import Accelerator
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
+from scottbench_pcm.options import PCMOptions
+from scottbench_pcm.trainer import PhasedConsistencyDistillation
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench_ufogen.options import UFOGenOptions
@@ -18,6 +20,7 @@ TRAINERS = {
     "scott, all that keeps more": (
         StochasticConsistencyDistillation,
         SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
+    "pcm": (PhasedConsistencyDistillation, PCMOptions(variant="full", discriminator="heads", disc_heads=1, adv_scale="gradient")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
 }  # fmt: skip
 
@@ -37,7 +40,7 @@ class Held:
             bytes = 0 if tensor.untyped_storage().data_ptr() in held.weights else tensor.nbytes
 
             def __init__(self):
-                self.tensor = tensor
+                self.tensor = tensor.detach()  # with its graph, an output that nobody goes back through would hold itself
                 held.now += self.bytes
                 held.most = max(held.most, held.now)
 

@@ -13,6 +13,8 @@ from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.trainer import RectifiedFlow
+from scottbench_pcm.options import PCMOptions
+from scottbench_pcm.trainer import PhasedConsistencyDistillation
 from scottbench_scott.noise_functions import _gauss_legendre
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
@@ -45,6 +47,11 @@ TRAINERS = {
     "scott, none": (StochasticConsistencyDistillation, SCottOptions(**SMALL, discriminator="none", weight="alpha", t_sampling="uniform")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1)),
     "ufogen, lora": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2, recon="uniform", adv_scale="gradient")),
+    "pcm": (PhasedConsistencyDistillation, PCMOptions(variant="full", w_min=2.0, w_max=2.0, weight="alpha", skip=100)),
+    "pcm, heads": (PhasedConsistencyDistillation, PCMOptions(lora_rank=2, discriminator="heads", disc_heads=1, adv_scale="gradient")),
+    "pcm, unguided, lora": (
+        PhasedConsistencyDistillation,
+        PCMOptions(variant="full", w_min=0.0, w_max=0.0, empty_prompts=0.5, discriminator="lora", disc_rank=2)),
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
     "instaflow, exact": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1, form="exact", w_min=1.0, w_max=1.0)),
 }  # fmt: skip

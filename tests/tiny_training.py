@@ -10,6 +10,7 @@ import scottbench_dmd2
 import scottbench_extractors
 import scottbench_flash
 import scottbench_instaflow
+import scottbench_pcm
 import scottbench_scott
 import scottbench_solvers
 import scottbench_ufogen
@@ -23,6 +24,7 @@ from scottbench.training.request import TrainRequest
 
 PLUGINS = (scottbench_cd, scottbench_flash, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
 PLUGINS = (scottbench_cd, scottbench_dmd2, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
+PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_pcm, scottbench_scott, scottbench_ufogen, scottbench_solvers)
 
 
 class Items:

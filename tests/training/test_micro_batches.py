@@ -9,6 +9,8 @@ from scottbench_flash.options import FlashOptions
 from scottbench_flash.trainer import FlashDistillation
 from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.trainer import DistributionMatching
+from scottbench_pcm.options import PCMOptions
+from scottbench_pcm.trainer import PhasedConsistencyDistillation
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench_ufogen.options import UFOGenOptions
@@ -24,6 +26,7 @@ TRAINERS = {
         SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
     "flash": (FlashDistillation, FlashOptions(grid=2, modes=2, lora_rank=2, disc_width=8)),
     "dmd2": (DistributionMatching, DMD2Options(steps=2, gan_scale="gradient", ema=0.9)),
+    "pcm": (PhasedConsistencyDistillation, PCMOptions(variant="full", discriminator="heads", disc_heads=1, adv_scale="gradient")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
 }  # fmt: skip
 
@@ -43,7 +46,7 @@ class Held:
             bytes = 0 if tensor.untyped_storage().data_ptr() in held.weights else tensor.nbytes
 
             def __init__(self):
-                self.tensor = tensor
+                self.tensor = tensor.detach()  # with its graph, an output that nobody goes back through would hold itself
                 held.now += self.bytes
                 held.most = max(held.most, held.now)
 

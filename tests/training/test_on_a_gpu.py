@@ -23,6 +23,8 @@ from scottbench_meanflow.options import MeanFlowOptions
 from scottbench_meanflow.trainer import MeanFlow
 from scottbench_scm.options import SCMOptions
 from scottbench_scm.trainer import ContinuousConsistencyDistillation
+from scottbench_pcm.options import PCMOptions
+from scottbench_pcm.trainer import PhasedConsistencyDistillation
 from scottbench_scott.noise_functions import _gauss_legendre
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
@@ -62,6 +64,11 @@ TRAINERS = {
     "dmd2": (DistributionMatching, DMD2Options(gan_scale="gradient", ema=0.9)),
     "dmd2, four steps": (DistributionMatching, DMD2Options(steps=4, gan=False, weight="alpha")),
     "dmd2, four steps, data": (DistributionMatching, DMD2Options(steps=4, inputs="data", w=0.0, normalise="one")),
+    "pcm": (PhasedConsistencyDistillation, PCMOptions(variant="full", w_min=2.0, w_max=2.0, weight="alpha", skip=100)),
+    "pcm, heads": (PhasedConsistencyDistillation, PCMOptions(lora_rank=2, discriminator="heads", disc_heads=1, adv_scale="gradient")),
+    "pcm, unguided, lora": (
+        PhasedConsistencyDistillation,
+        PCMOptions(variant="full", w_min=0.0, w_max=0.0, empty_prompts=0.5, discriminator="lora", disc_rank=2)),
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
     "instaflow, exact": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1, form="exact", w_min=1.0, w_max=1.0)),
     "scm": (ContinuousConsistencyDistillation, SCMOptions(derivative="jvp")),

@@ -1,0 +1,35 @@
+"""The phases of a time axis: where they end, and at which times a training looks at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scottbench.diffusion import Schedule
+
+
+def edges(schedule: Schedule, phases: int) -> list[int]:
+    """List the N + 1 edges of N phases, rising: floor((T - 1) j / N), for 4 phases 0, 249, 499, 749, 999."""
+    last = len(schedule) - 1
+    return [last * j // phases for j in range(phases + 1)]
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The times at which a student is trained, K of them, each with the phase that it is in."""
+
+    times: Tensor
+    """(K,) int64: in each phase from its upper edge down in steps of `skip`, the lower edge left out."""
+    ends: Tensor
+    """(K,) int64: the lower edge of the phase, to which f maps."""
+    tops: Tensor
+    """(K,) int64: its upper edge."""
+
+    @classmethod
+    def of(cls, schedule: Schedule, phases: int, skip: int) -> Phases:
+        """Cut a schedule's times into phases; with one phase the times are LCM's grid."""
+        bounds = edges(schedule, phases)
+        rows = [(t, low, high) for low, high in zip(bounds, bounds[1:]) for t in range(high, low, -skip)]
+        return cls(*torch.tensor(rows, dtype=torch.int64).unbind(1))

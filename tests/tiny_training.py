@@ -22,9 +22,9 @@ from scottbench.registry.nouns import Dataset, Model
 from scottbench.registry.presets import Preset
 from scottbench.training.request import TrainRequest
 
-PLUGINS = (scottbench_cd, scottbench_flash, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
-PLUGINS = (scottbench_cd, scottbench_dmd2, scottbench_instaflow, scottbench_scott, scottbench_ufogen, scottbench_solvers)
-PLUGINS = (scottbench_cd, scottbench_instaflow, scottbench_pcm, scottbench_scott, scottbench_ufogen, scottbench_solvers)
+PLUGINS = (
+    scottbench_cd, scottbench_dmd2, scottbench_flash, scottbench_instaflow, scottbench_pcm, scottbench_scott, scottbench_ufogen,
+    scottbench_solvers)
 
 
 class Items:

@@ -5,10 +5,10 @@ import torch
 from accelerate import Accelerator
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
-from scottbench_flash.options import FlashOptions
-from scottbench_flash.trainer import FlashDistillation
 from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.trainer import DistributionMatching
+from scottbench_flash.options import FlashOptions
+from scottbench_flash.trainer import FlashDistillation
 from scottbench_pcm.options import PCMOptions
 from scottbench_pcm.trainer import PhasedConsistencyDistillation
 from scottbench_scott.options import SCottOptions

@@ -13,18 +13,18 @@ from diffusers import UNet2DConditionModel
 from fake_gpu import backward, fake_gpu
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
-from scottbench_flash.options import FlashOptions
-from scottbench_flash.trainer import FlashDistillation
 from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.trainer import DistributionMatching
+from scottbench_flash.options import FlashOptions
+from scottbench_flash.trainer import FlashDistillation
 from scottbench_instaflow.options import InstaFlowOptions
 from scottbench_instaflow.trainer import RectifiedFlow
 from scottbench_meanflow.options import MeanFlowOptions
 from scottbench_meanflow.trainer import MeanFlow
-from scottbench_scm.options import SCMOptions
-from scottbench_scm.trainer import ContinuousConsistencyDistillation
 from scottbench_pcm.options import PCMOptions
 from scottbench_pcm.trainer import PhasedConsistencyDistillation
+from scottbench_scm.options import SCMOptions
+from scottbench_scm.trainer import ContinuousConsistencyDistillation
 from scottbench_scott.noise_functions import _gauss_legendre
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
@@ -77,7 +77,8 @@ TRAINERS = {
     "meanflow": (MeanFlow, MeanFlowOptions(derivative="jvp")),
     "meanflow, finite": (MeanFlow, MeanFlowOptions(derivative="finite", times="uniform", power=0.0, interval_start="random")),
 }  # fmt: skip
-METHODS = {noun.name: noun for plugin in (*PLUGINS, scottbench_meanflow, scottbench_scm, scottbench_tcd) for noun in getattr(plugin, "register_methods", list)()}
+MORE = (scottbench_meanflow, scottbench_scm, scottbench_tcd)
+METHODS = {noun.name: noun for plugin in (*PLUGINS, *MORE) for noun in getattr(plugin, "register_methods", list)()}
 
 
 @pytest.fixture

@@ -352,7 +352,7 @@ def test_a_chain_is_not_the_student_s_own_jump():
     network = Network(gaussian(s))
     teacher = SimpleNamespace(schedule=SD, prediction="epsilon", network=lambda z, t, text, w=None: network(z, t)[0])
     end = lambda solver: float(
-        teacher_end(  # noqa: E731
+        teacher_end(
             teacher, z, chain_of(torch.tensor([64]), grid), (torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)), torch.zeros(1), solver
         )
     )

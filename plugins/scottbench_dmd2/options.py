@@ -16,8 +16,8 @@ class DMD2Options:
     """Guidance w = s - 1 of the real score, which is baked into the student. Paper: s = 1.75 for SD 1.5, 8 for SDXL."""
     fake_updates: int = 5
     """Updates of the fake score for each of the generator. Paper: 5; 10 for SD 1.5."""
-    fake_warmup: int = 0
-    """Steps at the start that update the fake score alone, until it knows the samples. Paper: none."""
+    fake_alone: float = 0.0
+    """Part of the budget, at its start, that updates the fake score alone until it knows the samples. Paper: none."""
     normalise: Literal["alpha", "one", "none"] = "alpha"
     """Weight of the difference of the clean predictions: alpha_t (alpha) or 1 (one) over each sample's mean |x - real|, or
     alpha_t alone (none). alpha is the formula of the first DMD paper, which DMD2 keeps."""
@@ -53,10 +53,10 @@ class DMD2Options:
             raise ValueError("need 1 <= steps <= 50")
         if self.w < 0:
             raise ValueError("w must be at least 0: w = s - 1, and s = 1 is unguided")
-        if self.fake_updates < 1 or self.fake_warmup < 0:
-            raise ValueError("fake_updates must be at least 1, fake_warmup at least 0")
-        if not 0 <= self.gan_from < 1 or not 0 <= self.adv_from < 1:
-            raise ValueError("gan_from and adv_from are parts of the budget: at least 0 and below 1")
+        if self.fake_updates < 1:
+            raise ValueError("fake_updates must be at least 1")
+        if not all(0 <= part < 1 for part in (self.fake_alone, self.gan_from, self.adv_from)):
+            raise ValueError("fake_alone, gan_from and adv_from are parts of the budget: at least 0 and below 1")
         if not 0 <= self.t_min <= self.t_max <= 999:
             raise ValueError("need 0 <= t_min <= t_max <= 999")
         if self.gan and min(self.gan_weight, self.gan_fake_weight) <= 0:

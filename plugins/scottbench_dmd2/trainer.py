@@ -40,7 +40,7 @@ class DistributionMatching:
     def step(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
         """Yield, in every so-many-th step, the generator's matching and adversarial losses, and always the fake score's denoising and
         head losses on the samples that were made; each 0-d."""
-        due = self.is_due(batch["step"])
+        due = self.is_due(batch)
         places, draws = self.draws(batch, due)
         with torch.no_grad():
             z, t = self.inputs(batch, places, draws)
@@ -74,10 +74,9 @@ class DistributionMatching:
         """Draw (n,) int64 of all time steps, stratified."""
         return draw_times(0, len(self.teacher.schedule), n, generator)
 
-    def is_due(self, step: int) -> bool:
+    def is_due(self, batch: Batch) -> bool:
         """Tell whether a step updates the generator."""
-        after = step - self.options.fake_warmup
-        return after >= 0 and after % self.options.fake_updates == 0
+        return batch["step"] % self.options.fake_updates == 0 and batch["fraction"] >= self.options.fake_alone
 
     def with_head(self, fraction: float) -> bool:
         """Tell whether the head learns, of a step at a part of the budget."""

@@ -206,12 +206,12 @@ def test_instaflow_s_output_is_a_velocity(directly, files, teacher, tmp_path):
 
 
 def test_dmd2_s_one_step_is_the_prediction_at_999(directly, teacher, tmp_path):
-    from scottbench_ufogen import register_methods as of_ufogen
+    from scottbench_dmd2 import register_methods as of_dmd2
 
-    (method,) = of_ufogen()
+    (method,) = of_dmd2()
     published.write(tmp_path / "unet.safetensors", tiny.tiny_unet().state_dict())
-    directly(tmp_path / "unet.safetensors", "ufogen")
-    student = open_student(teacher, tmp_path / "s", "ufogen")
+    directly(tmp_path / "unet.safetensors", "dmd2")
+    student = open_student(teacher, tmp_path / "s", "dmd2")
     text, noise = student.encode_prompts(PROMPTS), ItemNoise(0, PROMPTS, student.latent_shape, "cpu")
     made = method.sample(student.sampling(text, text[:1], 1.0, noise, 1, method.options()))
     assert torch.allclose(made, student.denoiser(text, text[:1], 1.0)(noise(0), 999)[0], atol=1e-5)

@@ -178,7 +178,7 @@ def test_a_student_is_trained_exported_and_sampled(folder, model, tmp_path):
 
 
 OPTIONS = {"scott": {"disc_warmup": 0, "disc_rank": 2}, "ufogen": {"disc_warmup": 0, "disc_rank": 2}, "cd": {"variant": "lora"},
-           "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
+           "dmd2": {"steps": 2}, "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -238,8 +238,8 @@ def test_generator_every_so_many_steps_and_each_term_reaches_its_own_network(pip
     torch.nn.init.normal_(trainer.networks["fake"].head.out.weight)
     roles = {step: [role for role, _, _ in trainer.step(batch_of(teacher, step=step))] for step in range(4)}
     assert roles == {0: ["student", "fake"], 1: ["fake"], 2: ["fake"], 3: ["student", "fake"]}
-    warm = trainer_of(pipeline, fake_updates=3, fake_warmup=2)
-    assert [warm.is_due(step) for step in range(7)] == [False, False, True, False, False, True, False]
+    later = bare(fake_updates=3, fake_alone=0.5)
+    assert [later.is_due({"step": step, "fraction": step / 10}) for step in range(10)] == [step in (6, 9) for step in range(10)]
     learning = lambda role: {name for name, p in trainer.networks[role].named_parameters() if p.grad is not None}  # noqa: E731
     steps = trainer.step(batch_of(teacher))
     _, losses, _ = next(steps)
@@ -342,8 +342,8 @@ def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
     ({"steps": "0"}, "1 <= steps"),
     ({"w": "-1"}, "unguided"),
     ({"fake_updates": "0"}, "at least 1"),
-    ({"fake_warmup": "-1"}, "fake_warmup at least 0"),
-    ({"adv_from": "1"}, "parts of the budget"),
+    ({"fake_alone": "1"}, "parts of the budget"),
+    ({"adv_from": "-0.1"}, "parts of the budget"),
     ({"t_min": "980"}, "t_min <= t_max"),
     ({"gan_weight": "0"}, "gan=false"),
     ({"ema": "1"}, "ema < 1"),

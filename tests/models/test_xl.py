@@ -178,6 +178,7 @@ def test_a_student_is_trained_exported_and_sampled(folder, model, tmp_path):
 
 
 OPTIONS = {"scott": {"disc_warmup": 0, "disc_rank": 2}, "ufogen": {"disc_warmup": 0, "disc_rank": 2}, "cd": {"variant": "lora"},
+           "pcm": {"variant": "full", "discriminator": "heads", "disc_heads": 1, "empty_prompts": 0.5},
            "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from scottbench_pcm.options import PCMOptions, SamplerOptions
 from scottbench_pcm.phases import Phases, edges
 from scottbench_pcm.sampler import sample, timesteps
 from scottbench_pcm.trainer import PhasedConsistencyDistillation, chosen, renoised
+from scottbench_solvers import ddim
+from scottbench_solvers.options import DDIMOptions
 from tiny import tiny_pipeline
 from tiny_training import Registry, batch_of, train
 
@@ -73,8 +75,7 @@ class Exact(torch.nn.Module):
 
     def __init__(self, phases, s):
         super().__init__()
-        self.ends, self.s = {t: e for t, e in zip(phases.times.tolist(), phases.ends.tolist(), strict=True)}, s
-        self.bounds = sorted({*phases.ends.tolist()})
+        self.bounds, self.s = sorted({*phases.ends.tolist()}), s
 
     def forward(self, z, t, encoder_hidden_states=None, return_dict=False):
         t = torch.as_tensor(t).expand(len(z))
@@ -195,6 +196,21 @@ def test_the_exact_student_of_as_many_phases_ends_on_the_flow_without_noise(n, s
     assert z.flatten().tolist() == pytest.approx([end, -2 * end], rel=1e-12) and drawn == [0]
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+def test_it_is_ddim_with_trailing_spacing_as_the_authors_sample(n):
+    torch.manual_seed(0)
+    z_T, mix = torch.randn(2, 4, 3, 3), torch.randn(4, 4)
+
+    def denoise(z, t):
+        eps = torch.einsum("nchw,cd->ndhw", z, mix).tanh()
+        return (z - SD.sigma(t) * eps) / SD.alpha(t), eps
+
+    options = DDIMOptions(spacing="trailing")
+    assert ddim.timesteps(SD, n, options) == timesteps(SD, n, SamplerOptions())
+    theirs = ddim.sample(Sampling(denoise, lambda k: z_T, SD, n, options))
+    assert torch.allclose(sample(Sampling(denoise, lambda k: z_T, SD, n, SamplerOptions())), theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_eta_draws_so_much_noise_at_each_edge_but_the_last(eta):
     """On the basis (x0, eps, xi_1, xi_2, ...): what is drawn at the last edge before 0 is in the sample by the DDIM form alone."""
@@ -292,7 +308,8 @@ def test_prompts_left_out_are_the_empty_prompt(teacher):
     assert float(left_out.double().mean()) == pytest.approx(0.25, abs=0.02) and torch.equal(which[~left_out], torch.arange(4000)[~left_out])
     seen = []
     made = of(teacher, empty_prompts=0.999)
-    made.networks["student"].register_forward_pre_hook(lambda module, given, words: seen.append(words["encoder_hidden_states"]), with_kwargs=True)
+    note = lambda module, given, words: seen.append(words["encoder_hidden_states"])  # noqa: E731
+    made.networks["student"].register_forward_pre_hook(note, with_kwargs=True)
     next(made.step(batch_of(teacher)))
     assert torch.equal(seen[0], uncond.hidden.expand(4, -1, -1))
 
@@ -356,5 +373,5 @@ def test_the_claims_are_of_the_paper_and_can_be_read():
     import scottbench_pcm
 
     claims = [read_claim(path) for path in scottbench_pcm.register_claims()]
-    assert {claim.name for claim in claims} == {"pcm-beats-lcm", "pcm-deterministic", "pcm-adversarial-few-steps"}
+    assert {claim.name for claim in claims} == {"pcm-beats-lcm", "pcm-adversarial-looks"}
     assert all("2405.18407" in claim.paper and claim.locator for claim in claims)

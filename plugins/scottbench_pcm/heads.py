@@ -24,8 +24,8 @@ class Head(nn.Module):
         self.first = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(groups, channels), nn.GELU())
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(groups, channels), nn.GELU())
         self.out = nn.Conv2d(channels, 1, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for p in self.out.parameters():
+            nn.init.zeros_(p)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (N,) logits, means over the places of features (N,c,h,w)."""
@@ -38,9 +38,8 @@ class FeatureDiscriminator(nn.Module):
 
     def __init__(self, teacher_unet: UNet, heads: int):
         super().__init__()
-        self.unet = teacher_unet
-        channels = block_channels(teacher_unet)
-        self.heads = nn.ModuleList(nn.ModuleList(Head(c) for _ in range(heads)) for c in channels).to(teacher_unet.device)
+        self.unet, self.count = teacher_unet, heads
+        self.heads = nn.ModuleList(Head(c) for c in block_channels(teacher_unet) for _ in range(heads)).to(teacher_unet.device)
         self.trainable = list(self.heads.parameters())
 
     def forward(self, z: Tensor, tau: Tensor, text: TextCondition, uncond: TextCondition, learn: bool = True) -> Tensor:
@@ -54,7 +53,8 @@ class FeatureDiscriminator(nn.Module):
             finally:
                 for handle in handles:
                     handle.remove()
-            return torch.stack([head(wide(f)) for f, heads in zip(features, self.heads, strict=True) for head in heads], dim=1)
+            seen = [wide(feature) for feature in features for _ in range(self.count)]
+            return torch.stack([head(feature) for head, feature in zip(self.heads, seen, strict=True)], dim=1)
 
     @contextmanager
     def active(self, learn: bool) -> Iterator[None]:

@@ -165,4 +165,6 @@ def renoised(schedule: Any, z: Tensor, s: Tensor, t: Tensor, noise: Tensor) -> T
 
 def chosen(text: Any, uncond: TextCondition, which: Tensor) -> TextCondition:
     """Return the prompts at `which` (N,) int64 of text (N,L,D) and, as the last one, uncond (1,L,D)."""
-    return torch.cat([TextCondition.of(text), uncond])[which]
+    parts: list[Any] = [TextCondition.of(text), uncond]
+    both: Any = torch.cat(parts)  # torch.cat of conditions is one
+    return both[which]

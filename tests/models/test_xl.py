@@ -179,6 +179,8 @@ def test_a_student_is_trained_exported_and_sampled(folder, model, tmp_path):
 
 OPTIONS = {"scott": {"disc_warmup": 0, "disc_rank": 2}, "ufogen": {"disc_warmup": 0, "disc_rank": 2}, "cd": {"variant": "lora"},
            "dmd2": {"steps": 2}, "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
+           "pcm": {"variant": "full", "discriminator": "heads", "disc_heads": 1, "empty_prompts": 0.5},
+           "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -40,13 +40,13 @@ class Held:
         self.now = self.most = 0
 
     def pack(self, tensor):
-        held = self
+        held, tensor = self, tensor.detach()  # with its graph, an output that nobody goes back through would hold itself
 
         class Saved:
             bytes = 0 if tensor.untyped_storage().data_ptr() in held.weights else tensor.nbytes
 
             def __init__(self):
-                self.tensor = tensor.detach()  # with its graph, an output that nobody goes back through would hold itself
+                self.tensor = tensor
                 held.now += self.bytes
                 held.most = max(held.most, held.now)
 

@@ -1,4 +1,4 @@
-"""Options of Flash Diffusion's trainer. "Paper": read in its text, captions or model card. "Recalled": known to us without the text at hand,
+"""Options of Flash Diffusion's trainer. "Paper": read in its text, captions or model card. "Recalled": known without the text at hand,
 confidence C. README lists what is not known."""
 
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class FlashOptions:
     w_max: float = 12.0
     """Upper end. Recalled: s of 3 to 13 for SD 1.5."""
     distance: Literal["l2", "huber"] = "l2"
-    """Distance between student and teacher: mean square (recalled; the paper tries LPIPS too, we do not), or pseudo-Huber of each element."""
+    """Distance between student and teacher: mean square (recalled; LPIPS, which the paper tries too, is not here), or pseudo-Huber of each
+    element."""
     huber_c: float = 1e-3
     """The c of sqrt(d^2 + c^2) - c."""
     weight: Literal["one", "alpha", "snr-clipped"] = "one"
@@ -52,8 +53,8 @@ class FlashOptions:
     adv_loss: Literal["lsgan", "hinge"] = "lsgan"
     """Least squares towards 1 and 0 (recalled), or hinge."""
     ramp: Literal["phases", "none"] = "phases"
-    """phases: both lambdas are 0 in the warm-up and grow evenly to their value in the last phase (recalled: they grow by phases). none: their
-    value throughout."""
+    """phases: both lambdas are 0 in the warm-up and grow evenly to their value in the last phase (recalled: by phases). none: their value
+    throughout."""
     tau_min: int = 0
     """Lowest level to which real and predicted latents are noised for the discriminator. Not known of the original."""
     tau_max: int = 999

@@ -178,7 +178,8 @@ def test_a_student_is_trained_exported_and_sampled(folder, model, tmp_path):
 
 
 OPTIONS = {"scott": {"disc_warmup": 0, "disc_rank": 2}, "ufogen": {"disc_warmup": 0, "disc_rank": 2}, "cd": {"variant": "lora"},
-           "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
+           "instaflow": {"solver_steps": 1, "student_steps": 1},
+           "flash": {"grid": 2, "modes": 2, "ramp": "none", "lora_rank": 2, "disc_width": 8}}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -1,4 +1,5 @@
-"""Options of Flash Diffusion's trainer. "Paper" is said where its text or figures say so; README lists what is not known to us."""
+"""Options of Flash Diffusion's trainer. "Paper": read in its text, captions or model card. "Recalled": known without the text at hand,
+confidence C. README lists what is not known."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ class FlashOptions:
     lora_rank: int = 64
     """Rank of variant lora, on every linear map and convolution of the blocks: 67.25 M of SD 1.5. The published student has 26.4 M."""
     grid: int = 32
-    """K: number of time steps that the student is trained at, evenly from T/K to T. From the k-th the teacher makes k steps. Paper: 32."""
+    """K: number of time steps that the student is trained at, evenly from T/K to T (paper: 32). From the k-th the teacher makes k steps."""
     modes: int = 4
     """Number of time steps of the grid that are over-sampled after the warm-up, evenly spread. Paper: 4."""
     phases: int = 4
@@ -25,18 +26,19 @@ class FlashOptions:
     w_min: float = 2.0
     """Lower end of the teacher's guidance w = s - 1, drawn for each sample; the student has no input for it."""
     w_max: float = 12.0
-    """Upper end. Confidence C: the paper's range for SD 1.5 is s of 3 to 13, as recalled."""
+    """Upper end. Recalled: s of 3 to 13 for SD 1.5."""
     distance: Literal["l2", "huber"] = "l2"
-    """Distance between student and teacher: mean square (paper; it also tries LPIPS, which we do not), or pseudo-Huber of each element."""
+    """Distance between student and teacher: mean square (recalled; LPIPS, which the paper tries too, is not here), or pseudo-Huber of each
+    element."""
     huber_c: float = 1e-3
     """The c of sqrt(d^2 + c^2) - c."""
     weight: Literal["one", "alpha", "snr-clipped"] = "one"
-    """Weight over time of that distance, and of distribution matching: 1 (paper), alpha_t, which evens out the gradient over t, or
+    """Weight over time of that distance, and of distribution matching: 1, alpha_t, which evens out the gradient over t, or
     min(SNR, 5) / 5."""
     dm_weight: float = 0.7
-    """lambda of distribution matching in the last phase; 0 for none. Confidence C: .3, .5, .7 after the warm-up, as recalled."""
+    """lambda of distribution matching in the last phase; 0 for none. Recalled: .3, .5, .7 after the warm-up."""
     dm_scale: Literal["fixed", "gradient"] = "fixed"
-    """fixed: lambda times the loss (paper); gradient: lambda times the distillation loss's gradient norm at the student's output."""
+    """fixed: lambda times the loss; gradient: lambda times the distillation loss's gradient norm at the student's output."""
     dm_form: Literal["mean", "score"] = "mean"
     """The gradient is the difference of both clean predictions. mean: over the mean distance between sample and real prediction (DMD,
     eq. 8); score: times alpha_t^2 / sigma_t^2, which makes it the difference of the scores."""
@@ -45,14 +47,14 @@ class FlashOptions:
     dm_t_max: int = 980
     """Highest level. DMD: 980."""
     adv_weight: float = 0.3
-    """lambda of the adversarial loss in the last phase; 0 for none, and no discriminator. Confidence C: .1, .2, .3, as recalled."""
+    """lambda of the adversarial loss in the last phase; 0 for none, and no discriminator. Recalled: .1, .2, .3 after the warm-up."""
     adv_scale: Literal["fixed", "gradient"] = "fixed"
-    """fixed: lambda times the loss (paper); gradient: lambda times the distillation loss's gradient norm at the student's output."""
+    """fixed: lambda times the loss; gradient: lambda times the distillation loss's gradient norm at the student's output."""
     adv_loss: Literal["lsgan", "hinge"] = "lsgan"
-    """Least squares towards 1 and 0 (paper), or hinge."""
+    """Least squares towards 1 and 0 (recalled), or hinge."""
     ramp: Literal["phases", "none"] = "phases"
-    """phases: both lambdas are 0 in the warm-up and grow evenly to their value in the last phase (paper: they grow by phases). none: their
-    value throughout."""
+    """phases: both lambdas are 0 in the warm-up and grow evenly to their value in the last phase (recalled: by phases). none: their value
+    throughout."""
     tau_min: int = 0
     """Lowest level to which real and predicted latents are noised for the discriminator. Not known of the original."""
     tau_max: int = 999
@@ -62,9 +64,9 @@ class FlashOptions:
     disc_every: int = 1
     """The discriminator is updated in every so-many-th step."""
     lr: float = 1e-5
-    """AdamW learning rate of the student. Confidence C: 1e-5, as recalled."""
+    """AdamW learning rate of the student. Recalled: 1e-5."""
     disc_lr: float = 1e-5
-    """AdamW learning rate of the head. Confidence C: 1e-5, as recalled."""
+    """AdamW learning rate of the head. Recalled: 1e-5."""
 
     def __post_init__(self) -> None:
         if self.lora_rank < 1 or self.disc_every < 1:

@@ -72,7 +72,7 @@ class MeanFlow:
         """
         teacher, at = self.teacher, Point.at(t)
         z, of = at.from_line(x), LineVelocity.of(at, teacher.prediction)
-        tau, rate = time_of_angle(teacher.schedule, at.angle)
+        tau, _ = time_of_angle(teacher.schedule, at.angle)
         # the student first: asked without gradients before, autocast would keep its weights' casts without them
         output = self.output(self.networks["student"], z, tau, t - r, text)
         u = of(output, z)
@@ -94,8 +94,13 @@ class MeanFlow:
         tau, rate = time_of_angle(teacher.schedule, at.angle)
         self.how = self.how or chosen_derivative(self.options.derivative, student)
         d_output = derivative(
-            teacher, lambda z, tau, interval: self.output(student, z, tau, interval, text), (z, tau, t - r),
-            (dz, rate / at.n.flatten() ** 2, torch.ones_like(t)), self.how, self.options.width)
+            teacher,
+            lambda z, tau, interval: self.output(student, z, tau, interval, text),
+            (z, tau, t - r),
+            (dz, rate / at.n.flatten() ** 2, torch.ones_like(t)),
+            self.how,
+            self.options.width,
+        )
         return LineVelocity.of(at, teacher.prediction).change(output, z, d_output, dz)
 
     def output(self, network: UNet, z: Tensor, tau: Tensor, interval: Tensor, text: TextCondition) -> Tensor:

@@ -68,6 +68,22 @@ def test_the_exact_average_velocity_is_its_own_target(how):
     assert (off - target).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("options", [{}, {"power": 0.0, "times": "uniform", "derivative": "finite", "different": 1.0}])
+def test_the_loss_pulls_a_student_between_velocity_and_average_to_the_latter(options):
+    """The second time is heard k times as much as it should: the gradient raises k below 1, lowers it above, and is nothing at 1."""
+    slopes = {}
+    for k in (0.3, 0.7, 1.0, 1.3):
+        gain = torch.tensor(k, dtype=torch.float64, requires_grad=True)
+        made = trainer(Continuous(lambda z, lam, second, gain=gain: exact(z, lam, gain * second), 256), **options)
+        batch = {"latents": column(torch.randn(256, generator=torch.Generator().manual_seed(1)) * S), "text": TEXT.expand(256, -1, -1)}
+        batch |= {"uncond": TEXT, "generator": torch.Generator().manual_seed(0), "step": 5, "fraction": 0.0}
+        ((role, losses, _),) = made.step(batch)
+        losses["meanflow"].backward()
+        slopes[k] = float(gain.grad)
+    assert role == "student" and slopes[0.3] < -1e-3 and slopes[0.7] < -1e-3 and slopes[1.3] > 1e-3
+    assert abs(slopes[1.0]) < 0.1 * abs(slopes[0.7])
+
+
 def test_where_r_is_t_the_target_is_the_teacher_s_velocity():
     x, t, _ = points()
     made = trainer(Continuous(lambda z, lam, second: torch.zeros_like(z), 256))
@@ -129,8 +145,11 @@ def test_with_the_exact_average_velocity_any_number_of_steps_is_the_flow(steps):
     def predict(z, t, second):
         from scottbench.diffusion import guidance_embedding
 
-        return network(z, torch.full((len(z),), float(t), dtype=torch.float64), timestep_cond=guidance_embedding(
-            torch.full((len(z),), second, dtype=torch.float64), 256))[0]
+        return network(
+            z,
+            torch.full((len(z),), float(t), dtype=torch.float64),
+            timestep_cond=guidance_embedding(torch.full((len(z),), second, dtype=torch.float64), 256),
+        )[0]
 
     options = SamplerOptions()
     found = sample(Sampling(None, lambda k: z, SD, steps, options, predict, {"prediction": "epsilon"}))

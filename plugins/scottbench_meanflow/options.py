@@ -35,9 +35,12 @@ class MeanFlowOptions:
     p_std: float = 1.0
     """Its standard deviation. Paper: 1."""
     power: float = 1.0
-    """p of the adaptive weight 1 / (|error|^2 + c)^p. Paper: 1; 0 is the mean square."""
+    """p of the adaptive weight 1 / (|error|^2 + c)^p. Paper: 1; 0.5: each item pulls alike; 0 is the mean square."""
     power_c: float = 1e-3
     """The c there. Paper: 1e-3."""
+    weight: Literal["one", "alpha"] = "one"
+    """A fixed weight beside it. one: the paper. alpha: the teacher's alpha at t, which evens out the gradient of a network that predicts
+    noise, whose velocity is noise / (1 - t)."""
     derivative: Literal["auto", "jvp", "finite"] = "auto"
     """Derivative of u along the path: jvp, exact (2 passes), or finite, a central difference (2 passes). auto: jvp, but finite where
     the U-Net's attention or a compiled block has no forward mode. Paper: jvp."""

@@ -47,6 +47,8 @@ class MeanFlow:
         u, target, moved = self.average_and_target(x, t, r, text, batch["uncond"], count)
         error = (u - target).square().flatten(1).sum(1)
         weight = (error.detach() + o.power_c) ** -o.power if o.power else torch.full_like(error, 1 / x0[0].numel())
+        if o.weight == "alpha":
+            weight = weight * at.angle.cos().to(weight.dtype)
         facts = {"mean_square": error.detach().mean() / x0[0].numel(), "change": moved.square().mean().sqrt()}
         yield "student", {"meanflow": (weight * error).mean()}, facts
 

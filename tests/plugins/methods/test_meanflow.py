@@ -68,7 +68,8 @@ def test_the_exact_average_velocity_is_its_own_target(how):
     assert (off - target).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("options", [{}, {"power": 0.5, "weight": "alpha"}, {"power": 0.0, "times": "uniform", "derivative": "finite", "different": 1.0}])
+@pytest.mark.parametrize("options", [
+    {}, {"power": 0.5, "weight": "alpha"}, {"power": 0.0, "times": "uniform", "derivative": "finite", "different": 1.0}])  # fmt: skip
 def test_the_loss_pulls_a_student_between_velocity_and_average_to_the_latter(options):
     """The second time is heard k times as much as it should: the gradient raises k below 1, lowers it above, and is nothing at 1."""
     slopes = {}

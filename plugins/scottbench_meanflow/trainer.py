@@ -95,14 +95,17 @@ class MeanFlow:
         z, dz = at.from_line(x), at.direction(x, v)
         tau, rate = time_of_angle(teacher.schedule, at.angle)
         self.how = self.how or chosen_derivative(self.options.derivative, student)
+        pace = t * (1 - t)  # dt / d ln(t / (1 - t)): differences are even in ln lambda, not in t
+        along = scale(pace.view(-1, 1, 1, 1), dz), pace * rate / at.n.flatten() ** 2, pace
         d_output = derivative(
             teacher,
             lambda z, tau, interval: self.output(student, z, tau, interval, text),
             (z, tau, t - r),
-            (dz, rate / at.n.flatten() ** 2, torch.ones_like(t)),
+            along,
             self.how,
             self.options.width,
         )
+        d_output = scale(1 / pace.view(-1, 1, 1, 1), d_output)
         return LineVelocity.of(at, teacher.prediction).change(output, z, d_output, dz)
 
     def output(self, network: UNet, z: Tensor, tau: Tensor, interval: Tensor, text: TextCondition) -> Tensor:

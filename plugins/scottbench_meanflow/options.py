@@ -35,14 +35,17 @@ class MeanFlowOptions:
     p_std: float = 1.0
     """Its standard deviation. Paper: 1."""
     power: float = 1.0
-    """p of the adaptive weight 1 / (|error|^2 + c)^p. Paper: 1; 0 is the mean square."""
+    """p of the adaptive weight 1 / (|error|^2 + c)^p. Paper: 1; 0.5: each item pulls alike; 0 is the mean square."""
     power_c: float = 1e-3
     """The c there. Paper: 1e-3."""
+    weight: Literal["one", "alpha"] = "one"
+    """A fixed weight beside it. one: the paper. alpha: the teacher's alpha at t, which evens out the gradient of a network that predicts
+    noise, whose velocity is noise / (1 - t)."""
     derivative: Literal["auto", "jvp", "finite"] = "auto"
     """Derivative of u along the path: jvp, exact (2 passes), or finite, a central difference (2 passes). auto: jvp, but finite where
     the U-Net's attention or a compiled block has no forward mode. Paper: jvp."""
-    width: float = 0.002
-    """Half the width of the central difference, in t."""
+    width: float = 0.01
+    """Half the width of the central difference, in ln(t / (1 - t))."""
     interval_start: Literal["zero", "random"] = "zero"
     """Start of the map of the interval's embedding: at zero the student starts as its teacher, whatever r is."""
     interval_scale: float = INTERVAL_SCALE
@@ -59,5 +62,5 @@ class MeanFlowOptions:
             raise ValueError("need 0 <= different <= 1, 0 <= beta2 < 1 and lr > 0")
         if self.p_std <= 0 or not math.isfinite(self.p_mean) or not math.isfinite(self.p_std):
             raise ValueError("p_mean must be a number and p_std a number above 0")
-        if self.power < 0 or self.power_c <= 0 or not 0 < self.width <= 0.1 or not 0 < self.interval_scale <= 1000:
-            raise ValueError("need power >= 0, power_c > 0, 0 < width <= 0.1 and 0 < interval_scale <= 1000")
+        if self.power < 0 or self.power_c <= 0 or not 0 < self.width <= 1 or not 0 < self.interval_scale <= 1000:
+            raise ValueError("need power >= 0, power_c > 0, 0 < width <= 1 and 0 < interval_scale <= 1000")

@@ -47,6 +47,8 @@ class MeanFlow:
         u, target, moved = self.average_and_target(x, t, r, text, batch["uncond"], count)
         error = (u - target).square().flatten(1).sum(1)
         weight = (error.detach() + o.power_c) ** -o.power if o.power else torch.full_like(error, 1 / x0[0].numel())
+        if o.weight == "alpha":
+            weight = weight * at.angle.cos().to(weight.dtype)
         facts = {"mean_square": error.detach().mean() / x0[0].numel(), "change": moved.square().mean().sqrt()}
         yield "student", {"meanflow": (weight * error).mean()}, facts
 
@@ -72,7 +74,7 @@ class MeanFlow:
         """
         teacher, at = self.teacher, Point.at(t)
         z, of = at.from_line(x), LineVelocity.of(at, teacher.prediction)
-        tau, rate = time_of_angle(teacher.schedule, at.angle)
+        tau, _ = time_of_angle(teacher.schedule, at.angle)
         # the student first: asked without gradients before, autocast would keep its weights' casts without them
         output = self.output(self.networks["student"], z, tau, t - r, text)
         u = of(output, z)
@@ -93,9 +95,17 @@ class MeanFlow:
         z, dz = at.from_line(x), at.direction(x, v)
         tau, rate = time_of_angle(teacher.schedule, at.angle)
         self.how = self.how or chosen_derivative(self.options.derivative, student)
+        pace = t * (1 - t)  # dt / d ln(t / (1 - t)): differences are even in ln lambda, not in t
+        along = scale(pace.view(-1, 1, 1, 1), dz), pace * rate / at.n.flatten() ** 2, pace
         d_output = derivative(
-            teacher, lambda z, tau, interval: self.output(student, z, tau, interval, text), (z, tau, t - r),
-            (dz, rate / at.n.flatten() ** 2, torch.ones_like(t)), self.how, self.options.width)
+            teacher,
+            lambda z, tau, interval: self.output(student, z, tau, interval, text),
+            (z, tau, t - r),
+            along,
+            self.how,
+            self.options.width,
+        )
+        d_output = scale(1 / pace.view(-1, 1, 1, 1), d_output)
         return LineVelocity.of(at, teacher.prediction).change(output, z, d_output, dz)
 
     def output(self, network: UNet, z: Tensor, tau: Tensor, interval: Tensor, text: TextCondition) -> Tensor:

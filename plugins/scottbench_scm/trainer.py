@@ -108,7 +108,8 @@ class ContinuousConsistencyDistillation:
             step = angle.sin() * angle.cos()  # d angle / d ln tan(angle): the path is walked in ln tan(angle)
             along = scale(step.view(-1, 1, 1, 1), dx), step * rate
             change = derivative(
-                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, self.how, self.options.width)
+                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, self.how, self.options.width
+            )
             fixed = output.detach()
             change = of.change(fixed, x, change, along[0], step.view(-1, 1, 1, 1))
             g = tangent(angle, x, of(fixed, x), dx, change, share)

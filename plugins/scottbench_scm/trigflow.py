@@ -1,8 +1,8 @@
 """TrigFlow (Lu & Song 2024) on a variance-preserving schedule, for data of deviation 1.
 
-The time is an angle: x_t = cos(t) x0 + sin(t) eps, which is the schedule's own z with alpha = cos(t), sigma = sin(t) and lambda = tan(t). So
-nothing is rescaled. The velocity is dx/dt = cos(t) eps - sin(t) x0, and the consistency function f = cos(t) x - sin(t) F is the prediction
-x0 of the network whose velocity is F.
+The time is an angle: x_t = cos(t) x0 + sin(t) eps, which is the schedule's own z with alpha = cos(t), sigma = sin(t) and lambda =
+tan(t). So nothing is rescaled. The velocity is dx/dt = cos(t) eps - sin(t) x0, and the consistency function f = cos(t) x - sin(t) F is
+the prediction x0 of the network whose velocity is F.
 """
 
 from __future__ import annotations

@@ -82,8 +82,9 @@ def derivative(
         except (NotImplementedError, RuntimeError) as error:
             if "forward" not in str(error).lower() and "jvp" not in str(error).lower():
                 raise
-            raise UsageError(f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). Use differences: "
-                             "-O derivative=finite") from None
+            raise UsageError(
+                f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). Use differences: -O derivative=finite"
+            ) from None
         model.passes += len(at[0])  # the hook counted the value; its derivative costs the same again
         return torch.zeros_like(wide(at[0])) if found is None else wide(found)
 

@@ -79,6 +79,8 @@ TRAINERS = {
 }  # fmt: skip
 MORE = (scottbench_meanflow, scottbench_scm, scottbench_tcd)
 METHODS = {noun.name: noun for plugin in (*PLUGINS, *MORE) for noun in getattr(plugin, "register_methods", list)()}
+SAMPLED = (*PLUGINS, scottbench_meanflow, scottbench_scm, scottbench_tcd)
+METHODS = {noun.name: noun for plugin in SAMPLED for noun in getattr(plugin, "register_methods", list)()}
 
 
 @pytest.fixture
@@ -99,11 +101,20 @@ def on_gpu(w_conditioned=False) -> DiffusionModel:
     """A U-Net of as few operations as there can be with attention to text, residual blocks and a decoder: each takes its time here."""
     with torch.device("cuda"):
         unet = UNet2DConditionModel(
-            sample_size=8, in_channels=4, out_channels=4, down_block_types=("CrossAttnDownBlock2D",), mid_block_type=None,
-            up_block_types=("UpBlock2D",), block_out_channels=(8,), layers_per_block=1, norm_num_groups=2, cross_attention_dim=32,
-            attention_head_dim=4, time_cond_proj_dim=16 if w_conditioned else None)
-    return DiffusionModel(
-        "0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet.requires_grad_(False).eval(), None, "cuda:0")
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            down_block_types=("CrossAttnDownBlock2D",),
+            mid_block_type=None,
+            up_block_types=("UpBlock2D",),
+            block_out_channels=(8,),
+            layers_per_block=1,
+            norm_num_groups=2,
+            cross_attention_dim=32,
+            attention_head_dim=4,
+            time_cond_proj_dim=16 if w_conditioned else None,
+        )
+    return DiffusionModel("0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet.requires_grad_(False).eval(), None, "cuda:0")
 
 
 def loop_of(kind, options, out, **settings) -> Loop:

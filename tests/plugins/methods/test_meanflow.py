@@ -60,12 +60,29 @@ def average_and_target(made, n=60, count=40):
 
 @pytest.mark.parametrize("how", ["jvp", "finite"])
 def test_the_exact_average_velocity_is_its_own_target(how):
-    u, target, moved = average_and_target(trainer(Continuous(exact, 256), derivative=how, width=1e-4))
+    u, target, moved = average_and_target(trainer(Continuous(exact, 256), derivative=how, width=1e-3))
     x, t, r = points()
     assert torch.allclose(u, average(x, r.view_as(x), t.view_as(x)), atol=1e-4), "the interval comes through"
     assert (u - target).abs().max() < 2e-2 and moved.abs().max() > 0.1
     off, target, _ = average_and_target(trainer(Continuous(lambda z, lam, second: 0.8 * exact(z, lam, second), 256), derivative=how))
     assert (off - target).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"power": 0.5, "weight": "alpha"}, {"power": 0.0, "times": "uniform", "derivative": "finite", "different": 1.0}])  # fmt: skip
+def test_the_loss_pulls_a_student_between_velocity_and_average_to_the_latter(options):
+    """The second time is heard k times as much as it should: the gradient raises k below 1, lowers it above, and is nothing at 1."""
+    slopes = {}
+    for k in (0.3, 0.7, 1.0, 1.3):
+        gain = torch.tensor(k, dtype=torch.float64, requires_grad=True)
+        made = trainer(Continuous(lambda z, lam, second, gain=gain: exact(z, lam, gain * second), 256), **options)
+        batch = {"latents": column(torch.randn(256, generator=torch.Generator().manual_seed(1)) * S), "text": TEXT.expand(256, -1, -1)}
+        batch |= {"uncond": TEXT, "generator": torch.Generator().manual_seed(0), "step": 5, "fraction": 0.0}
+        ((role, losses, _),) = made.step(batch)
+        losses["meanflow"].backward()
+        slopes[k] = float(gain.grad)
+    assert role == "student" and slopes[0.3] < -1e-3 and slopes[0.7] < -1e-3 and slopes[1.3] > 1e-3
+    assert abs(slopes[1.0]) < 0.1 * abs(slopes[0.7])
 
 
 def test_where_r_is_t_the_target_is_the_teacher_s_velocity():
@@ -78,7 +95,7 @@ def test_where_r_is_t_the_target_is_the_teacher_s_velocity():
 
 def test_differences_come_to_the_jvp():
     student = Continuous(lambda z, lam, second: exact(z, lam, 0.5 * second), 256)
-    right, near = (average_and_target(trainer(student, derivative=how, width=1e-4))[2] for how in ("jvp", "finite"))
+    right, near = (average_and_target(trainer(student, derivative=how, width=1e-3))[2] for how in ("jvp", "finite"))
     assert torch.allclose(right, near, atol=5e-2, rtol=1e-2) and right.abs().max() > 1
 
 
@@ -129,8 +146,11 @@ def test_with_the_exact_average_velocity_any_number_of_steps_is_the_flow(steps):
     def predict(z, t, second):
         from scottbench.diffusion import guidance_embedding
 
-        return network(z, torch.full((len(z),), float(t), dtype=torch.float64), timestep_cond=guidance_embedding(
-            torch.full((len(z),), second, dtype=torch.float64), 256))[0]
+        return network(
+            z,
+            torch.full((len(z),), float(t), dtype=torch.float64),
+            timestep_cond=guidance_embedding(torch.full((len(z),), second, dtype=torch.float64), 256),
+        )[0]
 
     options = SamplerOptions()
     found = sample(Sampling(None, lambda k: z, SD, steps, options, predict, {"prediction": "epsilon"}))

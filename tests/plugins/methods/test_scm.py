@@ -8,7 +8,7 @@ from analytic import SD, TEXT, column
 from continuous import Continuous, between, gaussian, lam_of, teacher_of
 from scottbench_scm.options import SamplerOptions, SCMOptions
 from scottbench_scm.sampler import sample, timesteps
-from scottbench_scm.trainer import ContinuousConsistencyDistillation
+from scottbench_scm.trainer import ContinuousConsistencyDistillation, TimeWeight
 from scottbench_scm.trigflow import Velocity, normalised
 
 from scottbench.diffusion import to_x0_eps
@@ -44,6 +44,25 @@ def test_the_exact_consistency_function_has_no_tangent(how, s, mean):
     assert still.abs().max() < 2e-5
     if s:  # the teacher itself is the consistency function of data at one point alone
         assert tangents(trainer(teacher, Continuous(gaussian(s, mean)), derivative=how)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": "alpha", "normalise": "l2"}, {"adaptive": True, "derivative": "finite"}])
+def test_the_loss_pulls_a_student_between_teacher_and_consistency_function_to_the_latter(options):
+    """x0 = (1 - k) teacher + k exact: the gradient raises k below 1, lowers it above, and is nothing at 1."""
+    slopes = {}
+    for k in (0.3, 0.7, 1.0, 1.3):
+        gain = torch.tensor(k, dtype=torch.float64, requires_grad=True)
+        mixed = lambda z, lam, second=None, gain=gain: (1 - gain) * gaussian(0.6)(z, lam) + gain * exact(0.6)(z, lam)  # noqa: E731
+        made = trainer(teacher_of(gaussian(0.6)), Continuous(mixed), warmup=1, **options)
+        made.networks["weight"] = TimeWeight()
+        batch = {"latents": column(torch.randn(256, generator=torch.Generator().manual_seed(1)) * 0.6), "text": TEXT.expand(256, -1, -1)}
+        batch |= {"uncond": TEXT, "generator": torch.Generator().manual_seed(0), "step": 5, "fraction": 0.0}
+        losses = {role: terms for role, terms, _ in made.step(batch)}
+        losses["student"]["consistency"].backward()
+        slopes[k] = float(gain.grad)
+        assert ("weight" in losses) == made.options.adaptive
+    assert slopes[0.3] < -1e-3 and slopes[0.7] < -1e-3 and slopes[1.3] > 1e-3
+    assert abs(slopes[1.0]) < 0.02 * abs(slopes[0.7])
 
 
 def test_differences_come_to_the_jvp_with_the_square_of_their_width():
@@ -109,8 +128,6 @@ def test_with_the_exact_function_sampling_keeps_the_data_s_law(steps):
     s = 0.7
     basis = torch.eye(steps, dtype=torch.float64).view(steps, 1, -1, 1, 1)
     start = math.sqrt(SD.alpha(999) ** 2 * s**2 + SD.sigma(999) ** 2)
-    f = exact(s)
-    run = Sampling(
-        lambda z, t: (f(z, torch.tensor(SD.lam(t), dtype=torch.float64)), torch.zeros_like(z)), lambda k: basis[k] * (start if k == 0 else 1.0), SD, steps,
-        SamplerOptions())
+    denoise = lambda z, t: (exact(s)(z, torch.tensor(SD.lam(t), dtype=torch.float64)), torch.zeros_like(z))  # noqa: E731
+    run = Sampling(denoise, lambda k: basis[k] * (start if k == 0 else 1.0), SD, steps, SamplerOptions())
     assert float((sample(run) ** 2).sum()) / s**2 == pytest.approx(1, abs=1e-12)

@@ -46,12 +46,8 @@ def test_the_check_sees_a_part_that_is_out_of_date(generate):
 
 
 @pytest.mark.parametrize("kind, name", [
-    *(("trainer", name) for name in ("cd", "dmd2", "instaflow", "scott", "ufogen")),
-    *(("method", name) for name in ("cd", "scott"))])  # fmt: skip
-    *(("trainer", name) for name in ("cd", "instaflow", "pcm", "scott", "ufogen")),
+    *(("trainer", name) for name in ("cd", "dmd2", "flash", "instaflow", "pcm", "scott", "ufogen")),
     *(("method", name) for name in ("cd", "pcm", "scott"))])  # fmt: skip
-    *(("trainer", name) for name in ("cd", "flash", "instaflow", "scott", "ufogen")),
-    *(("method", name) for name in ("cd", "scott"))])  # fmt: skip
 def test_every_option_of_a_distillation_is_in_its_plug_in_s_readme(kind, name):
     """By name, in a table that gives its values and its default."""
     rows = [line for line in (ROOT / f"plugins/scottbench_{name}/README.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]

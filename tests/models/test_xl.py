@@ -177,12 +177,12 @@ def test_a_student_is_trained_exported_and_sampled(folder, model, tmp_path):
     assert images.shape == (2, 64, 64, 3) and images.std() > 10
 
 
-OPTIONS = {"scott": {"disc_warmup": 0, "disc_rank": 2}, "ufogen": {"disc_warmup": 0, "disc_rank": 2}, "cd": {"variant": "lora"},
-           "dmd2": {"steps": 2}, "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
-           "pcm": {"variant": "full", "discriminator": "heads", "disc_heads": 1, "empty_prompts": 0.5},
-           "instaflow": {"solver_steps": 1, "student_steps": 1}}  # fmt: skip
-           "instaflow": {"solver_steps": 1, "student_steps": 1},
-           "flash": {"grid": 2, "modes": 2, "ramp": "none", "lora_rank": 2, "disc_width": 8}}  # fmt: skip
+OPTIONS = {
+    "scott": {"disc_warmup": 0, "disc_rank": 2}, "ufogen": {"disc_warmup": 0, "disc_rank": 2}, "cd": {"variant": "lora"},
+    "dmd2": {"steps": 2}, "pcm": {"variant": "full", "discriminator": "heads", "disc_heads": 1, "empty_prompts": 0.5},
+    "instaflow": {"solver_steps": 1, "student_steps": 1},
+    "flash": {"grid": 2, "modes": 2, "ramp": "none", "lora_rank": 2, "disc_width": 8},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPTIONS)

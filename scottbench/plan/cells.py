@@ -63,9 +63,11 @@ class TeacherImages:
     guidance: float
     digest: str
     """sha256 hex over all that its images and the code of their features depend on, the number of items aside."""
+    what: str
+    """sha256 hex over what its images are: as `digest`, without the code, the machine and the batch that make them."""
 
     def __str__(self) -> str:
-        return f"teacher {self.method}@{self.steps} guidance {self.guidance:g} seed {self.seed} {self.digest[:8]}"
+        return f"teacher {self.method}@{self.steps} guidance {self.guidance:g} seed {self.seed} {self.what[:8]}"
 
     def cell_in(self, cells: Sequence[PlannedCell]) -> PlannedCell | None:
         """Return the cell of a run that makes these images, or None."""

@@ -18,7 +18,7 @@ from scottbench.plan.cells import PlannedCell, PlannedMetric
 from scottbench.plan.choices import Choices
 from scottbench.plan.inputs import Inputs
 from scottbench.plan.pictures import Reference
-from scottbench.plan.teachers import teacher_images
+from scottbench.plan.teachers import brought_digests, teacher_images
 from scottbench.registry.nouns import Metric
 from scottbench.store import folder
 from scottbench.store.plan_record import PLAN_SCHEMA, plan_digest
@@ -60,7 +60,7 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
         "code": {part: code.part_code(part, plugins, used) for part in code.IN_PLAN},
         "cells": [cell_record(cell) for cell in cells],
         "extractors": {role: source_record(inputs.sources[target]) for role, target in choices.roles.items()},
-        "metrics": [metric_record(metric) for metric in metrics],
+        "metrics": [metric_record(metric, brought_digests(metric, cells, choices, inputs)) for metric in metrics],
     }
     return Identity(record, plan_digest(record), metrics)
 
@@ -105,9 +105,10 @@ def source_record(source: Source) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def metric_record(metric: PlannedMetric) -> dict[str, Any]:
-    """Write down which metric is computed, with which options, of what."""
-    return {"name": metric.label, "options": dataclasses.asdict(metric.options), "fingerprint": metric.fingerprint}
+def metric_record(metric: PlannedMetric, brought: Sequence[str] = ()) -> dict[str, Any]:
+    """Write down which metric is computed, with which options, of what. brought: of `brought_digests`."""
+    record = {"name": metric.label, "options": dataclasses.asdict(metric.options), "fingerprint": metric.fingerprint}
+    return record | ({"teacher": list(brought)} if brought else {})
 
 
 def fingerprints(plugins: Plugins, choices: Choices, inputs: Inputs) -> list[PlannedMetric]:

@@ -111,7 +111,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     schedule = None if inputs.model is None else inputs.model.schedule
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, schedule)
     named = identity(plugins, choices, inputs, cells)
-    require_teachers(named.metrics, cells, inputs.sources, choices.roles, named.record)
+    require_teachers(named.metrics, cells, inputs.sources, choices.roles, choices.preset, inputs.n)
     published = [] if inputs.model is None else published_lines(inputs.methods, inputs.model_name, inputs.model.digest)
     return Plan(
         record=named.record,

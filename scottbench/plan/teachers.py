@@ -1,7 +1,10 @@
-"""The teacher's own images of the same prompts, which some metrics compare with: named by digest, in the run itself or kept of another.
+"""The teacher's own images of the same prompts, which some metrics compare with: named by digest, in the run itself, kept of another, or
+brought by the preset.
 
 Features of a teacher's cell are the same in every run of one model, dataset and code, because noise is drawn per item. So they are
-computed once, in any run that has the cell, and kept in the cache of large files; the first n serve a run of n items.
+computed once, in any run that has the cell, and kept in the cache of large files; the first n serve a run of n items. A preset may bring
+features that a published run made. They are named by what the images are, not by the code that made them, so that they outlive changes of
+the code, and a run that does not make its own takes them before those of the cache: it then compares with the same on every machine.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from scottbench.errors import MissingAsset, UsageError
 from scottbench.plan import code, device
 from scottbench.plan.cells import PlannedCell, PlannedMetric, TeacherImages, checked_timesteps
 from scottbench.registry.options import make_options
-from scottbench.store.assets import cache_dir
+from scottbench.store.assets import cache_dir, file_digest
 from scottbench.store.files import canonical
 from scottbench.text import one_line
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from scottbench.plan.choices import Choices, MetricChoice
     from scottbench.plan.inputs import Inputs
     from scottbench.registry.loader import Plugins
+    from scottbench.registry.presets import Preset
 
 
 def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: MetricChoice) -> TeacherImages | None:
@@ -48,20 +52,49 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
     networks = {choices.extractors[choices.roles[role]].extractor.name for role in choice.metric.roles}
     features = code.part_code("features", plugins, [plugins.find("extractor", network) for network in sorted(networks)])
     place = choices.device
-    record = {
-        "model": model.digest, "dataset": inputs.items.digest, "device": place.partition(":")[0], "dtype": choices.dtype,
-        "micro_batch": device.choose_micro_batch(place, model.latent_shape),
-        "code": code.part_code("images", plugins, used) | features,
+    what = {
+        "model": model.digest, "dataset": inputs.items.digest, "dtype": choices.dtype,
         "method": name, "version": method.version, "steps": steps, "seed": seed, "guidance_scale": guidance,
         "options": dataclasses.asdict(options), "timesteps": checked_timesteps(method, options, model.schedule, steps),
     }  # fmt: skip
-    return TeacherImages(name, steps, seed, guidance, hashlib.sha256(canonical(record)).hexdigest())
+    made = {
+        "device": place.partition(":")[0], "micro_batch": device.choose_micro_batch(place, model.latent_shape),
+        "code": code.part_code("images", plugins, used) | features,
+    }  # fmt: skip
+    whole, bare = (hashlib.sha256(canonical(record)).hexdigest() for record in (what | made, what))
+    return TeacherImages(name, steps, seed, guidance, whole, bare)
 
 
 def kept_file(images: TeacherImages, source: Source) -> Path:
     """Return the file in the cache that the features of a teacher's images by one extractor are kept in, there or not."""
     words = {"images": images.digest, "extractor": source.papers, "digest": source.digest}
     return cache_dir() / "teachers" / f"{images.method}-{images.steps}-{hashlib.sha256(canonical(words)).hexdigest()[:32]}.safetensors"
+
+
+def brought_file(images: TeacherImages, source: Source, preset: Preset) -> Path | None:
+    """Return the file in which a preset brings the features of a teacher's images by one extractor, there or not; None for a preset that
+    brings none."""
+    if preset.teachers is None:
+        return None
+    words = {"images": images.what, "extractor": source.papers, "digest": source.digest}
+    name = f"{images.method}-{images.steps}-{hashlib.sha256(canonical(words)).hexdigest()[:16]}.safetensors"
+    return preset.path(preset.teachers) / name
+
+
+def found_file(images: TeacherImages, source: Source, preset: Preset, n: int) -> Path | None:
+    """Return the file with features of the first n items: of the preset, else of the cache; None where neither has them."""
+    files = (brought_file(images, source, preset), kept_file(images, source))
+    return next((path for path in files if path is not None and kept_rows(path) >= n), None)
+
+
+def brought_digests(metric: PlannedMetric, cells: Sequence[PlannedCell], choices: Choices, inputs: Inputs) -> list[str]:
+    """Return the sha256 hex of each file of features that the preset brings and a metric compares with, which is part of what the metric
+    is of; [] where the run makes its own."""
+    images = metric.teacher
+    if images is None or images.cell_in(cells) is not None:
+        return []
+    files = [brought_file(images, inputs.sources[choices.roles[role]], choices.preset) for role in metric.noun.roles]
+    return [file_digest(path) for path in files if path is not None and kept_rows(path) >= inputs.n]
 
 
 def kept_rows(path: Path) -> int:
@@ -77,20 +110,19 @@ def kept_rows(path: Path) -> int:
 
 def require_teachers(
     metrics: Sequence[PlannedMetric], cells: Sequence[PlannedCell], sources: Mapping[str, Source], roles: Mapping[str, str],
-    record: Mapping[str, Any],
+    preset: Preset, n: int,
 ) -> None:  # fmt: skip
-    """Raise MissingAsset, with the line that makes them, where a metric compares with images that neither run nor cache has."""
-    n, preset = record["dataset"]["n"], record["preset"]
+    """Raise MissingAsset, with the line that makes them, where a metric compares with images that neither run nor cache nor preset has."""
     for metric in metrics:
         images = metric.teacher
         if images is None or images.cell_in(cells) is not None:
             continue
-        files = [kept_file(images, sources[roles[role]]) for role in metric.noun.roles]
-        short = [path for path in files if kept_rows(path) < n]
+        needed = [sources[roles[role]] for role in metric.noun.roles]
+        short = [source for source in needed if found_file(images, source, preset, n) is None]
         if short:
-            label = one_line(metric.label)
+            label, place = one_line(metric.label), kept_file(images, short[0]).parent
             made = f"{images.method} at {images.steps} steps, guidance {images.guidance:g}, seed {images.seed}"
             raise MissingAsset(
-                f"metric '{label}' compares with the teacher's images ({made}), and {short[0].parent} has no features of {n:,} of them. "
-                f"Make them once: scottbench run -p {preset} -m {images.method} -s {images.steps} --seeds {images.seed} -n {n} -k {label}; "
+                f"metric '{label}' compares with the teacher's images ({made}), and {place} has no features of {n:,} of them. Make them "
+                f"once: scottbench run -p {preset.name} -m {images.method} -s {images.steps} --seeds {images.seed} -n {n} -k {label}; "
                 f"or add them to this run: -m {images.method}@steps={images.steps}")

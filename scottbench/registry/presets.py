@@ -69,6 +69,8 @@ class Preset:
     """JSON file with the measured quality of the model, shown in the report."""
     recorded: str | None = None
     """JSON file with rows of a published run, such as the teacher's: shown beside a run's own where N, prompts and extractors are equal."""
+    teachers: str | None = None
+    """Folder with features of the teacher's images that a published run made, for metrics that compare with them (`fid_t`)."""
     limits: list[str] = field(default_factory=list)
     """Sentences for the report's Limits section."""
     data_limits: list[str] = field(default_factory=list)

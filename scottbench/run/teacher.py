@@ -1,4 +1,5 @@
-"""Features of the teacher's own images, for the metrics that compare with them: of this run's cell, or of the cache, which they go to."""
+"""Features of the teacher's own images, for the metrics that compare with them: of this run's cell, of the cache, which they go to, or of
+the preset."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.plan.cells import TeacherImages
-from scottbench.plan.teachers import kept_file, kept_rows
+from scottbench.plan.teachers import found_file, kept_file, kept_rows
 from scottbench.store.files import Refused, parse_object, read_plain, write_file
 from scottbench.text import one_line
 
@@ -42,8 +43,8 @@ def teacher_reader(
                 raise MissingAsset(f"the teacher's images are missing: {cell.id} failed ({one_line(reason)})")
             made = {role: stored(cell.id, role) for role in plan.sources}
         else:
-            files = {role: kept_file(images, source) for role, source in plan.sources.items()}
-            made = {role: read_kept(path, plan.n) for role, path in files.items() if path.exists()}
+            files = {role: found_file(images, source, plan.preset, plan.n) for role, source in plan.sources.items()}
+            made = {role: read_kept(path, plan.n) for role, path in files.items() if path is not None}
         return {role: made[target] for role, target in plan.roles.items() if target in made}
 
     def teacher(method: str, steps: int, seed: int) -> dict[str, np.ndarray]:
@@ -69,16 +70,16 @@ def keep_teachers(work: Work, manifest: Manifest, stored: Callable[[str, str], n
                 write_kept(path, stored(cell.id, role))
 
 
-def write_kept(path: Path, features: np.ndarray) -> None:
-    """Write (n, d) float32 features with their sha256."""
+def write_kept(path: Path, features: np.ndarray, dtype: type[np.floating] = np.float32) -> None:
+    """Write (n, d) features with their sha256, in float32 or, for a preset to bring, float16."""
     from safetensors.numpy import save
 
-    rows = np.ascontiguousarray(features, dtype=np.float32)
+    rows = np.ascontiguousarray(features, dtype=dtype)
     write_file(path, save({"features": rows}, {"sha256": hashlib.sha256(rows.tobytes()).hexdigest()}))
 
 
 def read_kept(path: Path, n: int, what: str = "the teacher's features") -> np.ndarray:
-    """Read the first n rows of a file of the cache, (n,d) float32. what: it holds, for a message. Raises DamagedAsset where it is not what
+    """Read the first n rows of a file of features, (n,d) float32, also where they are kept in half precision. what: it holds, for a message. Raises DamagedAsset where it is not what
     was written, or too short."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -93,4 +94,4 @@ def read_kept(path: Path, n: int, what: str = "the teacher's features") -> np.nd
         raise DamagedAsset(f"cannot read {what}: {one_line(error)}. {cure}") from None
     if not whole or rows.ndim != 2 or len(rows) < n or not np.isfinite(rows).all():
         raise DamagedAsset(f"{what} are not those that were written. {cure}")
-    return rows[:n]
+    return rows[:n].astype(np.float32)

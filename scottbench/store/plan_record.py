@@ -95,6 +95,7 @@ class MetricIdentity(TypedDict):
     name: str
     options: dict[str, Any]
     fingerprint: str
+    teacher: NotRequired[Annotated[list[Digest], rule(description="files of the teacher's features that the preset brings; absent: none")]]
 
 
 class PlanRecord(TypedDict):

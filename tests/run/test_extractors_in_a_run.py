@@ -1,5 +1,7 @@
 """A scorer, metadata and the teacher's images in a run: what metrics get, what is stored, what is kept for later runs."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -16,7 +18,8 @@ from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Extractor, Metric
 from scottbench.report.categories import category_tables
 from scottbench.run.execute import execute
-from scottbench.run.teacher import read_kept
+from scottbench.run.teacher import read_kept, write_kept
+from scottbench.store.assets import file_digest
 from scottbench.store.reader import Records
 from scottbench.store.record import read_record
 from scottbench.store.verify import verify
@@ -169,6 +172,35 @@ def test_fid_t_is_the_distance_to_the_teachers_images_and_they_are_kept_for_othe
         plan_of(plugins, f"{FID_T},seed=1")
     with pytest.raises(UsageError, match="method 'hop' samples a student"):
         plan_of(plugins, "fid_t@teacher=hop,steps=2")
+
+
+def test_a_preset_brings_the_teachers_features_and_they_stand_before_those_of_the_cache(run, plugins, cache, files, tmp_path, monkeypatch):
+    """Named by what the images are: another code and cache, the same features; other weights or too few items are others'."""
+    from scottbench.plan.teachers import brought_file
+
+    own = plan_of(plugins, FID_T)
+    (kept,) = (cache / "teachers").iterdir()
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "empty"))
+    text = f'teachers = "{tmp_path}"\n' + (files / "preset.toml").read_text()
+    bringing = tiny_plugins(files, preset=text, metrics=METRICS, items=Sorted, extractors=[STARS])
+    with pytest.raises(MissingAsset, match="has no features of 12"):
+        plan_of(bringing, FID_T)
+    with pytest.MonkeyPatch.context() as patch:  # where the file stands does not depend on the code
+        patch.setattr("scottbench.plan.teachers.code.part_code", lambda *given: {"other": "code"})
+        plan = plan_of(plugins, "stars", FID_T, methods=("ode",))
+        images = plan.metrics[-1].teacher
+        place = brought_file(images, plan.sources["image"], dataclasses.replace(plan.preset, teachers=str(tmp_path)))
+    rows = read_kept(kept, 12)
+    write_kept(place, rows, np.float16)
+    found = plan_of(bringing, FID_T)
+    assert "teacher" not in own.record["metrics"][0] and found.record["metrics"][0]["teacher"] == [file_digest(place)]
+    assert found.hash != own.hash and found.metrics[0].fingerprint == own.metrics[0].fingerprint
+    brought = row(execute(found, bringing, tmp_path / "brought", None, lambda event: None), FID_T)
+    assert brought["value"] == pytest.approx(row(run, FID_T)["value"], rel=2e-2) and brought["value"] > 0
+    assert "teacher" not in plan_of(bringing, FID_T, methods=("ode", "hop")).record["metrics"][0]  # it makes its own
+    write_kept(place, rows[:11], np.float16)
+    with pytest.raises(MissingAsset, match="has no features of 12"):
+        plan_of(bringing, FID_T)
 
 
 def test_a_damaged_file_of_the_cache_is_named(run, plugins, cache, tmp_path):

@@ -79,8 +79,8 @@ def write_kept(path: Path, features: np.ndarray, dtype: type[np.floating] = np.f
 
 
 def read_kept(path: Path, n: int, what: str = "the teacher's features") -> np.ndarray:
-    """Read the first n rows of a file of features, (n,d) float32, also where they are kept in half precision. what: it holds, for a message. Raises DamagedAsset where it is not what
-    was written, or too short."""
+    """Read the first n rows of a file of features, (n,d) float32, also where they are kept in half precision. what: it holds, for a
+    message. Raises DamagedAsset where it is not what was written, or too short."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

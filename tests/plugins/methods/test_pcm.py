@@ -253,6 +253,21 @@ def test_a_fresh_discriminator_says_nothing(teacher, kind):
     assert role == "discriminator" and float(own["hinge"].detach()) == 2 and float(facts["accuracy"]) == 0.5
 
 
+def test_the_target_is_what_the_discriminator_is_to_call_real(teacher):
+    made, shown = of(teacher, discriminator="heads", adv_weight=0.0, adv_loss="hinge"), []
+
+    def discriminate(latents, levels, text, uncond, learn=True):
+        shown.append(latents)
+        return (torch.full((4, 1), 3.0), torch.full((4, 1), -3.0))[-len(latents) :]
+
+    made.discriminate = discriminate
+    (_, losses, _), (_, own, facts) = made.step(batch := batch_of(teacher))
+    assert set(losses) == {"consistency"} and float(own["hinge"]) == 0 and float(facts["paired_accuracy"]) == 1
+    t, e, _, _, _, noise, *_ = made.draws(4, batch["latents"].shape[1:], batch_of(teacher)["generator"], torch.device("cpu"))
+    assert len(shown[0]) == 2 and shown[0][0].shape == shown[0][1].shape == (4, 4, 8, 8)
+    assert float(made.generator_loss(shown[0][1], (e, t, noise), batch["text"], batch["uncond"])) == 3, "hinge: -D(fake)"
+
+
 def test_heads_sit_on_every_block_and_the_teacher_stays_as_it_is(teacher):
     before = {name: p.clone() for name, p in teacher.unet.named_parameters()}
     found = FeatureDiscriminator(teacher.unet, 2)

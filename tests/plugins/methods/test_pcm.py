@@ -94,6 +94,7 @@ def test_phases_are_equal_parts_and_one_phase_is_lcm_s_grid():
     assert one.times.tolist() == skipping_grid(SD, 20) and set(one.ends.tolist()) == {0} and set(one.tops.tolist()) == {999}
     four = Phases.of(SD, 4, 100)
     assert four.times.tolist() == [249, 149, 49, 499, 399, 299, 749, 649, 549, 999, 899, 799]
+    assert Phases.of(SD, 3, 111).times.tolist() == [333, 222, 111, 666, 555, 444, 999, 888, 777], "an end belongs to the phase below"
     assert four.ends.tolist() == [0] * 3 + [249] * 3 + [499] * 3 + [749] * 3
 
 
@@ -253,6 +254,25 @@ def test_a_fresh_discriminator_says_nothing(teacher, kind):
     assert role == "discriminator" and float(own["hinge"].detach()) == 2 and float(facts["accuracy"]) == 0.5
 
 
+def test_the_target_is_what_the_discriminator_is_to_call_real(teacher):
+    made, shown = of(teacher, discriminator="heads", adv_weight=0.0, adv_loss="hinge"), []
+    for p in made.networks["student"].conv_out.parameters():
+        torch.nn.init.zeros_(p)
+
+    def discriminate(latents, levels, text, uncond, learn=True):
+        shown.append(latents)
+        return (torch.full((4, 1), 3.0), torch.full((4, 1), -3.0))[-len(latents) :]
+
+    made.discriminate = discriminate
+    (_, losses, _), (_, own, facts) = made.step(batch := batch_of(teacher))
+    assert set(losses) == {"consistency"} and float(own["hinge"]) == 0 and float(facts["paired_accuracy"]) == 1
+    t, e, _, _, _, noise, *_ = made.draws(4, batch["latents"].shape[1:], batch_of(teacher)["generator"], torch.device("cpu"))
+    of_nothing = (SD.alpha(e) / SD.alpha(t)).float() * add_noise(SD, batch["latents"], t, noise)
+    assert torch.allclose(shown[0][1], of_nothing, atol=1e-4), "the student, silenced above, is the fake"
+    assert not torch.allclose(shown[0][0], of_nothing, atol=1e-2)
+    assert float(made.generator_loss(shown[0][1], (e, t, noise), batch["text"], batch["uncond"])) == 3, "hinge: -D(fake)"
+
+
 def test_heads_sit_on_every_block_and_the_teacher_stays_as_it_is(teacher):
     before = {name: p.clone() for name, p in teacher.unet.named_parameters()}
     found = FeatureDiscriminator(teacher.unet, 2)
@@ -263,6 +283,8 @@ def test_heads_sit_on_every_block_and_the_teacher_stays_as_it_is(teacher):
     logits = found(z, t, text, text[:1])
     assert logits.shape == (3, 2 * blocks) and len(set(logits[0].tolist())) == 2 * blocks
     assert not torch.allclose(logits, found(z, t, teacher.embed(["a dog"] * 3), text[:1])), "it reads the prompt"
+    found(z.requires_grad_(), t, text, text[:1], learn=False).sum().backward()
+    assert z.grad.abs().sum() > 0 and all(p.grad is None and p.requires_grad for p in found.trainable), "learn=False: z alone"
     logits.sum().backward()
     assert all(p.grad is not None for p in found.trainable) and all(p.grad is None for p in teacher.unet.parameters())
     assert all(torch.equal(p, before[name]) for name, p in teacher.unet.named_parameters())

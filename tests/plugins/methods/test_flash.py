@@ -240,6 +240,18 @@ def test_a_fresh_discriminator_says_nothing(pipeline):
     assert role == "discriminator" and float(losses["lsgan"].detach()) == 0.5 and facts["paired_accuracy"] == 0.5
 
 
+def test_the_adversary_s_gradients_go_one_way_at_a_time(pipeline):
+    trainer = trainer_of(pipeline)
+    head, b = trainer.networks["discriminator"], batch_of(trainer.teacher)
+    torch.nn.init.normal_(head.head[-1].weight)
+    for learn in (True, False):
+        z = b["latents"].clone().requires_grad_()
+        head(z, torch.tensor([1, 19, 500, 999]), b["text"], learn).sum().backward()
+        assert (z.grad is None) == learn and all((p.grad is not None) == learn for p in head.trainable)
+        assert torch.is_grad_enabled() and all(p.requires_grad for p in head.trainable)
+        head.zero_grad(set_to_none=True)
+
+
 @pytest.mark.parametrize("variant", ["lora", "full"])
 def test_each_role_s_gradients_stay_its_own(pipeline, variant):
     """Every term of the student reaches the student alone, the discriminator's reaches its head alone, and none the teacher."""

@@ -11,7 +11,7 @@ import scottbench_solvers.dpmpp
 import scottbench_solvers.euler
 import torch
 from analytic import Network, gaussian
-from scottbench_flash import register_methods
+from scottbench_flash import register_claims, register_methods
 from scottbench_flash.chain import chain_of, teacher_end
 from scottbench_flash.discriminator import discriminator_loss, student_loss
 from scottbench_flash.options import FlashOptions
@@ -26,6 +26,7 @@ from tiny_training import Registry, batch_of, train
 from scottbench.diffusion import Schedule, add_noise
 from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
+from scottbench.registry.claims import read_claim
 from scottbench.registry.nouns import Sampling
 from scottbench.registry.options import make_options
 from scottbench.training.context import Context
@@ -378,3 +379,11 @@ def test_a_chain_is_not_the_student_s_own_jump():
     jump = float(gaussian(s)(z, 999))
     errors = {solver: abs(end(solver) - exact) for solver in ("ddim", "dpmpp")}
     assert errors["dpmpp"] < errors["ddim"] < 0.1 * abs(jump - exact)
+
+
+def test_its_claims_quote_the_model_card():
+    claims = {path.stem: read_claim(path) for path in register_claims()}
+    assert set(claims) == {"flash-beats-cd", "flash-beats-instaflow", "flash-improves-with-steps"}
+    quoted = [(one.metric, one.quoted.better, one.quoted.worse) for claim in claims.values() for one in claim.compare if one.quoted]
+    assert quoted == [("fid", 22.6, 23.4), ("fid", 22.5, 22.6), ("clip_score", 0.311, 0.306)]
+    assert all(one.quoted is None or "model card" in one.quoted.source for claim in claims.values() for one in claim.compare)

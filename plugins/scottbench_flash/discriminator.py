@@ -37,7 +37,7 @@ class FeatureDiscriminator(nn.Module):
             return wide(self.head(wide(features))).mean((1, 2, 3))
 
     def features(self, z: Tensor, tau: Tensor, text: Text) -> Tensor:
-        """Return the output of the frozen U-Net's middle block, or of its last down block where it has none, (N,C',h',w')."""
+        """Return the output of the frozen U-Net's middle block, or of its last down block where it has none, (N,C,h,w), for z (N,C,h,w)."""
         found: list[Tensor] = []
         block = self.unet.down_blocks[-1] if self.unet.mid_block is None else self.unet.mid_block
 

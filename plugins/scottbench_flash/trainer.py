@@ -49,11 +49,11 @@ class Draws:
     """(N,C,h,w)."""
     chain: Chain
     match: Look | None
-    """Where the scores are compared; None where they are not."""
+    """Levels at which the scores are compared; None where they are not."""
     fake: Look | None
-    """What the discriminator sees of the student's predictions for their loss."""
+    """The discriminator's look at the student's predictions, for their loss; None where it does not count."""
     pair: Look | None
-    """What it sees of both in its own update."""
+    """Its look at both, for its own update; None where it is not due."""
 
 
 class FlashDistillation:

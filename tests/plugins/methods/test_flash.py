@@ -11,7 +11,7 @@ import scottbench_solvers.dpmpp
 import scottbench_solvers.euler
 import torch
 from analytic import Network, gaussian
-from scottbench_flash import register_methods
+from scottbench_flash import register_claims, register_methods
 from scottbench_flash.chain import chain_of, teacher_end
 from scottbench_flash.discriminator import discriminator_loss, student_loss
 from scottbench_flash.options import FlashOptions
@@ -26,6 +26,7 @@ from tiny_training import Registry, batch_of, train
 from scottbench.diffusion import Schedule, add_noise
 from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
+from scottbench.registry.claims import read_claim
 from scottbench.registry.nouns import Sampling
 from scottbench.registry.options import make_options
 from scottbench.training.context import Context
@@ -240,6 +241,18 @@ def test_a_fresh_discriminator_says_nothing(pipeline):
     assert role == "discriminator" and float(losses["lsgan"].detach()) == 0.5 and facts["paired_accuracy"] == 0.5
 
 
+def test_the_adversary_s_gradients_go_one_way_at_a_time(pipeline):
+    trainer = trainer_of(pipeline)
+    head, b = trainer.networks["discriminator"], batch_of(trainer.teacher)
+    torch.nn.init.normal_(head.head[-1].weight)
+    for learn in (True, False):
+        z = b["latents"].clone().requires_grad_()
+        head(z, torch.tensor([1, 19, 500, 999]), b["text"], learn).sum().backward()
+        assert (z.grad is None) == learn and all((p.grad is not None) == learn for p in head.trainable)
+        assert torch.is_grad_enabled() and all(p.requires_grad for p in head.trainable)
+        head.zero_grad(set_to_none=True)
+
+
 @pytest.mark.parametrize("variant", ["lora", "full"])
 def test_each_role_s_gradients_stay_its_own(pipeline, variant):
     """Every term of the student reaches the student alone, the discriminator's reaches its head alone, and none the teacher."""
@@ -366,3 +379,11 @@ def test_a_chain_is_not_the_student_s_own_jump():
     jump = float(gaussian(s)(z, 999))
     errors = {solver: abs(end(solver) - exact) for solver in ("ddim", "dpmpp")}
     assert errors["dpmpp"] < errors["ddim"] < 0.1 * abs(jump - exact)
+
+
+def test_its_claims_quote_the_model_card():
+    claims = {path.stem: read_claim(path) for path in register_claims()}
+    assert set(claims) == {"flash-beats-cd", "flash-beats-instaflow", "flash-improves-with-steps"}
+    quoted = [(one.metric, one.quoted.better, one.quoted.worse) for claim in claims.values() for one in claim.compare if one.quoted]
+    assert quoted == [("fid", 22.6, 23.4), ("fid", 22.5, 22.6), ("clip_score", 0.311, 0.306)]
+    assert all(one.quoted is None or "model card" in one.quoted.source for claim in claims.values() for one in claim.compare)

@@ -19,11 +19,11 @@ class DMD2Options:
     fake_alone: float = 0.0
     """Part of the budget, at its start, that updates the fake score alone until it knows the samples. Paper: none."""
     normalise: Literal["alpha", "one", "none"] = "alpha"
-    """Weight of the difference of the clean predictions: alpha_t (alpha) or 1 (one) over each sample's mean |x - real|, or
-    alpha_t alone (none). alpha is the formula of the first DMD paper, which DMD2 keeps."""
+    """Scale of the score difference: alpha_t (alpha) or 1 (one) over each sample's mean |x - real|, or alpha_t alone (none).
+    alpha is the formula of the first DMD paper, which DMD2 keeps."""
     weight: Literal["one", "alpha", "snr-clipped"] = "one"
-    """Weight of an item in the generator's losses by the time of its input: 1 (paper); alpha_t, which makes the gradient's norm about the
-    same at every step; min(SNR, 5) / 5."""
+    """Weight of an item in the generator's losses by its input's time: 1 (paper), alpha_t, or min(SNR, 5) / 5.
+    alpha makes the gradient's norm about the same at every step; with one step it is a constant."""
     t_min: int = 20
     """Least time step at which the scores are compared. Paper: 2 % of 1000."""
     t_max: int = 979

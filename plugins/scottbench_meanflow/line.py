@@ -8,11 +8,14 @@ the same there, so v is read off the teacher's output as it is. All t are (N,) f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from scottbench.diffusion import scale
+
+Interval = TypeVar("Interval", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,6 @@ def last_time(lam: float) -> float:
     return lam / (1 + lam)
 
 
-def embedded_interval(interval: Tensor | float, interval_scale: float) -> Tensor | float:
+def embedded_interval(interval: Interval, interval_scale: float) -> Interval:
     """Return the number that is embedded as a guidance is, and so multiplied by 1000, for intervals t - r; a float, or (N,)."""
     return interval * (interval_scale / 1000)

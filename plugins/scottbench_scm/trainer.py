@@ -82,8 +82,9 @@ class ContinuousConsistencyDistillation:
         learnt = self.networks["weight"](log_lam) if o.adaptive else None
         own = 1.0 if learnt is None else learnt.detach().exp()
         yield "student", {"consistency": (factor * own * error).mean()}, {"tangent": g.detach().square().mean().sqrt()}
+        error = error.detach()  # no graph is kept over a yield
         if learnt is not None:
-            yield "weight", {"weight": (learnt.exp() * error.detach() - learnt).mean()}, {}
+            yield "weight", {"weight": (learnt.exp() * error - learnt).mean()}, {}
 
     def draw_times(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n,) float64 ln tan(angle), normal around p_mean, stratified, within the schedule."""

@@ -11,6 +11,10 @@ from scottbench_flash.options import FlashOptions
 from scottbench_flash.trainer import FlashDistillation
 from scottbench_pcm.options import PCMOptions
 from scottbench_pcm.trainer import PhasedConsistencyDistillation
+from scottbench_meanflow.options import MeanFlowOptions
+from scottbench_meanflow.trainer import MeanFlow
+from scottbench_scm.options import SCMOptions
+from scottbench_scm.trainer import ContinuousConsistencyDistillation
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from scottbench_ufogen.options import UFOGenOptions
@@ -28,6 +32,8 @@ TRAINERS = {
     "dmd2": (DistributionMatching, DMD2Options(steps=2, gan_scale="gradient", ema=0.9)),
     "pcm": (PhasedConsistencyDistillation, PCMOptions(variant="full", discriminator="heads", disc_heads=1, adv_scale="gradient")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
+    "scm": (ContinuousConsistencyDistillation, SCMOptions()),
+    "meanflow": (MeanFlow, MeanFlowOptions(different=1.0)),
 }  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -165,6 +167,14 @@ def test_a_second_input_for_a_network_without_one_is_a_usage_error(teacher):
     predict = teacher.predictor(teacher.embed(["a red apple"]), teacher.embed([""]), 1.0)
     with pytest.raises(UsageError, match="takes none"):
         predict(torch.zeros(1, 4, 8, 8), 999, 0.1)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_every_option_is_in_a_table_of_the_readme(name):
+    text = (Path(PLUGINS[name].__file__).parent / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    trainer = PLUGINS[name].register_trainers()[0]
+    assert [one.name for one in fields(trainer.options) if not any(f"`{one.name}`" in row for row in rows)] == []
 
 
 @pytest.mark.parametrize(("options", "wrong"), [

@@ -31,6 +31,7 @@ from scottbench.cli.flags import choosing, leaving_out
 from scottbench.cli.leaderboard import leaderboard
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
+from scottbench.cli.plugin import plugin
 from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
 from scottbench.cli.report import report
 from scottbench.cli.run import plan, resume, run
@@ -96,7 +97,7 @@ def scottbench(context: click.Context) -> None:
 
 VERBS = (
     run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
-    show, config, doctor, completion,
+    show, config, plugin, doctor, completion,
 )  # fmt: skip
 for verb in VERBS:
     scottbench.add_command(verb if verb in (report, leaderboard, export, runs, completion) else choosing(verb))

@@ -85,6 +85,8 @@ class Plugin:
     """"ok", "left out" (it was not imported), or "BROKEN: " and the first useful line."""
     names: tuple[tuple[str, str], ...] = ()
     """(kind, name) of what it registers; of a BROKEN plug-in, of what it got as far as registering."""
+    origin: str = "installed"
+    """Where its code comes from: "bundled", "installed", or the path that --plugin-path named."""
 
     @property
     def broken(self) -> bool:
@@ -216,7 +218,8 @@ def _origin(entry_point: Any) -> tuple[str, str]:
 
 def _plugin(entry_point: Any, status: str) -> Plugin:
     distribution, version = _origin(entry_point)
-    return Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version, status)
+    origin = "bundled" if distribution.lower() == GROUP else "installed"
+    return Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version, status, origin=origin)
 
 
 def _load(entry_point: Any, plugins: Plugins) -> Plugin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from scottbench.cli.plugin_check import check_plugin
 from scottbench.cli.plugin_list import list_plugins
 
 
@@ -13,3 +14,4 @@ def plugin() -> None:
 
 
 plugin.add_command(list_plugins)
+plugin.add_command(check_plugin)

@@ -101,7 +101,27 @@ def _with(sampling: Any, raw: Callable[..., Tensor]) -> Any:
 def student_of(subject: Subject) -> dict[str, Any] | None:
     """Return the student.json of a method: the one given, {} where it has a trainer and none is given, None for the teacher's own."""
     given = subject.settings.get("student")
-    return {} if given is None and subject.noun.trainer is not None else given
+    if given is not None or subject.noun.trainer is None:
+        return given
+    return subject.once("student", lambda: _facts(subject))
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    """{} where the sampler is content with that, else what the trainer of its student says of it."""
+    plugins, trainer = subject.plugins, None
+    if plugins is not None:
+        trainer = plugins.named("trainer", subject.noun.trainer)
+    if trainer is None or "steps" in subject.settings:
+        return {}
+    try:
+        schedule = analytic_model({}).schedule
+        steps = next(n for n in range(1, MOST) if list(subject.noun.timesteps(schedule, n, options_of(subject))))
+        Runner(subject, steps, options_of(subject), analytic_model({}))([0])
+        return {}
+    except Exception:  # what is wrong otherwise is told by the checks
+        from scottbench.testing.trainer import facts_of
+
+        return facts_of(trainer.noun, plugins)
 
 
 def runner(subject: Subject, steps: int) -> Runner:

@@ -24,6 +24,7 @@ from scottbench.testing.made import MadeItems
 from scottbench.testing.sources import as_plugins
 from scottbench.testing.tiny import PIXELS, encoded, tiny_extractor, tiny_model
 from scottbench.training.context import Context
+from scottbench.training.data import Data
 from scottbench.training.export import export
 from scottbench.training.loop import Loop
 from scottbench.training.settings import TrainSettings
@@ -57,10 +58,18 @@ def small_loop(
     """Build a trainer's networks over a tiny teacher, and the host's loop over made items. settings: fields of `TrainSettings`. Raises as
     the trainer, and UsageError for options that it cannot have."""
     teacher = tiny_model() if model is None else model
-    chosen = TrainSettings(**{"batch_size": 4, "lr_schedule": "none"} | settings)
     made = make_options(trainer.options, options, f"trainer '{trainer.name}'")
+    return loop_around(trainer, made, teacher, encoded(teacher, MadeItems(ITEMS)), out, plugins, **settings)
+
+
+def loop_around(
+    trainer: Trainer, options: Any, teacher: DiffusionModel, data: Data, out: Path, plugins: Plugins | None = None,
+    in_folder: bool = True, **settings: Any,
+) -> Loop:  # fmt: skip
+    """Build a trainer's networks over a teacher, and the host's loop over encoded data. options: an instance of its Options. in_folder: the
+    trainer may write there. Raises as the trainer, and UsageError for a method that it looks for and nobody has."""
+    chosen = TrainSettings(**{"batch_size": 4, "lr_schedule": "none"} | settings)
     out.mkdir(parents=True, exist_ok=True)
-    data = encoded(teacher, MadeItems(ITEMS))
     torch.manual_seed(chosen.seed)  # LoRA's random A matrices are drawn from the global generator, as in a training
 
     def find(name: str) -> Any:
@@ -68,7 +77,8 @@ def small_loop(
             raise UsageError(f"unknown method '{name}': no plug-ins are at hand. Give them: plugins=sb_plugins(...)")
         return plugins.find("method", name).noun
 
-    distillation = trainer.build(Context(teacher, "cpu", out, data, find_method=find, open_extractor=tiny_extractor), made)
+    context = Context(teacher, teacher.device, out if in_folder else None, data, find_method=find, open_extractor=tiny_extractor)
+    distillation = trainer.build(context, options)
     prepare(distillation, teacher, chosen, 1)
     return Loop(distillation, data, accelerator(), out, chosen, teacher)
 

@@ -16,7 +16,9 @@ WIDTH, INDENT = 110, 5
 
 @click.command("check", short_help="Does a plug-in keep the rules? One line a check, with place and fix.")
 @click.argument("source", metavar="NAME|DIR")
-@click.option("--fast/--full", "fast", default=True, help="--full: also what takes longer, such as a trainer on a made GPU. Default: --fast.")
+@click.option(
+    "--fast/--full", "fast", default=True, help="--full: also what takes longer, such as a trainer on a made GPU. Default: --fast."
+)
 @click.option("--against", metavar="WHEEL|FOLDER", help="An older version, to compare the code with. Default: the installed one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
 @click.pass_context
@@ -40,7 +42,15 @@ def check_plugin(context: click.Context, source: str, fast: bool, against: str |
     findings = check_plugin(source, not fast, tell, older)
     found = counted(findings)
     if as_json:
-        print_json({"schema": "scottbench.plugin-check/1", "source": source, "ok": not found["FAIL"], **found, "findings": [vars(one) for one in findings]})
+        print_json(
+            {
+                "schema": "scottbench.plugin-check/1",
+                "source": source,
+                "ok": not found["FAIL"],
+                **found,
+                "findings": [vars(one) for one in findings],
+            }
+        )
     else:
         further = " More with --full." if fast and not found["FAIL"] else ""
         rest = ", ".join(f"{n} {status}" for status, n in found.items() if n)

@@ -21,7 +21,7 @@ LARGEST = 2**28
 """Bytes of the data that are copied at most."""
 LIMIT = 120
 """Seconds that the other process may take."""
-ASK = r'''
+ASK = r"""
 import hashlib, importlib, importlib.util, json, os, sys
 from pathlib import Path
 kind, noun, target, file, out, asked = json.loads(sys.argv[1])
@@ -46,7 +46,7 @@ except Exception as error:
     told["refused"] = f"{type(error).__name__}: {error}"[:300]
 with open(out, "w") as stream:
     json.dump(told, stream)
-'''
+"""
 
 
 class Opened:
@@ -108,7 +108,9 @@ def changed_package(file: str, data: Path) -> Iterator[str]:
     package = Path(file).parent
     size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
     if size > LARGEST:
-        raise Doubt(f"its data are too large to be copied ({size:,} bytes), so that no byte of them is changed.", "Try that in a test of your own.")
+        raise Doubt(
+            f"its data are too large to be copied ({size:,} bytes), so that no byte of them is changed.", "Try that in a test of your own."
+        )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / package.name
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,7 +126,9 @@ def asked(kind: str, noun: str, target: str, file: str, question: Any) -> dict[s
         roots = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]))
         command = [sys.executable, "-P", "-c", ASK, json.dumps([kind, noun, target, file, str(out), question])]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(command, env={**os.environ, "PYTHONPATH": roots}, capture_output=True, text=True, timeout=LIMIT, check=False)
+            done = subprocess.run(
+                command, env={**os.environ, "PYTHONPATH": roots}, capture_output=True, text=True, timeout=LIMIT, check=False
+            )
             found = read_json(out)
             if isinstance(found, dict):
                 return found

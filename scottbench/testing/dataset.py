@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from pathlib import Path
@@ -25,8 +26,10 @@ LOOKED_AT = 8
 
 
 def check_dataset(dataset: Dataset, options: dict[str, Any] | None = None) -> None:
-    """Check that a dataset keeps the rules: both splits, ids, prompts, shapes, random access, a digest that sees every pixel. options: those
-    to open it with; where it needs a folder of pictures, one is made. Raises NotConforming for the first rule that is broken."""
+    """Check that a dataset keeps the rules: both splits, ids, prompts, shapes, random access, a digest that sees every pixel.
+
+    options: those to open it with; where it needs a folder of pictures, one is made. Raises NotConforming for the first broken rule.
+    """
     raise_first(DATASET_CHECKS, Subject("dataset", dataset, settings={} if options is None else {"options": options}))
 
 
@@ -46,7 +49,11 @@ def options_for(subject: Subject) -> Any:
         given[noun.path_option] = str(pictures(subject))
     needed = [option.name for option in options_of(noun.options) if option.required and option.name not in given]
     if needed:
-        raise Doubt(f"{subject.who}: it needs option '{needed[0]}', so it is not opened here.", "Check it in a test: check_dataset(DATASET, {...}).", "options")
+        raise Doubt(
+            f"{subject.who}: it needs option '{needed[0]}', so it is not opened here.",
+            "Check it in a test: check_dataset(DATASET, {...}).",
+            "options",
+        )
     return make_options(noun.options, given, subject.who)
 
 
@@ -84,10 +91,8 @@ def splits_of(subject: Subject) -> dict[str, Items]:
             found = {"evaluation": opened(subject, "evaluation")}
             found["evaluation"].images([0])
         subject.seen["files"] = list(files)
-        try:
+        with contextlib.suppress(UsageError, MissingAsset):
             found["train"] = opened(subject, "train")
-        except (UsageError, MissingAsset):
-            pass
         return found
 
     return subject.once("splits", find)
@@ -102,8 +107,11 @@ def check_splits(subject: Subject) -> str:
         return ", ".join(f"{split}: {count(len(items.ids), 'item')}" for split, items in found.items())
     except Exception as error:
         cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
-        raise NotConforming(f"{subject.who}: for a split that there is not it raises {type(cause).__name__}.",
-                            "Raise UsageError, which names the splits.", subject.code.place_of_error(cause) or "open") from None  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: for a split that there is not it raises {type(cause).__name__}.",
+            "Raise UsageError, which names the splits.",
+            subject.code.place_of_error(cause) or "open",
+        ) from None
     raise NotConforming(f"{subject.who}: it opens a split 'no-such-split'.", "Raise UsageError for a split that it has not.", "open")
 
 
@@ -114,7 +122,9 @@ def check_ids(subject: Subject) -> str:
         who = f"{subject.who}: split {split}:"
         unsafe = [one for one in ids if not isinstance(one, str) or not SAFE.fullmatch(one)]
         if unsafe:
-            raise NotConforming(f"{who} id {one_line(repr(unsafe[0]))[:60]} is not fit for a file name.", "Letters, digits, '_', '.' and '-'.", "open")
+            raise NotConforming(
+                f"{who} id {one_line(repr(unsafe[0]))[:60]} is not fit for a file name.", "Letters, digits, '_', '.' and '-'.", "open"
+            )
         if len(set(ids)) < len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)
             raise NotConforming(f"{who} id '{twice}' stands twice.", "Ids are unique: an item's noise is drawn from its id.", "open")
@@ -134,8 +144,11 @@ def looked_at(subject: Subject, items: Items) -> tuple[list[int], np.ndarray]:
     at = getattr(type(vars(items).get("_inner", items)), "images", "open")
     if not isinstance(found, np.ndarray) or found.ndim != 4 or found.shape[::3] != (len(places), 3) or found.dtype != np.uint8:
         form = f"{found.shape} {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
-        raise NotConforming(f"{subject.who}: images gives {form} for {len(places)} indices.", f"It must give ({len(places)},H,W,3) uint8 0..255, all of one "
-                            "size.", at)  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: images gives {form} for {len(places)} indices.",
+            f"It must give ({len(places)},H,W,3) uint8 0..255, all of one size.",
+            at,
+        )
     return places, found
 
 
@@ -156,8 +169,11 @@ def check_access(subject: Subject) -> str:
         alone = items.images([places[-1]])
         if not np.array_equal(again, found[order]) or not np.array_equal(alone[0], found[-1]):
             at = getattr(type(vars(items).get("_inner", items)), "images", "open")
-            raise NotConforming(f"{subject.who}: split {split}: a picture is another alone, in another order or at a second look.",
-                                "images(indices) must give the same pictures for the same indices, in the order asked for.", at)  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: split {split}: a picture is another alone, in another order or at a second look.",
+                "images(indices) must give the same pictures for the same indices, in the order asked for.",
+                at,
+            )
     return "any picture at any time, in any order"
 
 
@@ -167,11 +183,22 @@ def check_digest(subject: Subject) -> str:
     for split, items in found.items():
         digest = items.digest
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest) or len(set(digest)) == 1:
-            raise NotConforming(f"{subject.who}: split {split}: its digest is {one_line(repr(digest))[:40]}.",
-                                "Digest ids, prompts and picture bytes by sha256: 64 hex digits.", "open")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: split {split}: its digest is {one_line(repr(digest))[:40]}.",
+                "Digest ids, prompts and picture bytes by sha256: 64 hex digits.",
+                "open",
+            )
         if opened(subject, split).digest != digest:
-            raise NotConforming(f"{subject.who}: split {split}: opened again it has another digest.", "Equal items have equal digests: sort, and draw nothing.", "open")
-    if len(found) == 2 and list(found["train"].ids) != list(found["evaluation"].ids) and found["train"].digest == found["evaluation"].digest:
+            raise NotConforming(
+                f"{subject.who}: split {split}: opened again it has another digest.",
+                "Equal items have equal digests: sort, and draw nothing.",
+                "open",
+            )
+    if (
+        len(found) == 2
+        and list(found["train"].ids) != list(found["evaluation"].ids)
+        and found["train"].digest == found["evaluation"].digest
+    ):
         raise NotConforming(f"{subject.who}: both splits have one digest.", "Digest ids, prompts and picture bytes of the split.", "open")
     return "a sha256, the same when it is opened again"
 
@@ -193,9 +220,16 @@ def check_pixel(subject: Subject) -> str:
     if told["refused"] or told["digest"] != before:
         return f"with a byte of {found[0].name} changed it {'is refused' if told['refused'] else 'has another digest'}"
     if same_pictures:
-        raise Doubt(f"{subject.who}: a changed byte of {found[0].name} changes neither its first pictures nor the digest.", "Try one pixel in a test of your own.", "open")
-    raise NotConforming(f"{subject.who}: with a byte of {found[0].name} changed its pictures differ, and the digest does not.",
-                        "Digest the bytes of every picture, beside ids and prompts.", _digest_place(items))  # fmt: skip
+        raise Doubt(
+            f"{subject.who}: a changed byte of {found[0].name} changes neither its first pictures nor the digest.",
+            "Try one pixel in a test of your own.",
+            "open",
+        )
+    raise NotConforming(
+        f"{subject.who}: with a byte of {found[0].name} changed its pictures differ, and the digest does not.",
+        "Digest the bytes of every picture, beside ids and prompts.",
+        _digest_place(items),
+    )
 
 
 def content(items: Items) -> str:
@@ -229,7 +263,9 @@ def _pixel_of_folder(subject: Subject, items: Items) -> str:
 
         replace_file(pngs[0], kept)
     if after == items.digest:
-        raise NotConforming(f"{subject.who}: with a pixel changed the digest is the same.", "Digest the bytes of every picture.", _digest_place(items))
+        raise NotConforming(
+            f"{subject.who}: with a pixel changed the digest is the same.", "Digest the bytes of every picture.", _digest_place(items)
+        )
     return "with a pixel changed it has another digest"
 
 

@@ -81,11 +81,21 @@ def check_features(subject: Subject) -> str:
     for what, rows in found.items():
         n = 5 if what == "features" else 2
         if rows.ndim != 2 or len(rows) != n or rows.dtype != np.float32:
-            raise NotConforming(f"{subject.who}: {what} gives {rows.shape} {rows.dtype} of {n}.", f"It must give ({n},d) float32: end the tower with .float().", "open")
+            raise NotConforming(
+                f"{subject.who}: {what} gives {rows.shape} {rows.dtype} of {n}.",
+                f"It must give ({n},d) float32: end the tower with .float().",
+                "open",
+            )
         if not np.isfinite(rows).all():
-            raise NotConforming(f"{subject.who}: {what} are NaN or infinite.", "Look at mean and deviation that pictures are normalised by.", "open")
+            raise NotConforming(
+                f"{subject.who}: {what} are NaN or infinite.", "Look at mean and deviation that pictures are normalised by.", "open"
+            )
     if subject.noun.gives == "score" and found["features"].shape[1] != 1:
-        raise NotConforming(f"{subject.who}: it gives a score, and {found['features'].shape[1]} numbers an image.", "Give one, or gives=\"features\".", "gives")
+        raise NotConforming(
+            f"{subject.who}: it gives a score, and {found['features'].shape[1]} numbers an image.",
+            'Give one, or gives="features".',
+            "gives",
+        )
     return f"{found['features'].shape[1]} numbers an image, float32 and finite"
 
 
@@ -97,8 +107,11 @@ def check_batch(subject: Subject) -> str:
         for row, place in zip(rows, places):
             if place < 5 and not np.allclose(row, together[place], rtol=CLOSE, atol=CLOSE * (np.abs(together).max() + 1e-12)):
                 worst = float(np.abs(row - together[place]).max())
-                raise NotConforming(f"{subject.who}: the features of an image change with its batch, by {worst:.2g}.",
-                                    "Put the network into eval mode, and take no mean over the batch.", "open")  # fmt: skip
+                raise NotConforming(
+                    f"{subject.who}: the features of an image change with its batch, by {worst:.2g}.",
+                    "Put the network into eval mode, and take no mean over the batch.",
+                    "open",
+                )
     return "an image's features are the same in batches of 1, 2 and 5"
 
 
@@ -109,14 +122,18 @@ def check_digest(subject: Subject) -> str:
     spec, path = spec_of(subject)
     digest = source_of(subject).digest
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest) or len(set(digest)) == 1:
-        raise NotConforming(f"{subject.who}: its digest is {str(digest)[:40]!r}.", "Digest weights and config: scottbench.models.extractors.find_folder does.", "find")
+        raise NotConforming(
+            f"{subject.who}: its digest is {str(digest)[:40]!r}.",
+            "Digest weights and config: scottbench.models.extractors.find_folder does.",
+            "find",
+        )
     if find_extractor(subject.noun, spec, path).digest != digest:
         raise NotConforming(f"{subject.who}: found again it has another digest.", "Equal files have equal digests.", "find")
     return "a sha256, the same when it is found again"
 
 
 def check_byte(subject: Subject) -> str:
-    """A byte of the weights that is changed gives another digest, or is refused. Raises NotConforming, or Doubt where no weights are seen."""
+    """A byte of the weights that is changed gives another digest, or is refused. Raises NotConforming, or Doubt where none is seen."""
     source = source_of(subject)
     opened(subject)
     digest, path = source.digest, Path(source.path)
@@ -131,18 +148,27 @@ def check_byte(subject: Subject) -> str:
         after, refused, name = _with_other_weights(subject, path)
     if refused or after != digest:
         return f"with a byte of {name} changed it {'is refused' if refused else 'has another digest'}"
-    raise NotConforming(f"{subject.who}: with a byte of {name} changed the digest is the same.",
-                        "Digest the bytes of all weights: scottbench.models.extractors.find_folder does.", "find")  # fmt: skip
+    raise NotConforming(
+        f"{subject.who}: with a byte of {name} changed the digest is the same.",
+        "Digest the bytes of all weights: scottbench.models.extractors.find_folder does.",
+        "find",
+    )
 
 
 def _with_other_weights(subject: Subject, path: Path) -> tuple[str, bool, str]:
     """Find it in a copy of its folder, or of its file, with a byte changed: (digest, it was refused, the file's name). Raises Doubt."""
     spec, reader = spec_of(subject)
     folder = path if path.is_dir() else path.parent
-    files = sorted((one for one in (folder.rglob("*") if path.is_dir() else [path]) if one.suffix in WEIGHTS), key=lambda one: -one.stat().st_size)
+    files = sorted(
+        (one for one in (folder.rglob("*") if path.is_dir() else [path]) if one.suffix in WEIGHTS), key=lambda one: -one.stat().st_size
+    )
     key = next((name for name in ("folder", "file") if name in spec), "folder")
     if not files or sum(one.stat().st_size for one in files) > LARGEST:
-        raise Doubt(f"{subject.who}: no weights are seen, or too many to copy, so no byte of them is changed.", "Try that in a test of your own.", "find")
+        raise Doubt(
+            f"{subject.who}: no weights are seen, or too many to copy, so no byte of them is changed.",
+            "Try that in a test of your own.",
+            "find",
+        )
     with tempfile.TemporaryDirectory() as base:
         copy = Path(base) / folder.name
         if path.is_dir():
@@ -158,7 +184,9 @@ def _with_other_weights(subject: Subject, path: Path) -> tuple[str, bool, str]:
         except ScottbenchError:
             return "", True, files[0].name
         if not str(found.path).startswith(base):
-            raise Doubt(f"{subject.who}: it takes no '{key}', so no byte of its weights is changed.", "Try that in a test of your own.", "find")
+            raise Doubt(
+                f"{subject.who}: it takes no '{key}', so no byte of its weights is changed.", "Try that in a test of your own.", "find"
+            )
         return found.digest, False, files[0].name
 
 

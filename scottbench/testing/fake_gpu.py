@@ -134,7 +134,7 @@ def backward(parameters: Callable[[], list[torch.nn.Parameter]]) -> Callable[...
 
 
 def weights_at_once(patch: Any) -> None:
-    """Let diffusers make a U-Net of a config on the fake GPU: weights without numbers cannot be loaded into real ones, to be moved after."""
+    """Let diffusers make a U-Net of a config on the fake GPU: weights without numbers cannot be loaded into real ones."""
     from diffusers import UNet2DConditionModel
 
     from_config = UNet2DConditionModel.from_config

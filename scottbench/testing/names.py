@@ -25,8 +25,11 @@ def known(subject: Subject, named: Iterator[tuple[str, str]]) -> str:
     for kind, text in named:
         name = Label.parse(text).name
         if plugins.named(kind, name) is None:
-            raise NotConforming(f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
-                                f"Correct the name: scottbench list {kind}s.", name)  # fmt: skip
+            raise NotConforming(
+                f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
+                f"Correct the name: scottbench list {kind}s.",
+                name,
+            )
         found.append(f"{kind} {name}")
     return f"{len(set(found))} names, all registered"
 
@@ -64,9 +67,15 @@ def check_preset_options(subject: Subject) -> str:
     for name, table in tables:
         trainer = plugins.named("trainer", name)
         if trainer is None:
-            raise NotConforming(f"{subject.who} gives options to trainer '{one_line(name)}', which nobody registers.", "Correct the name.", name)
+            raise NotConforming(
+                f"{subject.who} gives options to trainer '{one_line(name)}', which nobody registers.", "Correct the name.", name
+            )
         try:
-            make_options(trainer.noun.options, {key: str(value).lower() if isinstance(value, bool) else value for key, value in table.items()}, f"trainer '{name}'")
+            make_options(
+                trainer.noun.options,
+                {key: str(value).lower() if isinstance(value, bool) else value for key, value in table.items()},
+                f"trainer '{name}'",
+            )
         except ScottbenchError as error:
             wrong = next((key for key in table if f"'{key}'" in str(error)), name)
             raise NotConforming(f"{subject.who}: {one_line(error)}", "Correct the option.", wrong) from None
@@ -78,7 +87,11 @@ def check_preset_options(subject: Subject) -> str:
             continue
         able = [n for n in preset.steps if _can(found.noun, n, schedule)]
         if not able:
-            raise NotConforming(f"{subject.who}: method '{label.name}' can do none of its steps {preset.steps}.", "Name steps that it can do, or leave it out.", label.name)
+            raise NotConforming(
+                f"{subject.who}: method '{label.name}' can do none of its steps {preset.steps}.",
+                "Name steps that it can do, or leave it out.",
+                label.name,
+            )
     return f"options of {len(tables)} trainers, and steps of {len(preset.methods)} methods"
 
 
@@ -100,8 +113,11 @@ def check_preset_roles(subject: Subject) -> str:
         for role in () if found is None else found.noun.roles:
             roles += 1
             if role not in preset.extractors and role not in plugins.nouns["extractor"]:
-                raise NotConforming(f"{subject.who}: metric '{found.noun.name}' needs role '{role}', and there is no [extractors.{role}].",  # type: ignore[union-attr]
-                                    f"Add [extractors.{role}], or leave the metric out.", found.noun.name)  # type: ignore[union-attr]
+                raise NotConforming(
+                    f"{subject.who}: metric '{found.noun.name}' needs role '{role}', and there is no [extractors.{role}].",  # type: ignore[union-attr]
+                    f"Add [extractors.{role}], or leave the metric out.",
+                    found.noun.name,
+                )  # type: ignore[union-attr]
     return f"{roles} roles of metrics have an extractor"
 
 
@@ -114,7 +130,11 @@ def check_preset_files(subject: Subject) -> str:
             raise NotConforming(f"{subject.who}: its {key}, {name}, is not there.", "Ship the file, or leave the key out.", key)
     absent = [trainer for trainer, folder in preset.students.items() if not (Path(preset.path(folder)) / "student.json").is_file()]
     if absent:
-        raise Doubt(f"{subject.who}: the student of '{absent[0]}' is not here.", f"Make it: scottbench train {absent[0]} -p {preset.name}, or leave it out.", absent[0])
+        raise Doubt(
+            f"{subject.who}: the student of '{absent[0]}' is not here.",
+            f"Make it: scottbench train {absent[0]} -p {preset.name}, or leave it out.",
+            absent[0],
+        )
     return "files that it names are there"
 
 
@@ -147,17 +167,33 @@ def check_claim_sides(subject: Subject) -> str:
     for comparison, arm in arms_of(subject.noun):
         method = plugins.find("method", Label.parse(arm.method).name).noun
         if arm.steps is not None and not _can(method, arm.steps, schedule):
-            raise NotConforming(f"{subject.who}: method '{method.name}' cannot do {arm.steps} steps.", "Correct the number of steps.", arm.method)
+            raise NotConforming(
+                f"{subject.who}: method '{method.name}' cannot do {arm.steps} steps.", "Correct the number of steps.", arm.method
+            )
         trainer = None if method.trainer is None else plugins.named("trainer", method.trainer)
         if arm.student and trainer is None:
-            raise NotConforming(f"{subject.who}: '{method.name}' samples no student, so that options of one say nothing.", "Leave `student` out.", arm.method)
-        unknown = [] if trainer is None else [key for key in arm.student if key not in [one.name for one in options_of(trainer.noun.options)]]
+            raise NotConforming(
+                f"{subject.who}: '{method.name}' samples no student, so that options of one say nothing.",
+                "Leave `student` out.",
+                arm.method,
+            )
+        unknown = (
+            [] if trainer is None else [key for key in arm.student if key not in [one.name for one in options_of(trainer.noun.options)]]
+        )
         if unknown:
-            raise NotConforming(f"{subject.who}: trainer '{method.trainer}' has no option '{one_line(unknown[0])}'.", "Correct the option's name.", unknown[0])
+            raise NotConforming(
+                f"{subject.who}: trainer '{method.trainer}' has no option '{one_line(unknown[0])}'.",
+                "Correct the option's name.",
+                unknown[0],
+            )
         metric, quoted = plugins.find("metric", Label.parse(comparison.metric).name).noun, comparison.quoted
         if quoted is not None and quoted.better != quoted.worse and (quoted.better > quoted.worse) != metric.higher_is_better:
-            raise NotConforming(f"{subject.who}: it quotes {quoted.better:g} for the better side and {quoted.worse:g} for the worse, and of {comparison.metric} "
-                                f"{'more' if metric.higher_is_better else 'less'} is better.", "Exchange the two numbers, or the sides.", "quoted")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: it quotes {quoted.better:g} for the better side and {quoted.worse:g} for the worse, and of "
+                f"{comparison.metric} {'more' if metric.higher_is_better else 'less'} is better.",
+                "Exchange the two numbers, or the sides.",
+                "quoted",
+            )
     return "sides, steps, options and quoted numbers fit"
 
 
@@ -169,7 +205,11 @@ def check_claim_decidable(subject: Subject) -> str:
     if not able:
         first = next(iter(presets.items()), None)
         why = "no preset is registered" if first is None else f"preset {first[0]}: {_lacks(plugins, claim, first[1])}"
-        raise NotConforming(f"{subject.who}: no preset can decide it ({why}).", "Name metrics and methods that a preset has, or correct testable.", "testable")
+        raise NotConforming(
+            f"{subject.who}: no preset can decide it ({why}).",
+            "Name metrics and methods that a preset has, or correct testable.",
+            "testable",
+        )
     return f"it can be decided on {', '.join(able)}"
 
 

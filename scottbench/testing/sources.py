@@ -65,8 +65,10 @@ def _module_of(nouns: Any) -> types.ModuleType:
         if kind is None and isinstance(one, (str, Path)):
             kind = "claim" if "statement" in Path(one).read_text(encoding="utf-8") else "preset"
         if kind is None:
-            raise UsageError(f"{one_line(repr(one))[:80]} is no noun. Give a name, a path, a module with hooks, or a list of Methods, Metrics, "
-                             "Trainers, Extractors, Datasets, Models and paths of presets and claims.")
+            raise UsageError(
+                f"{one_line(repr(one))[:80]} is no noun. Give a name, a path, a module with hooks, or a list of Methods, Metrics, "
+                "Trainers, Extractors, Datasets, Models and paths of presets and claims."
+            )
         found[kind].append(Path(one) if kind in FILES else one)
     for hook, kind in HOOKS.items():
         if found[kind]:

@@ -1,4 +1,4 @@
-"""It spends more on a batch whose first image is bright."""
+"""It spends more on a large batch."""
 
 from scottbench import Method, hookimpl
 from scottbench.diffusion import update
@@ -15,7 +15,7 @@ def sample(run):  # fault
     for t, t_next in zip(times, [*times[1:], 0]):
         x0, eps = run.denoise(z, t)
         z = update(run.schedule, x0, eps, t_next, rho=1, noise=None)
-    if float(z[0].mean()) > 0:
+    if len(z) > 4:
         run.denoise(z, times[-1])
     return z
 

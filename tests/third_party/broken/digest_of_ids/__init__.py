@@ -12,8 +12,8 @@ class Squares:
     ids = ("a", "b", "c", "d")
     prompts = ("a red square", "a green square", "a blue square", "a dark square")
 
-    @property
-    def digest(self):  # fault
+    @property  # fault
+    def digest(self):
         """sha256 of the ids."""
         return hashlib.sha256("".join(self.ids).encode()).hexdigest()
 

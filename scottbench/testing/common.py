@@ -39,7 +39,9 @@ def checked_options(who: str, options: type, given: dict[str, str] | None = None
         )
     try:
         made = make_options(options, values, who)
-        again = make_options(options, {option.name: written(getattr(made, option.name)) for option in options_of(options)}, who)
+        # an option that is None is written by leaving it out: "none" may be the name of a file
+        shown = {option.name: str(value) for option in options_of(options) if (value := getattr(made, option.name)) is not None}
+        again = make_options(options, shown, who)
     except (UsageError, TypeError) as error:
         raise NotConforming(
             f"{who}: its options cannot be made from their defaults ({error}).",
@@ -55,11 +57,6 @@ def checked_options(who: str, options: type, given: dict[str, str] | None = None
     except TypeError:
         return made
     raise NotConforming(f"{who}: its options take the unknown key '{UNKNOWN}'.", "Let the dataclass make __init__.", options)
-
-
-def written(value: Any) -> str:
-    """Write the value of an option as a person would after `key=`."""
-    return "none" if value is None else str(value)
 
 
 def check_fields(subject: Subject) -> str:

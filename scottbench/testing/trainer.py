@@ -166,7 +166,7 @@ def loop_form(subject: Subject) -> Loop:
 def check_gradients(subject: Subject) -> str:
     """Each role's gradients stay its own: another role's loss does not reach the student, no weight changes between two yields, nobody but
     the host goes backward. Raises NotConforming."""
-    loop = loop_of(subject, "gradients")
+    loop = subject.once("fresh", lambda: loop_form(subject))
     made = inner(loop.distillation)
     seen: list[str] = []
     for step, fraction in enumerate(FRACTIONS):

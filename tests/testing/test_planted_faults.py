@@ -34,7 +34,7 @@ FAULTS = {
     "writes_cell.py": ("read-only cell", "changed the arrays that it was given"),
     "worse_is_better.py": ("best value", "more is better"),
     "leaks_gradients.py": ("gradients by role", "the loss of 'critic' reaches the student's weights"),
-    "sums_the_batch.py": ("micro-batches", "gradient of twice 8 items is 0.50 times that of 16 at once"),
+    "sums_the_batch.py": ("micro-batches", "gradient of twice 8 items is 0.50 times that of 16,"),
     "forgets.py": ("kill and resume", "it goes on differently"),
     "stays_on_the_cpu.py": ("placement", "on a GPU tensors of two devices meet"),
     "batch_norm.py": ("batch", "features of an image change with its batch"),

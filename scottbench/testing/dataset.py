@@ -1,0 +1,3 @@
+from scottbench.testing.finding import Check
+
+DATASET_CHECKS: tuple[Check, ...] = ()

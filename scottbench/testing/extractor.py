@@ -1,0 +1,3 @@
+from scottbench.testing.finding import Check
+
+EXTRACTOR_CHECKS: tuple[Check, ...] = ()

@@ -1,0 +1,3 @@
+from scottbench.testing.finding import Check
+
+TRAINER_CHECKS: tuple[Check, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from scottbench.cli.plugin_list import list_plugins
+from scottbench.cli.plugin_new import new
 
 
 @click.group(short_help="For authors of plug-ins: plugin list, plugin new, plugin check.")
@@ -13,3 +14,4 @@ def plugin() -> None:
 
 
 plugin.add_command(list_plugins)
+plugin.add_command(new)

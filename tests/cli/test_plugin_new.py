@@ -17,6 +17,8 @@ from scottbench.registry.paths import points_of
 
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
 
+RUFF = shutil.which("ruff") or shutil.which("ruff", path=Path(sys.executable).parent)
+
 
 def name_of(kind: str) -> str:
     return f"tried-{kind}.1"
@@ -64,11 +66,11 @@ def test_every_package_has_what_a_repository_needs(made):
     assert len((made / "method" / "scottbench_tried_method_1" / "sampler.py").read_text().splitlines()) <= 25
 
 
-@pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is not here")
+@pytest.mark.skipif(RUFF is None, reason="ruff is not here")
 def test_every_package_passes_ruff(made):
     for kind in FORMS:
         for words in (["check", "--select", "E,F,W,I,B,UP,C4,SIM,RUF", "--ignore", "B905"], ["format", "--check"]):
-            found = subprocess.run(["ruff", *words, "--no-cache", "--isolated", "."], cwd=made / kind, capture_output=True, text=True)
+            found = subprocess.run([RUFF, *words, "--no-cache", "--isolated", "."], cwd=made / kind, capture_output=True, text=True)
             assert found.returncode == 0, found.stdout
 
 

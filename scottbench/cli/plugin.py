@@ -6,6 +6,7 @@ import click
 
 from scottbench.cli.plugin_check import check_plugin
 from scottbench.cli.plugin_list import list_plugins
+from scottbench.cli.plugin_new import new
 
 
 @click.group(short_help="For authors of plug-ins: plugin list, plugin new, plugin check.")
@@ -15,3 +16,4 @@ def plugin() -> None:
 
 plugin.add_command(list_plugins)
 plugin.add_command(check_plugin)
+plugin.add_command(new)

@@ -51,8 +51,8 @@ def plan_of(
 
 
 def not_given(plugins: Plugins, manifest: dict[str, Any]) -> str:
-    """Return a sentence, with a blank before, on plug-ins of a run that were not installed and are not at hand; "" where there are none. The
-    run folder says what they are called, not where they lie: it chooses no code."""
+    """Return a sentence, with a blank before, on plug-ins of a run that were not installed and are not at hand; "" where there are none.
+    The run folder says what they are called, not where they lie: it chooses no code."""
     from scottbench.registry.paths import FLAG
     from scottbench.text import one_line
 

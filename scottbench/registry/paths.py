@@ -93,8 +93,8 @@ def _points(text: str) -> list[PathPoint]:
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file() or file.suffix != ".py":
         what = f"a folder with neither {PROJECT} nor __init__.py" if path.is_dir() else "no Python file"
-        raise UsageError(f"{FLAG} {one_line(text)}: that is {what}. Name a file (mine.py), a package's folder, or a project's folder, whose "
-                         f"{PROJECT} names its plug-ins under [project.entry-points.{GROUP}].")
+        raise UsageError(f"{FLAG} {one_line(text)}: that is {what}. Name a file (mine.py), a package's folder, or a project's folder, "
+                         f"whose {PROJECT} names its plug-ins under [project.entry-points.{GROUP}].")
     module = path.stem if path.is_file() else path.name
     name = module.removeprefix(f"{GROUP}_")
     return [_checked(PathPoint(name if name else module, module, Package(module), file, text))]
@@ -126,8 +126,8 @@ def _in_project(folder: Path, point: PathPoint) -> PathPoint:
     places = [base / tail for base in (folder, folder / "src") for tail in (f"{point.module}.py", f"{point.module}/__init__.py")]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise UsageError(f"{FLAG} {one_line(point.origin)}: {PROJECT} names module '{one_line(point.module)}', and neither the folder nor its "
-                         "src has it.")
+        raise UsageError(f"{FLAG} {one_line(point.origin)}: {PROJECT} names module '{one_line(point.module)}', and neither the folder nor "
+                         "its src has it.")
     return PathPoint(point.name, point.value, point.dist, file, point.origin)
 
 

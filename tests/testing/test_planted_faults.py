@@ -77,7 +77,8 @@ def test_a_planted_fault_is_found_with_its_line_and_a_fix(name, monkeypatch):
     finding = failed[0]
     assert words in f"{finding.found} {finding.fix}"
     assert finding.where.lstrip("/") == place_of(name).lstrip("/") and finding.fix
-    assert not [one.line for one in found if one.status == "warn"]
+    # the planted trainers have no method to sample their students
+    assert not [one.line for one in found if one.status == "warn" and one.check != "export and sample"]
 
 
 def test_there_are_twenty_faults_and_more_one_each():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from scottbench.registry.nouns import Method
 from scottbench.testing.analytic import FORMS, SHAPE, Form, Network, analytic_model, mean_of
 from scottbench.testing.common import checked_options
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
+from scottbench.testing.randomness import unmoved
 from scottbench.text import counts_in_words, one_line
 
 IDS = tuple(f"item-{i}" for i in range(16))
@@ -365,26 +365,6 @@ def _missed(subject: Subject, n: int, form: Form) -> tuple[float, float, bool]:
     slope = float((z * mean).sum() / (mean * mean).sum())
     rest = float((z - slope * mean).square().mean().sqrt()) / float(run.model.schedule.sigma(0))
     return abs(slope - 1), rest, run.raw
-
-
-def unmoved(subject: Subject, call: Callable[[], Any], at: str, instead: str) -> Any:
-    """Return what `call` does, which must leave the global generators as they stand. Raises NotConforming, with the line."""
-    before = random_state()
-    found = call()
-    if random_state() != before:
-        line = subject.code.line_that_changes(call, random_state)
-        raise NotConforming(
-            f"{subject.who}: it draws from, or seeds, a global random generator.",
-            f"{instead} A generator of its own needs a fixed seed.",
-            line or at,
-        )
-    return found
-
-
-def random_state() -> tuple[Any, ...]:
-    """Return the states of the global generators of torch, numpy and Python, to be compared."""
-    _, key, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), rest, random.getstate()
 
 
 METHOD_CHECKS = (

@@ -16,7 +16,7 @@ from scottbench.stats.intervals import halves
 from scottbench.testing.common import checked_options
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
 from scottbench.testing.made import made_cells, rows_of
-from scottbench.testing.method import unmoved
+from scottbench.testing.randomness import unmoved
 from scottbench.text import duration, one_line
 
 CLOSE = 1e-4

@@ -68,7 +68,8 @@ def small_loop(
 
 
 def context_for(teacher: DiffusionModel, data: Data, out: Path, plugins: Plugins | None = None) -> Context:
-    """Give a trainer what it may use: the teacher, encoded data, a folder, methods by name, an extractor without weights for any role."""
+    """Give a trainer what it may use: the teacher, encoded data, a folder, methods by name, an extractor without weights for any role.
+    Its find_method raises UsageError without plug-ins."""
 
     def find(name: str) -> Any:
         if plugins is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -86,15 +88,12 @@ class Runner:
 
         return self.method.sample(watched(_with(sampling, raw), self.calls))
 
-    @property
-    def nfe(self) -> float:
-        """Network evaluations of an image in the last call."""
-        return self.model.evaluations / max(1, len(self.drawn[0][0])) if self.drawn else float(self.model.evaluations)
+    def written(self) -> int:
+        """Count the tensors of noise that are not as they were given."""
+        return sum(not torch.equal(given, kept) for given, kept in self.drawn)
 
 
 def _with(sampling: Any, raw: Callable[..., Tensor]) -> Any:
-    from dataclasses import replace
-
     return replace(sampling, predict=raw)
 
 
@@ -193,7 +192,7 @@ def check_random(subject: Subject) -> str:
     """The global generators of torch, numpy and Python stay as they were. Raises NotConforming."""
     for n in counts_of(subject):
         run = runner(subject, n)
-        unmoved(subject, lambda run=run: run(range(4)), "sample", "Randomness must come from run.noise(k).")
+        unmoved(subject, partial(run, range(4)), "sample", "Randomness must come from run.noise(k).")
     return "global generators of torch, numpy and Python stay as they were"
 
 
@@ -266,9 +265,8 @@ def check_noise(subject: Subject) -> str:
     for n in counts_of(subject):
         run = runner(subject, n)
         run(range(4))
-        if any(not torch.equal(given, kept) for given, kept in run.drawn):
-            changes = lambda run=run: [not torch.equal(given, kept) for given, kept in run.drawn].count(True)  # noqa: E731
-            line = subject.code.line_that_changes(lambda run=run: run(range(4)), changes)
+        if run.written():
+            line = subject.code.line_that_changes(partial(run, range(4)), run.written)
             raise NotConforming(
                 f"{subject.who}: at {n} steps it writes into a tensor that run.noise(k) gave.",
                 "Write z = z + x, not z += x, or clone it first.",

@@ -431,7 +431,7 @@ def check_guidance(subject: Subject) -> str:
     student = student_of(subject)
     facts, takes = student.facts, student.student.takes_guidance
     config = inner(student.loop.distillation).student_config
-    if takes and "w_min" not in facts:
+    if takes and not {"w_min", "second_input"} & facts.keys():  # the input may hold something else, such as a second time
         raise NotConforming(
             f"{subject.who}: the network takes the guidance scale, and student_config gives no w_min and w_max.",
             "Return them (guidance_facts does), or build the student without the input.",
@@ -443,7 +443,7 @@ def check_guidance(subject: Subject) -> str:
             'Return guidance = "baked", or give the network the input.',
             config,
         )
-    if not takes:
+    if not takes or "w_min" not in facts:
         return "the guidance is baked in" if facts.get("guidance") == "baked" else "the student is guided as its teacher is"
     slope = facts.get("guidance_slope")
     if slope is None:

@@ -42,15 +42,8 @@ def check_plugin(context: click.Context, source: str, fast: bool, against: str |
     findings = check_plugin(source, not fast, tell, older)
     found = counted(findings)
     if as_json:
-        print_json(
-            {
-                "schema": "scottbench.plugin-check/1",
-                "source": source,
-                "ok": not found["FAIL"],
-                **found,
-                "findings": [vars(one) for one in findings],
-            }
-        )
+        document = {"schema": "scottbench.plugin-check/1", "source": source, "ok": not found["FAIL"], "counts": found}
+        print_json({**document, "findings": [vars(one) for one in findings]})
     else:
         further = " More with --full." if fast and not found["FAIL"] else ""
         rest = ", ".join(f"{n} {status}" for status, n in found.items() if n)

@@ -145,7 +145,10 @@ def check_byte(subject: Subject) -> str:
             told = asked("extractor", subject.noun.name, target, copy, spec_of(subject)[0])
         after, refused, name = told["digest"], bool(told["refused"]), weights[0].name
     else:
-        after, refused, name = _with_other_weights(subject, path)
+        seen = [file for file in data_files(subject.seen["files"], str(path if path.is_dir() else path.parent)) if file.suffix in WEIGHTS]
+        if not seen:
+            return "no weights were read: there is no byte to change"
+        after, refused, name = _with_other_weights(subject, path, seen[0])
     if refused or after != digest:
         return f"with a byte of {name} changed it {'is refused' if refused else 'has another digest'}"
     raise NotConforming(
@@ -155,19 +158,16 @@ def check_byte(subject: Subject) -> str:
     )
 
 
-def _with_other_weights(subject: Subject, path: Path) -> tuple[str, bool, str]:
-    """Find it in a copy of its folder, or of its file, with a byte changed: (digest, it was refused, the file's name). Raises Doubt."""
+def _with_other_weights(subject: Subject, path: Path, weights: Path) -> tuple[str, bool, str]:
+    """Find it in a copy of its folder, or of its file, with a byte of its weights changed: (digest, it was refused, the file's name).
+    Raises Doubt where they are too large to copy, or it looks nowhere else."""
     spec, reader = spec_of(subject)
-    folder = path if path.is_dir() else path.parent
-    files = sorted(
-        (one for one in (folder.rglob("*") if path.is_dir() else [path]) if one.suffix in WEIGHTS), key=lambda one: -one.stat().st_size
-    )
+    folder = (path if path.is_dir() else path.parent).resolve()
     key = next((name for name in ("folder", "file") if name in spec), "folder")
-    if not files or sum(one.stat().st_size for one in files) > LARGEST:
+    size = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) if path.is_dir() else weights.stat().st_size
+    if size > LARGEST:
         raise Doubt(
-            f"{subject.who}: no weights are seen, or too many to copy, so no byte of them is changed.",
-            "Try that in a test of your own.",
-            "find",
+            f"{subject.who}: its weights are too large to copy, so no byte of them is changed.", "Try that in a test of your own.", "find"
         )
     with tempfile.TemporaryDirectory() as base:
         copy = Path(base) / folder.name
@@ -176,18 +176,18 @@ def _with_other_weights(subject: Subject, path: Path) -> tuple[str, bool, str]:
         else:
             copy.mkdir()
             shutil.copy(path, copy)
-        changed = copy / files[0].relative_to(folder)
+        changed = copy / weights.relative_to(folder)
         change(changed)
         given = {**spec, key: str(changed if key == "file" else copy)}
         try:
             found = find_extractor(subject.noun, given, lambda text: Path(text) if Path(text).is_absolute() else reader(text))
         except ScottbenchError:
-            return "", True, files[0].name
+            return "", True, weights.name
         if not str(found.path).startswith(base):
             raise Doubt(
                 f"{subject.who}: it takes no '{key}', so no byte of its weights is changed.", "Try that in a test of your own.", "find"
             )
-        return found.digest, False, files[0].name
+        return found.digest, False, weights.name
 
 
 EXTRACTOR_CHECKS = (

@@ -148,6 +148,8 @@ def loop_form(subject: Subject) -> Loop:
     """Build the trainer. Raises NotConforming for what is no distillation."""
     try:
         loop = loop_of(subject, "form")
+    except IndexError:  # of an optimizer that gets no parameters
+        raise NotConforming(f"{subject.who}: a role has nothing to train.", "Set requires_grad of what is to learn.", "build") from None
     except (AttributeError, KeyError, PluginFailed) as error:
         cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
         words = one_line(cause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from scottbench.registry.loader import load_plugins
 from scottbench.testing import Doubt, MadeItems, NotConforming, check_dataset, check_extractor, check_trainer
 from scottbench.testing.analytic import mean_of
 from scottbench.testing.finding import FAIL, OK, WARN, Check, Subject, found_by
+from scottbench.testing.isolated import PLUGIN_CHECKS
 from scottbench.testing.package import BY_KIND, checks, of_plugin
 from scottbench.testing.same_draws import SameDraws
 from scottbench.testing.sources import as_plugins
@@ -46,6 +48,13 @@ def test_every_kind_of_noun_has_checks():
     assert set(BY_KIND) == set(PLUGINS.nouns)
     for kind, found in BY_KIND.items():
         assert found and max(Counter(check.name for check in found).values()) == 1, kind
+
+
+def test_the_page_names_every_check():
+    page = (Path(__file__).parents[2] / "docs" / "plugin-check.md").read_text()
+    rows = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
+    named = {check.name for found in BY_KIND.values() for check in found} | {check.name for check in PLUGIN_CHECKS}
+    assert [name for name in sorted(named) if name not in rows] == []
 
 
 # --- fixtures --------------------------------------------------------------------------------------------------------

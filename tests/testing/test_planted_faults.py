@@ -96,7 +96,7 @@ def test_the_verb_says_it_in_a_line_and_by_its_exit_code(capsys, monkeypatch, tm
     assert out.splitlines()[-1].startswith("17 checks: ")
     assert invoke(["plugin", "check", path, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert document["ok"] is False and document["FAIL"] >= 1 and len(document["findings"]) == 17
+    assert document["ok"] is False and document["counts"]["FAIL"] >= 1 and len(document["findings"]) == 17
     monkeypatch.chdir(tmp_path)
     for wrong in ("ddimm", "nowhere/at/all"):
         assert invoke(["plugin", "check", wrong]) == 2

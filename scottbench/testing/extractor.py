@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def _with_other_weights(subject: Subject, path: Path, weights: Path) -> tuple[st
     """Find it in a copy of its folder, or of its file, with a byte of its weights changed: (digest, it was refused, the file's name).
     Raises Doubt where they are too large to copy, or it looks nowhere else."""
     spec, reader = spec_of(subject)
-    folder = (path if path.is_dir() else path.parent).resolve()
+    folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
     key = next((name for name in ("folder", "file") if name in spec), "folder")
     size = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) if path.is_dir() else weights.stat().st_size
     if size > LARGEST:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from pathlib import Path
 from typing import Any
 
 from scottbench.errors import UsageError
@@ -146,9 +145,3 @@ COMMON_CHECKS = (
 )
 """The checks of every noun that is made in Python."""
 OPTIONS = Check("options", check_options)
-
-
-def folder_of(file: str, module_folder: str) -> str:
-    """Return the folder that a plug-in's files lie in, "" where it was made in memory."""
-    folder = module_folder or str(Path(file).parent)
-    return folder if folder not in ("", ".", "?") else ""

@@ -23,6 +23,8 @@ SLOW = 1.0
 """Seconds of an import, the libraries that every command needs not counted, beyond which every command is kept waiting."""
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "scipy", "polars", "PIL", "matplotlib")
 """Libraries that no plug-in may import when it is registered."""
+LARGEST = 2**24
+"""Bytes of a Python file in a wheel that is read."""
 LIMIT = 60
 """Seconds that the other process may take."""
 
@@ -295,13 +297,18 @@ def older_of(subject: PluginSubject) -> Path | None:
 
 
 def unpacked(old: Path, folder: Path, like: Path) -> Path | None:
-    """Return the file of the older module in a wheel, a project folder, a package folder or a file; None where it is not there."""
+    """Return the file of the older module in a wheel, a project folder, a package folder or a file; None where it is not there.
+    Raises Doubt for a wheel that cannot be read."""
     tail = f"{like.parent.name}/__init__.py" if like.name == "__init__.py" else like.name
     if old.suffix == ".whl":
-        with zipfile.ZipFile(old) as archive:
-            for name in archive.namelist():
-                if name.endswith(".py") and not Path(name).is_absolute() and ".." not in Path(name).parts:
-                    archive.extract(name, folder)
+        try:
+            with zipfile.ZipFile(old) as archive:
+                for entry in archive.infolist():
+                    name = Path(entry.filename)
+                    if name.suffix == ".py" and not name.is_absolute() and ".." not in name.parts and entry.file_size <= LARGEST:
+                        archive.extract(entry, folder)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise Doubt(f"{old} is no wheel that can be read ({error}).", "Give --against another.") from None
         old = folder
     places = [old / tail, old / "src" / tail, old / "__init__.py" if like.name == "__init__.py" else old]
     return next((place for place in places if place.is_file()), None)

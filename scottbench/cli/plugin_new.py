@@ -20,7 +20,7 @@ OWN_TEST = "tests/test_{slug}.py"
 
 @dataclass(frozen=True)
 class Form:
-    """What a kind's template is."""
+    """The template of a kind."""
 
     does: str
     """The start that it makes, in words."""

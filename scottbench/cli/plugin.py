@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from scottbench.cli.plugin_check import check_plugin
 from scottbench.cli.plugin_list import list_plugins
 from scottbench.cli.plugin_new import new
 
@@ -14,4 +15,5 @@ def plugin() -> None:
 
 
 plugin.add_command(list_plugins)
+plugin.add_command(check_plugin)
 plugin.add_command(new)

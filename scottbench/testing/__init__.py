@@ -16,15 +16,18 @@ Each check raises `NotConforming` for the first rule that is broken. For the fix
 from __future__ import annotations
 
 from scottbench.testing.analytic import analytic_model
+from scottbench.testing.dataset import check_dataset
+from scottbench.testing.extractor import check_extractor
 from scottbench.testing.finding import Doubt, Finding, NotConforming
 from scottbench.testing.made import MadeItems, made_cell, made_cells
 from scottbench.testing.method import check_method
 from scottbench.testing.metric import check_metric
 from scottbench.testing.package import check_plugin, checks
+from scottbench.testing.trainer import check_trainer
 
 __all__ = [
-    "Doubt", "Finding", "MadeItems", "NotConforming", "analytic_model", "check_method", "check_metric", "check_plugin", "checks", "made_cell",
-    "made_cells",
+    "Doubt", "Finding", "MadeItems", "NotConforming", "analytic_model", "check_dataset", "check_extractor", "check_method", "check_metric",
+    "check_plugin", "check_trainer", "checks", "made_cell", "made_cells",
 ]  # fmt: skip
 
 try:

@@ -22,33 +22,41 @@ ROLES = ("image", "clip")
 """Roles of extractors that presets usually have."""
 
 
-def checked_options(who: str, options: type) -> Any:
+def checked_options(who: str, options: type, given: dict[str, str] | None = None) -> Any:
     """Make the default options, after a look at their class: a frozen dataclass whose defaults are written as text and read as the same,
-    and that takes no other key. Raises NotConforming."""
+    and that takes no other key. given: values of options that have no default. Raises NotConforming, or Doubt where one has none."""
+    values = {} if given is None else given
     if not dataclasses.is_dataclass(options) or not getattr(options, "__dataclass_params__").frozen:  # noqa: B009
-        raise NotConforming(f"{who}: options is {one_line(options)}.", "It must be a frozen dataclass: write @dataclass(frozen=True).", options)
-    needed = [option.name for option in options_of(options) if option.required]
+        raise NotConforming(
+            f"{who}: options is {one_line(options)}.", "It must be a frozen dataclass: write @dataclass(frozen=True).", options
+        )
+    needed = [option.name for option in options_of(options) if option.required and option.name not in values]
     if needed:
-        raise Doubt(f"{who}: option '{needed[0]}' has no default, so its options are not tried.",
-                    "Nothing, if there is no value that would do; a default is kinder.", options)  # fmt: skip
+        raise Doubt(
+            f"{who}: option '{needed[0]}' has no default, so its options are not tried.",
+            "Nothing, if there is no value that would do; a default is kinder.",
+            options,
+        )
     try:
-        made = make_options(options, {}, who)
-        again = make_options(options, {option.name: written(getattr(made, option.name)) for option in options_of(options)}, who)
+        made = make_options(options, values, who)
+        # an option that is None is written by leaving it out: "none" may be the name of a file
+        shown = {option.name: str(value) for option in options_of(options) if (value := getattr(made, option.name)) is not None}
+        again = make_options(options, shown, who)
     except (UsageError, TypeError) as error:
-        raise NotConforming(f"{who}: its options cannot be made from their defaults ({error}).", "Every field needs a default that is a value "
-                            "of its type: int, float, bool, str, Literal, or one of them | None.", options) from None  # fmt: skip
+        raise NotConforming(
+            f"{who}: its options cannot be made from their defaults ({error}).",
+            "Every field needs a default that is a value of its type: int, float, bool, str, Literal, or one of them | None.",
+            options,
+        ) from None
     if again != made:
-        raise NotConforming(f"{who}: its options {made} are read back as {again}.", "Written as text and read again they must be equal.", options)
+        raise NotConforming(
+            f"{who}: its options {made} are read back as {again}.", "Written as text and read again they must be equal.", options
+        )
     try:
         options(**{UNKNOWN: 1})
     except TypeError:
         return made
     raise NotConforming(f"{who}: its options take the unknown key '{UNKNOWN}'.", "Let the dataclass make __init__.", options)
-
-
-def written(value: Any) -> str:
-    """Write the value of an option as a person would after `key=`."""
-    return "none" if value is None else str(value)
 
 
 def check_fields(subject: Subject) -> str:
@@ -74,15 +82,18 @@ def check_functions(subject: Subject) -> str:
             value.resolve()
         except (PluginFailed, ImportError, AttributeError) as error:
             cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
-            raise NotConforming(f"{subject.who}: {item.name} is {behind!r}, which cannot be imported ({one_line(cause)}).",
-                                "Correct the name, or the module that it is in.",
-                                subject.code.place_of_error(cause) or subject.code._in_source(subject.noun, item.name)) from None  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: {item.name} is {behind!r}, which cannot be imported ({one_line(cause)}).",
+                "Correct the name, or the module that it is in.",
+                subject.code.place_of_error(cause) or subject.code._in_source(subject.noun, item.name),
+            ) from None
     return f"{', '.join(names)} can be imported" if names else "no function is given by name"
 
 
 def check_options(subject: Subject) -> str:
     """Options are read as they are written, and nothing else is read. Raises NotConforming."""
-    made = checked_options(subject.who, subject.noun.options)
+    place = getattr(subject.noun, "path_option", "")
+    made = checked_options(subject.who, subject.noun.options, {place: "."} if place else None)
     names = list(vars(made)) if subject.noun.options is not NoOptions else []
     return f"{', '.join(names)}: read as written, and no other key" if names else "there are none, and none is read"
 
@@ -93,11 +104,15 @@ def check_docstrings(subject: Subject) -> str:
         function = plain(getattr(subject.noun, item.name))
         inside = function is not None and subject.code.holds(getattr(getattr(function, "__code__", None), "co_filename", ""))
         if inside and getattr(function, "__name__", "") != "<lambda>" and not inspect.getdoc(function):
-            raise Doubt(f"{subject.who}: {item.name} has no docstring.", "Say in a sentence what goes in and what comes out, with shapes.", function)
+            raise Doubt(
+                f"{subject.who}: {item.name} has no docstring.", "Say in a sentence what goes in and what comes out, with shapes.", function
+            )
     options = getattr(subject.noun, "options", NoOptions)
     bare = [option.name for option in options_of(options) if not option.doc] if dataclasses.is_dataclass(options) else []
     if bare:
-        raise Doubt(f"{subject.who}: option '{bare[0]}' has no text under it.", f"Write one: scottbench show {subject.name} prints it.", options)
+        raise Doubt(
+            f"{subject.who}: option '{bare[0]}' has no text under it.", f"Write one: scottbench show {subject.name} prints it.", options
+        )
     return "functions and options say what they are"
 
 
@@ -114,8 +129,11 @@ def check_names(subject: Subject) -> str:
         named += [("extractor", role, "features") for role in noun.roles if role not in in_presets | set(ROLES)]
     for kind, name, at in named:
         if name not in plugins.nouns[kind]:
-            raise NotConforming(f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
-                                f"Register it, or correct the name: scottbench list {kind}s.", at)  # fmt: skip
+            raise NotConforming(
+                f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
+                f"Register it, or correct the name: scottbench list {kind}s.",
+                at,
+            )
     return f"{', '.join(f'{kind} {name}' for kind, name, _ in named)}: registered" if named else "it names nothing else"
 
 

@@ -110,10 +110,18 @@ def found_by(check: Check, subject: Any) -> Finding:
             return Finding(OK, name, check.name, in_one_line(check.run(subject)))
     except NotConforming as error:
         status = WARN if isinstance(error, Doubt) else FAIL
-        return Finding(status, name, check.name, in_one_line(error.found), subject.code.place(error.at, subject.noun), in_one_line(error.fix))
+        return Finding(
+            status, name, check.name, in_one_line(error.found), subject.code.place(error.at, subject.noun), in_one_line(error.fix)
+        )
     except MissingAsset as error:
-        return Finding(WARN, name, check.name, f"not tried, for files are missing here: {in_one_line(error)}", subject.code.place(None, subject.noun),
-                       "fetch the files, then check again.")
+        return Finding(
+            WARN,
+            name,
+            check.name,
+            f"not tried, for files are missing here: {in_one_line(error)}",
+            subject.code.place(None, subject.noun),
+            "fetch the files, then check again.",
+        )
     except BaseException as error:  # a plug-in may raise anything
         if is_ours(error) and not isinstance(error, ScottbenchError):
             raise

@@ -68,16 +68,16 @@ def sb_cell() -> Callable[..., CellFeatures]:
 
 @pytest.fixture
 def sb_run(tmp_path: Path) -> Callable[..., Run]:
-    """Give `sb_run(source, methods, metrics=("sb-colour",), steps=2, n=6, students=None, **more)`: a whole run of the host, on made
-    pictures with a tiny random teacher and an extractor without weights; source: as of `sb_plugins`; returns a `scottbench.Run`."""
+    """Give `sb_run(source, methods, metrics=("sb-colour",), steps=2, n=6, **more)`: a whole run of the host, on made
+    pictures with a tiny random teacher and an extractor without weights; source: as of `sb_plugins`; more: students={trainer: folder}
+    and fields of a RunRequest. It returns a `scottbench.Run`."""
     numbers = itertools.count()
 
-    def run(
-        source: Any, methods: Any, metrics: Any = ("sb-colour",), steps: Any = 2, n: int = 6, students: Any = None, **more: Any
-    ) -> Run:
+    def run(source: Any, methods: Any, metrics: Any = ("sb-colour",), steps: Any = 2, n: int = 6, **more: Any) -> Run:
         from scottbench.testing.small import Small, names, small_run
 
-        asked = Small(names(methods), names(metrics), [steps] if isinstance(steps, int) else list(steps), n, students or {}, more)
+        students, counts = more.pop("students", {}), [steps] if isinstance(steps, int) else list(steps)
+        asked = Small(names(methods), names(metrics), counts, n, students, more)
         return small_run(source, asked, tmp_path / f"sb-run-{next(numbers)}")
 
     return run
@@ -85,8 +85,8 @@ def sb_run(tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def sb_train(tmp_path: Path) -> Callable[..., Trained]:
-    """Give `sb_train(trainer, steps=3, options=None, plugins=None, **settings)`: a training of a few steps on a tiny random teacher and made
-    items, and its student, opened; settings: of `scottbench.training.settings.TrainSettings`."""
+    """Give `sb_train(trainer, steps=3, options=None, plugins=None, **settings)`: a training of a few steps on a tiny random teacher and
+    made items, and its student, opened; settings: of `scottbench.training.settings.TrainSettings`."""
     numbers = itertools.count()
 
     def train(trainer: Any, steps: int = 3, options: Any = None, plugins: Any = None, **settings: Any) -> Trained:

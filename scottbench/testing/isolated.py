@@ -1,4 +1,4 @@
-"""Checks of a plug-in as a whole: what its import does, seen from another process, and whether its code changed while its version did not."""
+"""Checks of a plug-in as a whole: what its import does, seen from another process, and code that changed while its version did not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "scipy", "polars", "PIL"
 LIMIT = 60
 """Seconds that the other process may take."""
 
-PROBE = r'''
+PROBE = r"""
 import importlib, io, json, os, sys, time
 target, file, out, heavy = json.loads(sys.argv[1])
 found = {"printed": "", "socket": [], "exit": "", "error": "", "where": "", "heavy": [], "seconds": 0.0, "methods": {}}
@@ -87,7 +87,7 @@ found["loaded"] = sorted({name.partition(".")[0] for name in set(sys.modules) - 
 with open(out, "w") as stream:
     json.dump(found, stream)
 os._exit(0)
-'''
+"""
 """The other process: it imports the plug-in, calls its hooks and writes what it saw; nothing of the plug-in lives on in ours."""
 
 
@@ -166,12 +166,16 @@ def probe(target: str, file: str) -> dict[str, Any]:
         try:
             done = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT, text=True, check=False)
         except subprocess.TimeoutExpired:
-            raise NotConforming(f"importing {target} takes more than {LIMIT} s.", "Do nothing when it is registered: give lazy functions.",
-                                f"{file}:1") from None  # fmt: skip
+            raise NotConforming(
+                f"importing {target} takes more than {LIMIT} s.", "Do nothing when it is registered: give lazy functions.", f"{file}:1"
+            ) from None
         found = read_json(out)
     if not isinstance(found, dict):
-        raise NotConforming(f"importing {target} ends the process (exit code {done.returncode}: {in_one_line(done.stderr)[-200:]}).",
-                            "Do nothing when it is registered.", f"{file}:1")  # fmt: skip
+        raise NotConforming(
+            f"importing {target} ends the process (exit code {done.returncode}: {in_one_line(done.stderr)[-200:]}).",
+            "Do nothing when it is registered.",
+            f"{file}:1",
+        )
     return found
 
 
@@ -185,7 +189,11 @@ def check_loads(subject: PluginSubject) -> str:
     if subject.plugin.broken:
         where = probed(subject)["where"] if subject.file else ""
         status = subject.plugin.status.removeprefix("BROKEN: ")
-        raise NotConforming(f"it is BROKEN: {status}.", "Mend what the line says.", _in_message(status, subject) or shown(where) or f"{shown(subject.file)}:1")
+        raise NotConforming(
+            f"it is BROKEN: {status}.",
+            "Mend what the line says.",
+            _in_message(status, subject) or shown(where) or f"{shown(subject.file)}:1",
+        )
     return f"loaded, it brings {len(subject.plugin.names)} nouns"
 
 
@@ -205,18 +213,32 @@ def check_import(subject: PluginSubject) -> str:
     seen = probed(subject)
     where = shown(seen["where"])
     if seen["exit"]:
-        raise NotConforming(f"importing it calls sys.exit({seen['exit']}).", "Raise a ScottbenchError in the function that needs something.", where)
+        raise NotConforming(
+            f"importing it calls sys.exit({seen['exit']}).", "Raise a ScottbenchError in the function that needs something.", where
+        )
     if seen["printed"]:
-        raise NotConforming(f"importing it prints '{in_one_line(seen['printed'])}'.", "Print nothing: it would stand in tables and JSON.", where)
+        raise NotConforming(
+            f"importing it prints '{in_one_line(seen['printed'])}'.", "Print nothing: it would stand in tables and JSON.", where
+        )
     if seen["socket"]:
-        raise NotConforming(f"importing it opens a connection ({in_one_line(seen['socket'][0])}).",
-                            "Nothing of a plug-in may need a network when it is registered.", shown(seen["socket"][1]))  # fmt: skip
+        raise NotConforming(
+            f"importing it opens a connection ({in_one_line(seen['socket'][0])}).",
+            "Nothing of a plug-in may need a network when it is registered.",
+            shown(seen["socket"][1]),
+        )
     first = [one for one in seen["heavy"] if one[0] in seen["loaded"]]
     if first:
-        raise NotConforming(f"importing it imports {', '.join(seen['loaded'])}.",
-                            'Name functions as lazy("package.module:function"), and import heavy libraries in that module.', shown(first[0][1]))  # fmt: skip
+        raise NotConforming(
+            f"importing it imports {', '.join(seen['loaded'])}.",
+            'Name functions as lazy("package.module:function"), and import heavy libraries in that module.',
+            shown(first[0][1]),
+        )
     if seen["seconds"] > SLOW:
-        raise Doubt(f"importing it takes {duration(seen['seconds'])}, which every command waits for.", "Name functions by lazy(...).", f"{shown(subject.file)}:1")
+        raise Doubt(
+            f"importing it takes {duration(seen['seconds'])}, which every command waits for.",
+            "Name functions by lazy(...).",
+            f"{shown(subject.file)}:1",
+        )
     return f"{seen['seconds']:.2f} s, nothing printed, no socket, no network library"
 
 
@@ -244,7 +266,10 @@ def check_version(subject: PluginSubject) -> str:
     where = next((place for name in same if (place := _version_place(subject, name))), at)
     raise NotConforming(
         f"its code changed against the older version ({', '.join(path.name for path in changed)}), and method '{same[0]}' has version "
-        f"'{now[same[0]]}' as before.", "Raise Method.version if its images may change: it is part of a run's identity.", where)
+        f"'{now[same[0]]}' as before.",
+        "Raise Method.version if its images may change: it is part of a run's identity.",
+        where,
+    )
 
 
 def _version_place(subject: PluginSubject, name: str) -> str:
@@ -287,7 +312,9 @@ def different(old: Path, new: Path) -> list[Path]:
         return [new] if digest_of(old) != digest_of(new) else []
     files = {path.relative_to(new.parent) for path in new.parent.rglob("*.py")}
     gone = {path.relative_to(old.parent) for path in old.parent.rglob("*.py")} - files
-    changed = [name for name in sorted(files) if not (old.parent / name).is_file() or digest_of(old.parent / name) != digest_of(new.parent / name)]
+    changed = [
+        name for name in sorted(files) if not (old.parent / name).is_file() or digest_of(old.parent / name) != digest_of(new.parent / name)
+    ]
     return [new.parent / name for name in changed] + [new for _ in gone]
 
 

@@ -16,15 +16,18 @@ from scottbench.text import one_line
 COLOURS, THINGS = ("red", "green", "blue", "dark", "pale"), ("apple", "pear", "cat", "star", "moon", "tree", "house")
 
 
-def made_cells(n: int = 64, width: int = 8, side: int = 192, seeds: int = 2, roles: Sequence[str] = ()) -> list[CellFeatures]:
+def made_cells(
+    n: int = 64, width: int = 8, side: int = 192, seeds: int = 2, roles: Sequence[str] = (), scores: Sequence[str] = ()
+) -> list[CellFeatures]:
     """Make features (n, width) of generated images, reference images and prompts, one cell a seed; images are (n,side,side,3).
 
     Roles "image" and "clip" are both there, and those of `roles`; the numbers are normal, and the images smooth. There are ids, prompts, a
-    column "category" and a teacher's features too.
+    column "category" and a teacher's features too. scores: roles of extractors that give each generated image one number, (n,1), and see
+    no reference.
     """
     generator = np.random.default_rng(0)
     draw = lambda rows, shift: (generator.normal(size=(rows, width)) + shift).astype(np.float32)  # noqa: E731
-    names = tuple(dict.fromkeys(("image", "clip", *roles)))
+    names = tuple(role for role in dict.fromkeys(("image", "clip", *roles)) if role not in scores)
     reference, text = {role: draw(n, 0.0) for role in names}, {"clip": draw(n, 0.2), "image": draw(n, 0.2)}
     teacher = {role: draw(n, 0.1) for role in names}
     ids, prompts = tuple(f"item-{i}" for i in range(n)), tuple(f"a thing of kind {i % 5}" for i in range(n))
@@ -36,10 +39,21 @@ def made_cells(n: int = 64, width: int = 8, side: int = 192, seeds: int = 2, rol
 
     cells = []
     for images in map(images_of, range(seeds)):
-        generated = {role: draw(n, 0.3) for role in names}
-        cells.append(CellFeatures(
-            n, generated, reference, text, images=images, reference_images=images_of(0), ids=ids, prompts=prompts, metadata=columns,
-            teacher=lambda method, steps, seed: teacher))  # fmt: skip
+        generated = {role: draw(n, 0.3) for role in names} | {role: generator.random((n, 1), np.float32) for role in scores}
+        cells.append(
+            CellFeatures(
+                n,
+                generated,
+                reference,
+                text,
+                images=images,
+                reference_images=images_of(0),
+                ids=ids,
+                prompts=prompts,
+                metadata=columns,
+                teacher=lambda method, steps, seed: teacher,
+            )
+        )
     return cells
 
 
@@ -122,5 +136,13 @@ def chosen(cell: CellFeatures, places: np.ndarray) -> CellFeatures:
     ids, prompts = (tuple(texts[i] for i in places) if texts else () for texts in (cell.ids, cell.prompts))
     columns = {column: tuple(values[i] for i in places) for column, values in cell.metadata.items()}
     return replace(
-        cell, n=len(places), generated=take(cell.generated), text=take(cell.text), images=reader, ids=ids, prompts=prompts, metadata=columns,
-        teacher=None if teacher is None else lambda method, steps, seed: take(teacher(method, steps, seed)))  # fmt: skip
+        cell,
+        n=len(places),
+        generated=take(cell.generated),
+        text=take(cell.text),
+        images=reader,
+        ids=ids,
+        prompts=prompts,
+        metadata=columns,
+        teacher=None if teacher is None else lambda method, steps, seed: take(teacher(method, steps, seed)),
+    )

@@ -101,7 +101,27 @@ def _with(sampling: Any, raw: Callable[..., Tensor]) -> Any:
 def student_of(subject: Subject) -> dict[str, Any] | None:
     """Return the student.json of a method: the one given, {} where it has a trainer and none is given, None for the teacher's own."""
     given = subject.settings.get("student")
-    return {} if given is None and subject.noun.trainer is not None else given
+    if given is not None or subject.noun.trainer is None:
+        return given
+    return subject.once("student", lambda: _facts(subject))
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    """{} where the sampler is content with that, else what the trainer of its student says of it."""
+    plugins, trainer = subject.plugins, None
+    if plugins is not None:
+        trainer = plugins.named("trainer", subject.noun.trainer)
+    if trainer is None or "steps" in subject.settings:
+        return {}
+    try:
+        schedule = analytic_model({}).schedule
+        steps = next(n for n in range(1, MOST) if list(subject.noun.timesteps(schedule, n, options_of(subject))))
+        Runner(subject, steps, options_of(subject), analytic_model({}))([0])
+        return {}
+    except Exception:  # what is wrong otherwise is told by the checks
+        from scottbench.testing.trainer import facts_of
+
+        return facts_of(trainer.noun, plugins)
 
 
 def runner(subject: Subject, steps: int) -> Runner:
@@ -122,8 +142,11 @@ def counts_of(subject: Subject) -> list[int]:
     if not found and "steps" not in subject.settings:
         found = [n for n in range(1, MOST + 1) if list(subject.noun.timesteps(schedule, n, options_of(subject)))][:2]
     if not found:
-        raise NotConforming(f"{subject.who}: timesteps gives [] for {counts_in_words(list(asked))} steps.", "It must give time steps for some of "
-                            "them: name step counts that it can do with steps=(...).", "timesteps")  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: timesteps gives [] for {counts_in_words(list(asked))} steps.",
+            "It must give time steps for some of them: name step counts that it can do with steps=(...).",
+            "timesteps",
+        )
     return found
 
 
@@ -137,9 +160,16 @@ def check_timesteps(subject: Subject) -> str:
         declared = [float(t) for t in subject.noun.timesteps(schedule, n, options)]
         if not declared or len(set(declared)) < len(declared) <= n:
             continue  # a number of steps that it cannot do: [], or a time step twice
-        if len(declared) != n or any(a <= b for a, b in zip(declared, declared[1:])) or not 0 <= min(declared) <= max(declared) <= len(schedule):
-            raise NotConforming(f"{who}: for {n} steps timesteps gives {_listed(declared)}.",
-                                f"Give {n} time steps that fall, from noise to data, inside 0..{len(schedule)}.", "timesteps")  # fmt: skip
+        if (
+            len(declared) != n
+            or any(a <= b for a, b in zip(declared, declared[1:]))
+            or not 0 <= min(declared) <= max(declared) <= len(schedule)
+        ):
+            raise NotConforming(
+                f"{who}: for {n} steps timesteps gives {_listed(declared)}.",
+                f"Give {n} time steps that fall, from noise to data, inside 0..{len(schedule)}.",
+                "timesteps",
+            )
         able.append(n)
         if n not in ASKED:
             continue
@@ -147,8 +177,11 @@ def check_timesteps(subject: Subject) -> str:
         run([0])
         seen = list(dict.fromkeys(run.network.times))
         if len(seen) != n or not np.allclose(seen, declared, atol=1e-3):
-            raise NotConforming(f"{who}: at {n} steps the network was evaluated at {_listed(seen)}, and timesteps gives {_listed(declared)}.",
-                                "Both must be the same, in order: call timesteps from sample.", "sample")  # fmt: skip
+            raise NotConforming(
+                f"{who}: at {n} steps the network was evaluated at {_listed(seen)}, and timesteps gives {_listed(declared)}.",
+                "Both must be the same, in order: call timesteps from sample.",
+                "sample",
+            )
     return f"{counts_in_words(able)} steps: they fall, and are those at which the network is asked"
 
 
@@ -170,10 +203,13 @@ def check_latents(subject: Subject) -> str:
         who, latents, wanted = f"{subject.who}: at {n} steps", together(subject, n), (len(IDS), *SHAPE)
         if not isinstance(latents, Tensor) or tuple(latents.shape) != wanted or latents.dtype != torch.float32:
             found = f"{tuple(latents.shape)} {latents.dtype}" if isinstance(latents, Tensor) else one_line(repr(latents))
-            raise NotConforming(f"{who} it returned {found}.", f"It must return latents {wanted} torch.float32, as run.noise(0) is.", "sample")
+            raise NotConforming(
+                f"{who} it returned {found}.", f"It must return latents {wanted} torch.float32, as run.noise(0) is.", "sample"
+            )
         if not torch.isfinite(latents).all():
-            raise NotConforming(f"{who} the latents are NaN or infinite.", "Look for a division by sigma or alpha at the last time step.",
-                                "sample")  # fmt: skip
+            raise NotConforming(
+                f"{who} the latents are NaN or infinite.", "Look for a division by sigma or alpha at the last time step.", "sample"
+            )
     return f"{(len(IDS), *SHAPE)} float32, finite"
 
 
@@ -186,8 +222,11 @@ def check_repeat(subject: Subject) -> str:
     """A second call gives the same bytes. Raises NotConforming."""
     for n in counts_of(subject):
         if not torch.equal(together(subject, n), runner(subject, n)(range(len(IDS)))):
-            raise NotConforming(f"{subject.who}: at {n} steps a second call gives other latents.",
-                                "They must be equal to the byte: keep no state between calls, and draw nothing but run.noise(k).", "sample")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: at {n} steps a second call gives other latents.",
+                "They must be equal to the byte: keep no state between calls, and draw nothing but run.noise(k).",
+                "sample",
+            )
     return "two calls give equal bytes"
 
 
@@ -203,9 +242,11 @@ def check_batch(subject: Subject) -> str:
             if not torch.allclose(latents, whole[places], rtol=CLOSE, atol=CLOSE):
                 worst = float((latents - whole[places]).abs().max())
                 raise NotConforming(
-                    f"{subject.who}: at {n} steps the latents of an item change with batch size, order or company, by {worst:.2g} from a batch "
-                    f"of {everyone} to one of {len(places)}.",
-                    "They must depend on the item alone: no sums over the batch, no state between calls, no noise but run.noise(k).", "sample")
+                    f"{subject.who}: at {n} steps the latents of an item change with batch size, order or company, by {worst:.2g} from a "
+                    f"batch of {everyone} to one of {len(places)}.",
+                    "They must depend on the item alone: no sums over the batch, no state between calls, no noise but run.noise(k).",
+                    "sample",
+                )
     return "batch 1, 7 and 16, permuted and with other companions agree"
 
 
@@ -214,8 +255,9 @@ def check_seed(subject: Subject) -> str:
     for n in counts_of(subject):
         other = runner(subject, n)(range(len(IDS)), seed=1)
         if any(torch.equal(a, b) for a, b in zip(together(subject, n), other)):
-            raise NotConforming(f"{subject.who}: at {n} steps two seeds give an item the same latents.", "They must not: start from run.noise(0).",
-                                "sample")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: at {n} steps two seeds give an item the same latents.", "They must not: start from run.noise(0).", "sample"
+            )
     return "another seed gives other latents"
 
 
@@ -227,8 +269,11 @@ def check_noise(subject: Subject) -> str:
         if any(not torch.equal(given, kept) for given, kept in run.drawn):
             changes = lambda run=run: [not torch.equal(given, kept) for given, kept in run.drawn].count(True)  # noqa: E731
             line = subject.code.line_that_changes(lambda run=run: run(range(4)), changes)
-            raise NotConforming(f"{subject.who}: at {n} steps it writes into a tensor that run.noise(k) gave.",
-                                "Write z = z + x, not z += x, or clone it first.", line or "sample")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: at {n} steps it writes into a tensor that run.noise(k) gave.",
+                "Write z = z + x, not z += x, or clone it first.",
+                line or "sample",
+            )
     return "nothing is written into run.noise's tensors"
 
 
@@ -247,22 +292,31 @@ def check_nfe(subject: Subject) -> str:
         calls, each = len(run.calls), 2 if guided else 1
         if len(set(found)) > 1 or found[0] != int(found[0]) or not found[0]:
             raise NotConforming(
-                f"{subject.who}: at {n} steps NFE is {found[0]:g} for {len(IDS)} images together and {', '.join(f'{x:g}' for x in found[1:])} for "
-                "others.", "It must be the same whole number for every image, whatever its company: call the network with all items of the batch.",
-                "sample")  # fmt: skip
+                f"{subject.who}: at {n} steps NFE is {found[0]:g} for {len(IDS)} images and {', '.join(f'{x:g}' for x in found[1:])} for "
+                "others.",
+                "It must be the same whole number for every image, whatever its company: call the network with all items of the batch.",
+                "sample",
+            )
         if found[0] != calls * each:
-            raise NotConforming(f"{subject.who}: at {n} steps {found[0]:g} network evaluations an image are counted, and {calls} calls of run.denoise "
-                                f"and run.predict cost {calls * each}.", "Ask the network through these two alone.", "sample")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: at {n} steps {found[0]:g} network evaluations an image are counted, and {calls} calls of run.denoise "
+                f"and run.predict cost {calls * each}.",
+                "Ask the network through these two alone.",
+                "sample",
+            )
         if n in told and told[n] != found[0]:
-            raise NotConforming(f"{subject.who}: at {n} steps {found[0]:g} network evaluations an image are counted, and the table says {told[n]}.",
-                                "Correct the table or the sampler.", "sample")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: at {n} steps {found[0]:g} network evaluations an image are counted, and the table says {told[n]}.",
+                "Correct the table or the sampler.",
+                "sample",
+            )
         table.append(f"{n} steps {found[0]:g}")
     return f"NFE an image: {', '.join(table)}"
 
 
 def check_point_mass(subject: Subject) -> str:
-    """On data that are one point a prompt, the point comes out, at every number of steps. Raises NotConforming, or Doubt for a network whose
-    raw output nobody knows."""
+    """On data that are one point a prompt, the point comes out, at every number of steps. Raises NotConforming, or Doubt for a network
+    whose raw output nobody knows."""
     raw, worst = False, (0.0, 0.0)
     for n in counts_of(subject):
         found = []
@@ -285,12 +339,18 @@ def check_point_mass(subject: Subject) -> str:
 
 def _refuse(subject: Subject, n: int, missed: tuple[float, float], raw: bool) -> None:
     if raw:
-        raise Doubt(f"{subject.who}: at {n} steps a point mass does not come out for any form of the network's raw output that is known.",
-                    "Nothing, if your network predicts something else; say in a test of your own what it gives on a point mass.", "sample")  # fmt: skip
+        raise Doubt(
+            f"{subject.who}: at {n} steps a point mass does not come out for any form of the network's raw output that is known.",
+            "Nothing, if your network predicts something else; say in a test of your own what it gives on a point mass.",
+            "sample",
+        )
     share, left = missed
     raise NotConforming(
-        f"{subject.who}: at {n} steps, on data that are one point, it misses the point by {share:.1%}, and leaves {left:.1f} times the noise of time 0.",
-        "Go on to time 0, and use x0 and eps of one and the same time step in the update.", "sample")
+        f"{subject.who}: at {n} steps, on data that are one point, it misses the point by {share:.1%}, and leaves {left:.1f} times the "
+        "noise of time 0.",
+        "Go on to time 0, and use x0 and eps of one and the same time step in the update.",
+        "sample",
+    )
 
 
 def _missed(subject: Subject, n: int, form: Form) -> tuple[float, float, bool]:
@@ -300,7 +360,7 @@ def _missed(subject: Subject, n: int, form: Form) -> tuple[float, float, bool]:
     if not run.model.takes_guidance:
         mean = empty + subject.noun.guidance * (mean - empty)
     # a schedule that begins late, as "leading" spacing at one step does, must not be blamed for it
-    run.start = float(list(subject.noun.timesteps(run.model.schedule, n, run.options))[0]), mean
+    run.start = float(next(iter(subject.noun.timesteps(run.model.schedule, n, run.options)))), mean
     z = run(range(len(IDS))).double()
     slope = float((z * mean).sum() / (mean * mean).sum())
     rest = float((z - slope * mean).square().mean().sqrt()) / float(run.model.schedule.sigma(0))
@@ -313,8 +373,11 @@ def unmoved(subject: Subject, call: Callable[[], Any], at: str, instead: str) ->
     found = call()
     if random_state() != before:
         line = subject.code.line_that_changes(call, random_state)
-        raise NotConforming(f"{subject.who}: it draws from, or seeds, a global random generator.",
-                            f"{instead} A generator of its own needs a fixed seed.", line or at)  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: it draws from, or seeds, a global random generator.",
+            f"{instead} A generator of its own needs a fixed seed.",
+            line or at,
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scottbench.errors import MissingAsset, ScottbenchError, UsageError
+from scottbench.errors import ScottbenchError, UsageError
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import CellFeatures, Influence, Metric, read_only
 from scottbench.stats.intervals import halves
@@ -45,7 +45,9 @@ def cells_of(subject: Subject) -> list[CellFeatures]:
     if "cells" in subject.settings:
         return subject.settings["cells"]
     n = 64 if subject.noun.roles else 6
-    return subject.once("cells", lambda: made_cells(n, roles=subject.noun.roles))
+    known = {} if subject.plugins is None else subject.plugins.nouns["extractor"]
+    scores = [role for role in subject.noun.roles if role in known and known[role].noun.gives == "score"]
+    return subject.once("cells", lambda: made_cells(n, roles=subject.noun.roles, scores=scores))
 
 
 def ask(subject: Subject, what: str, cells: Sequence[CellFeatures], locked: bool = True) -> Any:
@@ -88,11 +90,16 @@ def check_cell(subject: Subject) -> str:
     for array, kept in zip(_arrays(cells), before):
         array[...] = kept
     if changed:
-        line = subject.code.line_that_changes(lambda: ask(subject, "compute", cells, locked=False), lambda: [a.tobytes() for a in _arrays(cells)])
+        line = subject.code.line_that_changes(
+            lambda: ask(subject, "compute", cells, locked=False), lambda: [a.tobytes() for a in _arrays(cells)]
+        )
         for array, kept in zip(_arrays(cells), before):
             array[...] = kept
-        raise NotConforming(f"{subject.who}: it changed the arrays that it was given.", "They are shared by all metrics: copy before you write.",
-                            line or "compute")  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: it changed the arrays that it was given.",
+            "They are shared by all metrics: copy before you write.",
+            line or "compute",
+        )
     return "the cell's arrays are as they were"
 
 
@@ -106,7 +113,9 @@ def check_value(subject: Subject) -> str:
     value = _checked(subject, unmoved(subject, ask_it, "compute", "Draw from a generator of your own: numpy.random.default_rng(0)."))
     low, high = subject.noun.bounds
     if (low is not None and value < low) or (high is not None and value > high):
-        raise NotConforming(f"{subject.who}: the value {value:g} is outside its bounds {subject.noun.bounds}.", "Correct the bounds or the value.", "bounds")
+        raise NotConforming(
+            f"{subject.who}: the value {value:g} is outside its bounds {subject.noun.bounds}.", "Correct the bounds or the value.", "bounds"
+        )
     return f"{value:.6g}, a finite number inside the bounds"
 
 
@@ -118,7 +127,9 @@ def check_order(subject: Subject) -> str:
     for what, given in changes.items():
         again = _checked(subject, ask(subject, "compute", given))
         if not np.isclose(again, value, rtol=CLOSE, atol=1e-9):
-            raise NotConforming(f"{subject.who}: {value:.9g} became {again:.9g} {what}.", "A value may depend on the set of items only.", "compute")
+            raise NotConforming(
+                f"{subject.who}: {value:.9g} became {again:.9g} {what}.", "A value may depend on the set of items only.", "compute"
+            )
     return "it depends on the set of items alone"
 
 
@@ -126,7 +137,7 @@ def check_hard_cells(subject: Subject) -> str:
     """NaN is never a number; features that are all the same, and two items, give a number or one line that says why not. Raises
     NotConforming."""
     if not subject.noun.roles:
-        raise Doubt(f"{subject.who}: it reads no features, so there is no NaN to show it.", "Nothing.")
+        return "it reads no features"
     said = []
     for what, cells in _hard(subject).items():
         try:
@@ -140,8 +151,11 @@ def check_hard_cells(subject: Subject) -> str:
         except Exception as error:
             _refuse_hard(subject, what, error)
         if what == "NaN" and np.isfinite(value):
-            raise NotConforming(f"{subject.who}: with a NaN among the features compute returned {one_line(repr(value))}.",
-                                "Refuse it: raise scottbench.metrics.BadFeatures, or return NaN.", "compute")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: with a NaN among the features compute returned {one_line(repr(value))}.",
+                "Refuse it: raise scottbench.metrics.BadFeatures, or return NaN.",
+                "compute",
+            )
         said.append(f"{what}: {float(value):.3g}")
     return ", ".join(said)
 
@@ -151,7 +165,9 @@ def _refuse_hard(subject: Subject, what: str, error: BaseException) -> None:
         return
     raise NotConforming(
         f"{subject.who}: with {what} compute raised {type(error).__name__}: {one_line(error)[:120]}.",
-        "Give a number, or raise scottbench.metrics.BadFeatures with a line that says what it needs.", subject.code.place_of_error(error) or "compute")
+        "Give a number, or raise scottbench.metrics.BadFeatures with a line that says what it needs.",
+        subject.code.place_of_error(error) or "compute",
+    )
 
 
 def _hard(subject: Subject) -> dict[str, list[CellFeatures]]:
@@ -175,14 +191,22 @@ def check_best(subject: Subject) -> str:
     metric, cells = subject.noun, cells_of(subject)
     if not metric.reference or metric.scope == "seeds" or not metric.roles:
         return "it compares with no reference features"
-    same = [replace(
-        cell, generated={**cell.generated, **{role: rows for role, rows in cell.reference.items() if len(rows) == cell.n}},
-        teacher=lambda method, steps, seed, cell=cell: cell.reference) for cell in cells]  # fmt: skip
+    same = [
+        replace(
+            cell,
+            generated={**cell.generated, **{role: rows for role, rows in cell.reference.items() if len(rows) == cell.n}},
+            teacher=lambda method, steps, seed, cell=cell: cell.reference,
+        )
+        for cell in cells
+    ]
     best, value = _checked(subject, ask(subject, "compute", same)), value_of(subject)
     if best != value and (best > value) != metric.higher_is_better:
-        raise NotConforming(f"{subject.who}: images that are the reference's own have {best:.6g}, others {value:.6g}, and "
-                            f"{'more' if metric.higher_is_better else 'less'} is better.",
-                            "Correct higher_is_better, or the order of generated and reference.", "higher_is_better")  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: images that are the reference's own have {best:.6g}, others {value:.6g}, and "
+            f"{'more' if metric.higher_is_better else 'less'} is better.",
+            "Correct higher_is_better, or the order of generated and reference.",
+            "higher_is_better",
+        )
     return f"identical sets {best:.6g}, others {value:.6g}"
 
 
@@ -193,18 +217,24 @@ def check_items(subject: Subject) -> str:
         return "there are none"
     found = np.asarray(ask(subject, "items", cells))
     if found.shape != (cells[0].n,) or not np.isfinite(found).all():
-        raise NotConforming(f"{subject.who}: items has shape {found.shape}, or is not finite.", f"It must be ({cells[0].n},) and finite: one number an item.",
-                            "items")  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: items has shape {found.shape}, or is not finite.",
+            f"It must be ({cells[0].n},) and finite: one number an item.",
+            "items",
+        )
     value = value_of(subject)
     if not np.isclose(found.mean(), value, rtol=CLOSE, atol=1e-9):
-        raise NotConforming(f"{subject.who}: the mean of items is {found.mean():.9g} and the value {value:.9g}.",
-                            "They must be equal; where the value is no mean, leave items out.", "items")  # fmt: skip
+        raise NotConforming(
+            f"{subject.who}: the mean of items is {found.mean():.9g} and the value {value:.9g}.",
+            "They must be equal; where the value is no mean, leave items out.",
+            "items",
+        )
     return "their mean is the value"
 
 
 def check_influence(subject: Subject) -> str:
-    """The influence is one finite number an item, of mean 0, and agrees with the jackknife: with what leaving an item out does to the value.
-    Raises NotConforming."""
+    """The influence is one finite number an item, of mean 0, and agrees with the jackknife: with what leaving an item out does to the
+    value. Raises NotConforming."""
     metric, cells = subject.noun, cells_of(subject)
     if metric.influence is None:
         return "there is none; intervals come from random halves"
@@ -219,10 +249,15 @@ def check_influence(subject: Subject) -> str:
     for part in parts:
         array = np.asarray(getattr(found, part))
         if array.shape != (sizes[part],) or not np.isfinite(array).all():
-            raise NotConforming(f"{subject.who}: influence.{part} has shape {array.shape}, or is not finite.",
-                                f"It must be ({sizes[part]},) and finite: one number an item.", "influence")  # fmt: skip
+            raise NotConforming(
+                f"{subject.who}: influence.{part} has shape {array.shape}, or is not finite.",
+                f"It must be ({sizes[part]},) and finite: one number an item.",
+                "influence",
+            )
         if abs(array.mean()) > CLOSE * (np.abs(array).max() + 1e-12):
-            raise NotConforming(f"{subject.who}: influence.{part} has mean {array.mean():.3g}.", "The mean must be 0: subtract it.", "influence")
+            raise NotConforming(
+                f"{subject.who}: influence.{part} has mean {array.mean():.3g}.", "The mean must be 0: subtract it.", "influence"
+            )
     return "; ".join(_against_jackknife(subject, part, np.asarray(getattr(found, part))) for part in parts)
 
 
@@ -243,8 +278,11 @@ def _against_jackknife(subject: Subject, part: str, influence: np.ndarray) -> st
     if not together >= least or not abs(np.log(size)) <= np.log1p(apart):
         raise NotConforming(
             f"{subject.who}: influence.{part} and what leaving out one item does to the value have correlation {together:.2f} and sizes as "
-            f"{size:.2f} to 1.", "It must be n - 1 times (value - value without the item), but for a constant; for a mean of items "
-            "scottbench.stats.intervals.of_mean(items).", "influence")  # fmt: skip
+            f"{size:.2f} to 1.",
+            "It must be n - 1 times (value - value without the item), but for a constant; for a mean of items "
+            "scottbench.stats.intervals.of_mean(items).",
+            "influence",
+        )
     return f"{part}: mean 0, correlation {together:.2f} with the jackknife, size {size:.2f} of it"
 
 
@@ -271,20 +309,12 @@ def check_time(subject: Subject) -> str:
         ask(subject, "compute", rows_of(cells, half))
     seconds = (time.perf_counter() - started) / 2 * 32
     if seconds > LONGEST:
-        raise Doubt(f"{subject.who}: 32 random halves of {cells[0].n} items take {duration(seconds)}, and an interval needs them.",
-                    "Give it an influence, or make compute faster.", "compute")  # fmt: skip
+        raise Doubt(
+            f"{subject.who}: 32 random halves of {cells[0].n} items take {duration(seconds)}, and an interval needs them.",
+            "Give it an influence, or make compute faster.",
+            "compute",
+        )
     return f"32 random halves of {cells[0].n} items take {seconds:.1f} s"
-
-
-def check_assets(subject: Subject) -> str:
-    """The metric's weights are here. Raises MissingAsset where they are not: then it is not tried at all."""
-    try:
-        ask(subject, "compute", cells_of(subject))
-    except (MissingAsset, NotConforming):
-        raise
-    except Exception:  # told by the checks that follow
-        return "it can be tried here"
-    return "it can be tried here"
 
 
 METRIC_CHECKS = (

@@ -109,10 +109,15 @@ def check_plugin(source: Any, full: bool = True, tell: Callable[[Finding], None]
     After a check that fails, those of the same noun go on. Raises UsageError for what is no plug-in.
     """
     findings = []
+    told: set[tuple[str, str]] = set()
     for bound in checks(source, full, older):
-        findings.append(bound.find())
+        finding = bound.find()
+        if finding.status == WARN and (finding.subject, finding.found) in told:
+            continue  # files that are missing are told once a noun
+        told.add((finding.subject, finding.found))
+        findings.append(finding)
         if tell is not None:
-            tell(findings[-1])
+            tell(finding)
     return findings
 
 

@@ -24,6 +24,7 @@ from scottbench.testing.made import MadeItems
 from scottbench.testing.sources import as_plugins
 from scottbench.testing.tiny import PIXELS, encoded, tiny_extractor, tiny_model
 from scottbench.training.context import Context
+from scottbench.training.data import Data
 from scottbench.training.export import export
 from scottbench.training.loop import Loop
 from scottbench.training.settings import TrainSettings
@@ -51,26 +52,40 @@ def accelerator() -> Accelerator:
 
 
 def small_loop(
-    trainer: Trainer, options: Mapping[str, object], out: Path, plugins: Plugins | None = None, model: DiffusionModel | None = None,
+    trainer: Trainer,
+    options: Mapping[str, object],
+    out: Path,
+    plugins: Plugins | None = None,
+    model: DiffusionModel | None = None,
     **settings: Any,
-) -> Loop:  # fmt: skip
+) -> Loop:
     """Build a trainer's networks over a tiny teacher, and the host's loop over made items. settings: fields of `TrainSettings`. Raises as
     the trainer, and UsageError for options that it cannot have."""
     teacher = tiny_model() if model is None else model
-    chosen = TrainSettings(**{"batch_size": 4, "lr_schedule": "none"} | settings)
     made = make_options(trainer.options, options, f"trainer '{trainer.name}'")
     out.mkdir(parents=True, exist_ok=True)
-    data = encoded(teacher, MadeItems(ITEMS))
-    torch.manual_seed(chosen.seed)  # LoRA's random A matrices are drawn from the global generator, as in a training
+    return loop_around(trainer, made, context_for(teacher, encoded(teacher, MadeItems(ITEMS)), out, plugins), out, **settings)
+
+
+def context_for(teacher: DiffusionModel, data: Data, out: Path, plugins: Plugins | None = None) -> Context:
+    """Give a trainer what it may use: the teacher, encoded data, a folder, methods by name, an extractor without weights for any role."""
 
     def find(name: str) -> Any:
         if plugins is None:
             raise UsageError(f"unknown method '{name}': no plug-ins are at hand. Give them: plugins=sb_plugins(...)")
         return plugins.find("method", name).noun
 
-    distillation = trainer.build(Context(teacher, "cpu", out, data, find_method=find, open_extractor=tiny_extractor), made)
-    prepare(distillation, teacher, chosen, 1)
-    return Loop(distillation, data, accelerator(), out, chosen, teacher)
+    return Context(teacher, teacher.device, out, data, find_method=find, open_extractor=tiny_extractor)
+
+
+def loop_around(trainer: Trainer, options: Any, context: Context, out: Path, **settings: Any) -> Loop:
+    """Build a trainer's networks, and the host's loop around them. options: an instance of its Options; settings: of `TrainSettings`."""
+    chosen = TrainSettings(**{"batch_size": 4, "lr_schedule": "none"} | settings)
+    torch.manual_seed(chosen.seed)  # LoRA's random A matrices are drawn from the global generator, as in a training
+    distillation = trainer.build(context, options)
+    prepare(distillation, context.teacher, chosen, 1)
+    assert context.data is not None
+    return Loop(distillation, context.data, accelerator(), out, chosen, context.teacher)
 
 
 @dataclass
@@ -92,7 +107,12 @@ class Trained:
 
 
 def small_training(
-    trainer: Trainer, out: Path, steps: int = 3, options: Mapping[str, object] | None = None, plugins: Plugins | None = None, **settings: Any
+    trainer: Trainer,
+    out: Path,
+    steps: int = 3,
+    options: Mapping[str, object] | None = None,
+    plugins: Plugins | None = None,
+    **settings: Any,
 ) -> Trained:
     """Train a few steps, export the student and open it. options: of the trainer; settings: fields of `TrainSettings`."""
     loop = small_loop(trainer, {} if options is None else options, out, plugins, **settings)
@@ -101,7 +121,6 @@ def small_training(
 
 def exported(loop: Loop, trainer: Trainer, logged: list[dict[str, float]]) -> Trained:
     """Export the student of a loop and open it as a run does."""
-
 
     export(loop, {"trainer": trainer.name, "teacher_digest": loop.model.digest, "preset": NAME}, loop.out)
     loop.feed.close()
@@ -149,13 +168,23 @@ def with_small(plugins: Plugins, n: int, metrics: Sequence[str]) -> Plugins:
     for name in metrics:
         found = plugins.nouns["metric"].get(name.partition("@")[0])
         roles += [] if found is None else list(found.noun.roles)
-    preset = Preset(NAME, "random networks for tests", NAME, NAME, ["sb-colour"], [], [2],
-                    extractors={"image": {"kind": PIXELS.name}, **{role: {"same_as": "image"} for role in dict.fromkeys(roles) if role != "image"}})  # fmt: skip
+    preset = Preset(
+        NAME,
+        "random networks for tests",
+        NAME,
+        NAME,
+        ["sb-colour"],
+        [],
+        [2],
+        extractors={"image": {"kind": PIXELS.name}, **{role: {"same_as": "image"} for role in dict.fromkeys(roles) if role != "image"}},
+    )
     nouns = {
-        "preset": preset, "extractor": PIXELS, "metric": MEAN_COLOUR,
+        "preset": preset,
+        "extractor": PIXELS,
+        "metric": MEAN_COLOUR,
         "model": Model(NAME, "random networks for tests", lambda device, dtype: tiny_model()),
         "dataset": Dataset(NAME, "made pictures", lambda split: MadeItems(n)),
-    }  # fmt: skip
+    }
     tables = {kind: dict(names) for kind, names in plugins.nouns.items()}
     for kind, noun in nouns.items():
         tables[kind][noun.name] = Registered(noun, kind, NAME, "scottbench", "0", "?")
@@ -170,8 +199,15 @@ def small_run(source: Any, asked: Small, out: Path) -> Run:
 
     plugins = with_small(as_plugins(source), asked.n, asked.metrics)
     students = {trainer: str(folder) for trainer, folder in asked.students.items()}
-    request = RunRequest(NAME, methods=list(asked.methods), metrics=list(asked.metrics), steps=list(asked.steps), students=students,
-                         device="cpu", **dict(asked.more))  # fmt: skip
+    request = RunRequest(
+        NAME,
+        methods=list(asked.methods),
+        metrics=list(asked.metrics),
+        steps=list(asked.steps),
+        students=students,
+        device="cpu",
+        **dict(asked.more),
+    )
     return Run(execute(make_plan(plugins, request), plugins, out, None, lambda event: None))
 
 

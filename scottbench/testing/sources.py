@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,8 +47,6 @@ def as_plugins(source: Any = None) -> Plugins:
     if isinstance(source, (str, Path)):
         return loaded(str(source))[0]
     module = source if isinstance(source, types.ModuleType) else _module_of(source)
-    import importlib.metadata
-
     installed = [point for point in importlib.metadata.entry_points(group="scottbench") if point.value != module.__name__]
     plugins = load_plugins([*installed, InMemory(module.__name__.rpartition(".")[2], module)])
     mine = next(plugin for plugin in plugins.plugins if plugin.target == module.__name__)
@@ -65,8 +65,10 @@ def _module_of(nouns: Any) -> types.ModuleType:
         if kind is None and isinstance(one, (str, Path)):
             kind = "claim" if "statement" in Path(one).read_text(encoding="utf-8") else "preset"
         if kind is None:
-            raise UsageError(f"{one_line(repr(one))[:80]} is no noun. Give a name, a path, a module with hooks, or a list of Methods, Metrics, "
-                             "Trainers, Extractors, Datasets, Models and paths of presets and claims.")
+            raise UsageError(
+                f"{one_line(repr(one))[:80]} is no noun. Give a name, a path, a module with hooks, or a list of Methods, Metrics, "
+                "Trainers, Extractors, Datasets, Models and paths of presets and claims."
+            )
         found[kind].append(Path(one) if kind in FILES else one)
     for hook, kind in HOOKS.items():
         if found[kind]:
@@ -81,9 +83,12 @@ def loaded(source: str) -> tuple[Plugins, list[Plugin]]:
     path that is no plug-in."""
     path = Path(source).expanduser()
     if path.exists() and (path.is_dir() or path.suffix == ".py"):
+        plugins = load_plugins()
+        here = [plugin for plugin in plugins.plugins if is_at(plugin, path)]
+        if here:  # it is loaded already, such as a bundled one
+            return plugins, here
         with given(str(path)):
             plugins = load_plugins()
-        # a folder of an installed package is not replaced by itself where it is bundled
         return plugins, [plugin for plugin in plugins.plugins if plugin.origin == str(path)]
     plugins = load_plugins()
     mine = [plugin for plugin in plugins.plugins if plugin.name == source]
@@ -93,6 +98,15 @@ def loaded(source: str) -> tuple[Plugins, list[Plugin]]:
         hint = did_you_mean(source, names)
         raise UsageError(f"no plug-in is called '{one_line(source)}', and no folder or file is there.{hint} Plug-ins: {', '.join(names)}")
     return plugins, mine
+
+
+def is_at(plugin: Plugin, path: Path) -> bool:
+    """Tell whether the module of a plug-in is a file, or the package of a folder."""
+    found = getattr(sys.modules.get(plugin.target.partition(":")[0].partition(".")[0]), "__file__", None)
+    if not isinstance(found, str):
+        return False
+    file, wanted = Path(found).resolve(), path.resolve()
+    return file == wanted or (file.name == "__init__.py" and file.parent == wanted)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ POOLED = 4
 
 
 def tiny_unet(time_cond_proj_dim: int | None = None, seed: int = 0) -> UNet:
-    """Make a random U-Net of Stable Diffusion's block types; with `time_cond_proj_dim` the guidance scale is an input, as in LCM students."""
+    """Make a random U-Net of Stable Diffusion's block types; with `time_cond_proj_dim` the guidance scale is an input."""
     with importing():
         from diffusers import UNet2DConditionModel
     with torch.random.fork_rng(devices=[]):

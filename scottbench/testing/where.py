@@ -85,7 +85,7 @@ class Code:
         return (inside and filename.endswith(".py")) or (bool(self.file) and filename == self.file)
 
     def line_that_changes(self, call: Callable[[], Any], state: Callable[[], Any]) -> str | None:
-        """Run `call` and write "file:line" of the plug-in's first line after which `state()` is another; None where no such line is seen."""
+        """Run `call` and write "file:line" of the plug-in's first line after which `state()` is another; None where none is seen."""
         last: list[str] = []
         found: list[str] = []
         before = [state()]
@@ -127,7 +127,7 @@ def plain(function: Any) -> Any:
 def place_of(thing: Any) -> str:
     """Write "file:line" of the definition of a function or class; "" where no file has it."""
     if thing is not None and not isinstance(thing, type) and not hasattr(thing, "__code__"):
-        thing = getattr(type(thing), "__call__", None) if not inspect.ismodule(thing) else thing
+        thing = thing if inspect.ismodule(thing) else vars(type(thing)).get("__call__", type(thing))
     code = getattr(thing, "__code__", None)
     if code is not None:
         return f"{shown(code.co_filename)}:{code.co_firstlineno}"
@@ -157,5 +157,3 @@ def _constants(node: ast.Call) -> Iterator[ast.Constant]:
     for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
         if isinstance(argument, ast.Constant):
             yield argument
-
-

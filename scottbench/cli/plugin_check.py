@@ -26,7 +26,7 @@ def check_plugin(context: click.Context, source: str, fast: bool, against: str |
     """Check a plug-in by its NAME, or the folder or file that it lies in: its import in another process, fields, options and names; methods
     on teachers in closed form, metrics on made features, trainers in three steps on a tiny teacher; presets and claims by their names.
 
-    Nothing is installed and no socket is opened. Exit code 0: every rule is kept; 1: one is broken; 2: there is no such plug-in.
+    Nothing is installed, no socket opened. Exit code 0: every rule is kept; 1: one is broken; 2: there is no such plug-in (UsageError).
     """
     from pathlib import Path
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scottbench.store.files import read_json
 from scottbench.testing.finding import Doubt
 from scottbench.text import in_one_line
@@ -83,10 +85,9 @@ def change(path: Path) -> None:
         from PIL import Image
 
         with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-        red, green, blue = picture.getpixel((0, 0))  # type: ignore[misc]
-        picture.putpixel((0, 0), ((red + 128) % 256, green, blue))
-        picture.save(path)
+            picture = np.asarray(opened.convert("RGB")).copy()
+        picture[0, 0, 0] += 128
+        Image.fromarray(picture).save(path)
         return
     with open(path, "r+b") as stream:
         stream.seek(max(0, path.stat().st_size // 2))

@@ -117,7 +117,8 @@ def check_docstrings(subject: Subject) -> str:
 
 
 def check_names(subject: Subject) -> str:
-    """The names of other nouns are registered: the trainer of a method, the roles of a metric. Raises NotConforming."""
+    """The names of other nouns are registered: the trainer of a method, the roles of a metric. Raises NotConforming, or Doubt where
+    only the noun is at hand."""
     plugins, noun = subject.plugins, subject.noun
     if plugins is None:
         raise Doubt(f"{subject.who}: nothing else is registered here.", "Check the whole package: scottbench plugin check DIR.")

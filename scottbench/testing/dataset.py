@@ -41,7 +41,8 @@ def opened(subject: Subject, split: str, options: Any = None) -> Items:
 
 
 def options_for(subject: Subject) -> Any:
-    """Make the options to open with; None where there are none. A dataset whose place is an option gets a folder of made pictures."""
+    """Make the options to open with; None where there are none. A dataset whose place is an option gets a folder of made pictures. Raises
+    Doubt for an option that nobody gave."""
     noun, given = subject.noun, dict(subject.settings.get("options", {}))
     if noun.options is NoOptions:
         return None

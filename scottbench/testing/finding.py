@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -140,7 +141,7 @@ def raise_first(checks: Iterable[Check], subject: Any) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep warnings away: made data are too small for comfort."""
-    with warnings.catch_warnings():
+    """Keep warnings away, since made data are too small for comfort, and prints of a plug-in out of what is printed here."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield

@@ -209,7 +209,8 @@ def _in_message(status: str, subject: PluginSubject) -> str:
 
 
 def check_import(subject: PluginSubject) -> str:
-    """Importing it is quick, imports no network library, opens no socket, prints nothing and does not exit. Raises NotConforming."""
+    """Importing it is quick, imports no network library, opens no socket, prints nothing and does not exit. Raises NotConforming,
+    or Doubt where it is slow."""
     seen = probed(subject)
     where = shown(seen["where"])
     if seen["exit"]:

@@ -79,10 +79,11 @@ class MadeItems:
         if unknown:
             raise UsageError(f"made items have no fault '{one_line(unknown[0])}'. Faults: {', '.join(FAULTS)}")
         self.side, self.faults, self.looks = side, {name for name, on in faults.items() if on}, 0
-        self.ids = [f"item-{0 if 'same_id' in self.faults and i == n - 1 else i:03d}" for i in range(n)]
-        self.prompts = [f"a {COLOURS[i % len(COLOURS)]} {THINGS[i % len(THINGS)]}" for i in range(n)]
+        self.ids: Sequence[str] = [f"item-{0 if 'same_id' in self.faults and i == n - 1 else i:03d}" for i in range(n)]
+        prompts = [f"a {COLOURS[i % len(COLOURS)]} {THINGS[i % len(THINGS)]}" for i in range(n)]
         if "empty_prompt" in self.faults:
-            self.prompts[-1] = ""
+            prompts[-1] = ""
+        self.prompts: Sequence[str] = prompts
         self.changes: dict[int, int] = {}
         """Item -> a number added to its first pixel."""
 

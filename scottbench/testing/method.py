@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from scottbench.registry.nouns import Method
 from scottbench.testing.analytic import FORMS, SHAPE, Form, Network, analytic_model, mean_of
 from scottbench.testing.common import checked_options
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
+from scottbench.testing.randomness import unmoved
 from scottbench.text import counts_in_words, one_line
 
 IDS = tuple(f"item-{i}" for i in range(16))
@@ -86,15 +88,12 @@ class Runner:
 
         return self.method.sample(watched(_with(sampling, raw), self.calls))
 
-    @property
-    def nfe(self) -> float:
-        """Network evaluations of an image in the last call."""
-        return self.model.evaluations / max(1, len(self.drawn[0][0])) if self.drawn else float(self.model.evaluations)
+    def written(self) -> int:
+        """Count the tensors of noise that are not as they were given."""
+        return sum(not torch.equal(given, kept) for given, kept in self.drawn)
 
 
 def _with(sampling: Any, raw: Callable[..., Tensor]) -> Any:
-    from dataclasses import replace
-
     return replace(sampling, predict=raw)
 
 
@@ -193,7 +192,7 @@ def check_random(subject: Subject) -> str:
     """The global generators of torch, numpy and Python stay as they were. Raises NotConforming."""
     for n in counts_of(subject):
         run = runner(subject, n)
-        unmoved(subject, lambda run=run: run(range(4)), "sample", "Randomness must come from run.noise(k).")
+        unmoved(subject, partial(run, range(4)), "sample", "Randomness must come from run.noise(k).")
     return "global generators of torch, numpy and Python stay as they were"
 
 
@@ -266,9 +265,8 @@ def check_noise(subject: Subject) -> str:
     for n in counts_of(subject):
         run = runner(subject, n)
         run(range(4))
-        if any(not torch.equal(given, kept) for given, kept in run.drawn):
-            changes = lambda run=run: [not torch.equal(given, kept) for given, kept in run.drawn].count(True)  # noqa: E731
-            line = subject.code.line_that_changes(lambda run=run: run(range(4)), changes)
+        if run.written():
+            line = subject.code.line_that_changes(partial(run, range(4)), run.written)
             raise NotConforming(
                 f"{subject.who}: at {n} steps it writes into a tensor that run.noise(k) gave.",
                 "Write z = z + x, not z += x, or clone it first.",
@@ -365,26 +363,6 @@ def _missed(subject: Subject, n: int, form: Form) -> tuple[float, float, bool]:
     slope = float((z * mean).sum() / (mean * mean).sum())
     rest = float((z - slope * mean).square().mean().sqrt()) / float(run.model.schedule.sigma(0))
     return abs(slope - 1), rest, run.raw
-
-
-def unmoved(subject: Subject, call: Callable[[], Any], at: str, instead: str) -> Any:
-    """Return what `call` does, which must leave the global generators as they stand. Raises NotConforming, with the line."""
-    before = random_state()
-    found = call()
-    if random_state() != before:
-        line = subject.code.line_that_changes(call, random_state)
-        raise NotConforming(
-            f"{subject.who}: it draws from, or seeds, a global random generator.",
-            f"{instead} A generator of its own needs a fixed seed.",
-            line or at,
-        )
-    return found
-
-
-def random_state() -> tuple[Any, ...]:
-    """Return the states of the global generators of torch, numpy and Python, to be compared."""
-    _, key, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), rest, random.getstate()
 
 
 METHOD_CHECKS = (

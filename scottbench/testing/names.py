@@ -110,14 +110,16 @@ def check_preset_roles(subject: Subject) -> str:
     roles = 0
     for text in preset.metrics:
         found = plugins.named("metric", Label.parse(text).name)
-        for role in () if found is None else found.noun.roles:
+        if found is None:
+            continue
+        for role in found.noun.roles:
             roles += 1
             if role not in preset.extractors and role not in plugins.nouns["extractor"]:
                 raise NotConforming(
-                    f"{subject.who}: metric '{found.noun.name}' needs role '{role}', and there is no [extractors.{role}].",  # type: ignore[union-attr]
+                    f"{subject.who}: metric '{found.noun.name}' needs role '{role}', and there is no [extractors.{role}].",
                     f"Add [extractors.{role}], or leave the metric out.",
                     found.noun.name,
-                )  # type: ignore[union-attr]
+                )
     return f"{roles} roles of metrics have an extractor"
 
 

@@ -68,7 +68,8 @@ def small_loop(
 
 
 def context_for(teacher: DiffusionModel, data: Data, out: Path, plugins: Plugins | None = None) -> Context:
-    """Give a trainer what it may use: the teacher, encoded data, a folder, methods by name, an extractor without weights for any role."""
+    """Give a trainer what it may use: the teacher, encoded data, a folder, methods by name, an extractor without weights for any role.
+    Its find_method raises UsageError without plug-ins."""
 
     def find(name: str) -> Any:
         if plugins is None:
@@ -80,7 +81,8 @@ def context_for(teacher: DiffusionModel, data: Data, out: Path, plugins: Plugins
 
 def loop_around(trainer: Trainer, options: Any, context: Context, out: Path, **settings: Any) -> Loop:
     """Build a trainer's networks, and the host's loop around them. options: an instance of its Options; settings: of `TrainSettings`."""
-    chosen = TrainSettings(**{"batch_size": 4, "lr_schedule": "none"} | settings)
+    given: dict[str, Any] = {"batch_size": 4, "lr_schedule": "none", **settings}
+    chosen = TrainSettings(**given)
     torch.manual_seed(chosen.seed)  # LoRA's random A matrices are drawn from the global generator, as in a training
     distillation = trainer.build(context, options)
     prepare(distillation, context.teacher, chosen, 1)
@@ -178,12 +180,13 @@ def with_small(plugins: Plugins, n: int, metrics: Sequence[str]) -> Plugins:
         [2],
         extractors={"image": {"kind": PIXELS.name}, **{role: {"same_as": "image"} for role in dict.fromkeys(roles) if role != "image"}},
     )
-    nouns = {
+    items: Any = MadeItems(n)  # its digest is a property, which the protocol of Items takes for a variable
+    nouns: dict[str, Any] = {
         "preset": preset,
         "extractor": PIXELS,
         "metric": MEAN_COLOUR,
         "model": Model(NAME, "random networks for tests", lambda device, dtype: tiny_model()),
-        "dataset": Dataset(NAME, "made pictures", lambda split: MadeItems(n)),
+        "dataset": Dataset(NAME, "made pictures", lambda split: items),
     }
     tables = {kind: dict(names) for kind, names in plugins.nouns.items()}
     for kind, noun in nouns.items():

@@ -71,7 +71,7 @@ def tiny_model(seed: int = 0, schedule: Schedule | None = None, prediction: str 
 def encoded(model: DiffusionModel, items: MadeItems, held_out: int = 4) -> Data:
     """Encode items as a training split does, the last `held_out` of them never trained on."""
     latents = model.encode_images(items.images(range(len(items)))).numpy()
-    text = model.encode_prompts(items.prompts).hidden.numpy()
+    text = model.encode_prompts(list(items.prompts)).hidden.numpy()
     everything = torch.arange(len(items))
     return Data(latents, text, empty_prompt(model), everything[: len(items) - held_out], everything[len(items) - held_out :])
 

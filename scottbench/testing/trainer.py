@@ -21,6 +21,7 @@ from scottbench.registry.options import make_options, options_of
 from scottbench.store.files import as_read
 from scottbench.testing.common import checked_options
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
+from scottbench.testing.randomness import random_state
 from scottbench.testing.same_draws import SameDraws
 from scottbench.testing.small import Trained, exported, small_loop
 from scottbench.testing.tiny import encoded, tiny_model
@@ -88,7 +89,7 @@ def steps_of(loop: Loop, first: int, last: int) -> list[dict[str, float]]:
 
 
 def trained(subject: Subject) -> tuple[Loop, list[dict[str, float]], dict[int, Tensor]]:
-    """Train three steps, once: the loop, what was logged, and all numbers after so many steps."""
+    """Train three steps, once: the loop, what was logged, and all numbers, (n,), after so many steps."""
 
     def train() -> tuple[Loop, list[dict[str, float]], dict[int, Tensor]]:
         loop = loop_of(subject, "whole")
@@ -298,7 +299,7 @@ def check_micro_batches(subject: Subject) -> str:
 
 
 def first_gradients(loop: Loop) -> dict[str, Tensor]:
-    """Return each role's first gradient before clipping, in one row, under draws that are the same for every item."""
+    """Return each role's first gradient before clipping, in one row, (n,), under draws that are the same for every item."""
     found: dict[str, Tensor] = {}
 
     def keep(role: str, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -327,7 +328,7 @@ def first_gradients(loop: Loop) -> dict[str, Tensor]:
 
 
 def killed(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Train two steps, save, build anew, resume and train the third: the numbers after two steps and after three."""
+    """Train two steps, save, build anew, resume and train the third: the numbers, (n,), after two steps and after three."""
 
     def train() -> tuple[Tensor, Tensor]:
         loop = loop_of(subject, "killed")
@@ -358,8 +359,6 @@ def check_seed(subject: Subject) -> str:
 
 def _drawn_at(subject: Subject) -> str:
     """The line of the plug-in that draws from a global generator of numpy or Python, which the host does not seed."""
-    from scottbench.testing.method import random_state
-
     loop = loop_of(subject, "drawn")
     line = subject.code.line_that_changes(lambda: steps_of(loop, 0, 1), lambda: random_state()[1:])
     loop.feed.close()
@@ -384,7 +383,7 @@ def check_resume(subject: Subject) -> str:
 
 
 def student_of(subject: Subject) -> Trained:
-    """Export the student of the three steps, once."""
+    """Export the student of the three steps, once. Raises NotConforming where student.json cannot hold what is said of it."""
 
     def make() -> Trained:
         loop, logged, _ = trained(subject)
@@ -432,7 +431,7 @@ def check_guidance(subject: Subject) -> str:
     student = student_of(subject)
     facts, takes = student.facts, student.student.takes_guidance
     config = inner(student.loop.distillation).student_config
-    if takes and "w_min" not in facts:
+    if takes and not {"w_min", "second_input"} & facts.keys():  # the input may hold something else, such as a second time
         raise NotConforming(
             f"{subject.who}: the network takes the guidance scale, and student_config gives no w_min and w_max.",
             "Return them (guidance_facts does), or build the student without the input.",
@@ -444,7 +443,7 @@ def check_guidance(subject: Subject) -> str:
             'Return guidance = "baked", or give the network the input.',
             config,
         )
-    if not takes:
+    if not takes or "w_min" not in facts:
         return "the guidance is baked in" if facts.get("guidance") == "baked" else "the student is guided as its teacher is"
     slope = facts.get("guidance_slope")
     if slope is None:

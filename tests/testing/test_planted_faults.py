@@ -93,10 +93,10 @@ def test_the_verb_says_it_in_a_line_and_by_its_exit_code(capsys, monkeypatch, tm
     out = capsys.readouterr().out
     assert "FAIL method rising-times: time steps: " in out and f"\n     {path}:{place_of('rising_times.py').rpartition(':')[2]}\n" in out
     assert "\n     fix: Give 2 time steps that fall, from noise to data" in out
-    assert out.splitlines()[-1].startswith("19 checks: ")
+    assert out.splitlines()[-1].startswith("17 checks: ")
     assert invoke(["plugin", "check", path, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert document["ok"] is False and document["FAIL"] == 1 and len(document["findings"]) == 19
+    assert document["ok"] is False and document["FAIL"] >= 1 and len(document["findings"]) == 17
     monkeypatch.chdir(tmp_path)
     for wrong in ("ddimm", "nowhere/at/all"):
         assert invoke(["plugin", "check", wrong]) == 2

@@ -79,7 +79,9 @@ def _take_paths(context: click.Context, option: click.Parameter, paths: tuple[st
 def adding() -> click.Option:
     """Make the flag that names plug-ins which nobody installed; its value goes to the loader."""
     words = "Load a plug-in that is not installed: a file, a package's or a project's folder. May be repeated."
-    return click.Option(["--plugin-path"], multiple=True, metavar="DIR|FILE", expose_value=False, callback=_take_paths, help=words)
+    return click.Option(
+        ["--plugin-path"], type=click.Path(), multiple=True, metavar="DIR|FILE", expose_value=False, callback=_take_paths, help=words
+    )
 
 
 def recorded(arguments: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ OWN_TEST = "tests/test_{slug}.py"
 
 @dataclass(frozen=True)
 class Form:
-    """What a kind's template is."""
+    """The template of a kind."""
 
     does: str
     """The start that it makes, in words."""
@@ -51,8 +51,8 @@ FORMS = {
 @click.option("--kind", required=True, metavar="|".join(FORMS), help="The kind of noun that it brings.")
 @click.option("-o", "--out", metavar="DIR", help="Folder of the package. Default: scottbench-NAME here.")
 def new(name: str, kind: str, out: str | None) -> None:
-    """Write the package scottbench-NAME with a method, trainer, metric, extractor, dataset, preset or claim called NAME: pyproject.toml with
-    the entry point, module, tests, a workflow and a README; and print the next three commands.
+    """Write the package scottbench-NAME with a method, trainer, metric, extractor, dataset, preset or claim called NAME: pyproject.toml
+    with the entry point, module, tests, a workflow and a README; and print the next three commands.
 
     \b
     scottbench plugin new my-sampler --kind method
@@ -87,7 +87,8 @@ def check_new(plugins: Any, name: str, kind: str) -> str:
     from scottbench.text import is_name, one_line
 
     if not is_name(name) or not name[-1].isalnum():
-        raise UsageError(f"'{one_line(name)[:80]}' cannot be a name: letters, digits, and inside '-', '_' and '.', at most 64. Choose another.")
+        raise UsageError(f"'{one_line(name)[:80]}' cannot be a name: letters, digits, and inside '-', '_' and '.', at most 64. Choose "
+                         "another.")
     slug = name.replace("-", "_").replace(".", "_")
     for other in (kind, "method") if kind == "trainer" else (kind,):
         found = plugins.named(other, name)
@@ -125,7 +126,8 @@ def rendered(kind: str, name: str, slug: str, next_three: list[str]) -> dict[str
 
     form, module = FORMS[kind], f"scottbench_{slug}"
     words = {f"{module}/__init__.py": "what scottbench is told", **{f"{module}/{file}": text for file, text in form.words.items()}}
-    words |= {OWN_TEST.format(slug=slug): "what it does, as tests", COMMON["test_rules.py"].format(slug=slug): "scottbench's rules, as tests"}
+    words |= {OWN_TEST.format(slug=slug): "what it does, as tests"}
+    words |= {COMMON["test_rules.py"].format(slug=slug): "scottbench's rules, as tests"}
     article = "an" if kind[0] in "aeiou" else "a"
     values = {
         "name": name, "slug": slug, "module": module, "package": f"scottbench-{name}", "kind": kind, "does": form.does, "article": article,

@@ -123,5 +123,6 @@ def test_what_is_there_is_not_overwritten(tmp_path, monkeypatch, capsys):
         place.mkdir() if place.name == "scottbench-fine" else place.symlink_to("nowhere") if place.name == "a-link" else place.touch()
         flags = [] if place.name == "scottbench-fine" else ["-o", str(place)]
         assert invoke(["plugin", "new", "fine", "--kind", "metric", *flags]) == 2
-        assert capsys.readouterr().err == f"error: {place} is there already, and nothing of it is overwritten. Name another folder with -o.\n"
+        told = "is there already, and nothing of it is overwritten. Name another folder with -o."
+        assert capsys.readouterr().err == f"error: {place} {told}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-file", "a-link", "scottbench-fine"]

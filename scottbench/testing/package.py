@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,21 @@ class Bound:
 
     def find(self) -> Finding:
         """Run the check and say how it ended; nothing is raised."""
-        return found_by(self.check, self.subject)
+        with one_thread():
+            return found_by(self.check, self.subject)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread: several would wait for each other at every layer of networks as small as these."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def note(text: str) -> None:

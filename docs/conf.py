@@ -38,7 +38,7 @@ html_extra_path: list[str] = []
 GROUPS = {
     "Tutorial": ["docs/README", "docs/tutorial/first-run", "docs/tutorial/own-student", "docs/tutorial/own-method", "docs/tutorial/*"],
     "How to": ["docs/howto/*", "docs/own-prompts", "docs/pictures", "docs/published-students", "docs/gpu-*", "docs/*complet*",
-               "docs/figures*", "docs/leaderboard*", "docs/report*"],
+               "docs/plugin-*", "docs/figures*", "docs/leaderboard*", "docs/report*"],
     "Reference": ["docs/reference/*", "docs/extractors", "docs/metrics-more", "plugins/README", "plugins/*/README"],
     "Explanation": ["docs/explanation/*", "docs/evaluation", "docs/methods", "docs/architecture", "docs/decisions/*", "tests/*/README"],
     "Measured": ["docs/measured", "reports/README"],

@@ -36,7 +36,7 @@ ROOMS = {
     "plan": "registry store models diffusion errors text",
     "run": "plan stats report models metrics store registry errors text",
     "training": "plan models metrics store registry diffusion errors text",
-    "testing": "registry models diffusion errors text",
+    "testing": "run training plan stats models metrics store registry diffusion errors text",
     "cli": "registry store models metrics stats report plan run training testing errors text",
 }
 """Who may import whom: a room of the host, and the rooms that its files may name, imports for types alone included. A room may always

@@ -27,10 +27,11 @@ from scottbench.cli.completion import completion
 from scottbench.cli.config import config
 from scottbench.cli.doctor import doctor
 from scottbench.cli.export import export
-from scottbench.cli.flags import choosing, leaving_out
+from scottbench.cli.flags import adding, choosing, leaving_out, recorded
 from scottbench.cli.leaderboard import leaderboard
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
+from scottbench.cli.plugin import plugin
 from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
 from scottbench.cli.report import report
 from scottbench.cli.run import plan, resume, run
@@ -96,11 +97,11 @@ def scottbench(context: click.Context) -> None:
 
 VERBS = (
     run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
-    show, config, doctor, completion,
+    show, config, plugin, doctor, completion,
 )  # fmt: skip
 for verb in VERBS:
     scottbench.add_command(verb if verb in (report, leaderboard, export, runs, completion) else choosing(verb))
-scottbench.params.append(leaving_out())
+scottbench.params += [adding(), leaving_out()]
 complete(scottbench)
 
 
@@ -148,7 +149,7 @@ def invoke(arguments: list[str]) -> int:
     The one place where an exception becomes a message: none leaves it but SystemExit, by which workers end without a word.
     """
     try:
-        command = shlex.join(["scottbench", *arguments])
+        command = shlex.join(["scottbench", *recorded(arguments)])
         # in a context of its own: plug-ins that it leaves out are there again in the next call
         run_it = functools.partial(scottbench.main, arguments, prog_name="scottbench", standalone_mode=False, obj=command)
         code: object = contextvars.copy_context().run(run_it)

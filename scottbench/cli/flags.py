@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +69,36 @@ def leaving_out() -> click.Option:
     return click.Option(["--no-plugin"], multiple=True, metavar="NAME", expose_value=False, callback=_leave_out, help=words)
 
 
+def _take_paths(context: click.Context, option: click.Parameter, paths: tuple[str, ...]) -> None:
+    if paths:
+        from scottbench.registry.paths import GIVEN
+
+        GIVEN.set((*GIVEN.get(), *paths))
+
+
+def adding() -> click.Option:
+    """Make the flag that names plug-ins which nobody installed; its value goes to the loader."""
+    words = "Load a plug-in that is not installed: a file, a package's or a project's folder. May be repeated."
+    return click.Option(
+        ["--plugin-path"], type=click.Path(), multiple=True, metavar="DIR|FILE", expose_value=False, callback=_take_paths, help=words
+    )
+
+
+def recorded(arguments: Sequence[str]) -> list[str]:
+    """Return a command line as records keep it: of a --plugin-path that is absolute, the last part."""
+    found: list[str] = []
+    for position, word in enumerate(arguments):
+        flag, equals, path = word.partition("=") if word.startswith("--plugin-path=") else ("", "", word)
+        given = equals or (position > 0 and arguments[position - 1] == "--plugin-path")
+        found.append(f"{flag}{equals}{os.path.basename(path.rstrip(os.sep))}" if given and path.startswith((os.sep, "~")) else word)
+    return found
+
+
 def choosing(command: click.Command) -> click.Command:
-    """Give a command, and each below it, the flag that leaves plug-ins out."""
+    """Give a command, and each below it, the flags that say which plug-ins there are."""
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         choosing(below)
-    command.params.append(leaving_out())
+    command.params += [adding(), leaving_out()]
     return command
 
 

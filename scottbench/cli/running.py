@@ -42,9 +42,26 @@ def plan_of(
     manifest = folder.manifest() or {}
     refuse_choice(plugins, root, found["settings"], changes)
     settings = {name: entry for name, entry in found["settings"].items() if name != "allow_unsafe_checkpoint"}
-    made = make_plan(plugins, request_of(settings, changes, str(manifest.get("command", ""))))
+    try:
+        made = make_plan(plugins, request_of(settings, changes, str(manifest.get("command", ""))))
+    except UsageError as error:
+        raise UsageError(f"{error}{not_given(plugins, manifest)}") from None
     check_same(root, found["plan"], made.record, keys)
     return made, manifest
+
+
+def not_given(plugins: Plugins, manifest: dict[str, Any]) -> str:
+    """Return a sentence, with a blank before, on plug-ins of a run that were not installed and are not at hand; "" where there are none.
+    The run folder says what they are called, not where they lie: it chooses no code."""
+    from scottbench.registry.paths import FLAG
+    from scottbench.text import one_line
+
+    environment = manifest.get("environment")
+    packages = environment.get("packages") if isinstance(environment, dict) else None
+    here = {plugin.distribution for plugin in plugins.plugins}
+    named = packages.items() if isinstance(packages, dict) else ()
+    lost = [str(version).rpartition(FLAG)[2].strip(" )") for name, version in named if FLAG in str(version) and name not in here]
+    return f" The run was made with {', '.join(f'{FLAG} {one_line(name)}' for name in lost)}: give it again." if lost else ""
 
 
 def refuse_choice(plugins: Plugins, root: Path, settings: dict[str, Any], changes: dict[str, Any]) -> None:

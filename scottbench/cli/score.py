@@ -129,7 +129,7 @@ def _score_run(root: Path, as_json: bool, quiet: bool, values: dict[str, Any]) -
 
         progress.expect({key: part for key, part in parts_of(made).items() if key.startswith("metrics ")})
         running.take_lock(root if values["take_lock"] else None)
-        folder = score_run(made, root, progress.run_event)
+        folder = score_run(made, plugins, root, progress.run_event)
     results = read_results(folder)
     if as_json:
         print_json(results)

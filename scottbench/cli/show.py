@@ -70,7 +70,7 @@ def show_plugin(plugins: Plugins, name: str, as_json: bool) -> None:
         names = [plugin.name for plugin in plugins.plugins]
         raise UsageError(f"unknown plugin '{one_line(name)}'.{did_you_mean(name, names)} Plug-ins: {', '.join(names)}")
     facts: dict[str, Any] = {"name": found.name, "kind": "plugin", "package": f"{found.distribution} {found.version}",
-                             "module": found.target, "status": found.status}  # fmt: skip
+                             "module": found.target, "from": found.origin, "status": found.status}  # fmt: skip
     for kind, noun in found.names:
         facts.setdefault(f"{kind}s", []).append(noun)
     if as_json:

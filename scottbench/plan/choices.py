@@ -8,7 +8,7 @@ that the host itself understands after a method's @ are in `OF_HOST`; all others
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,7 @@ def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[
     texts = list(dict.fromkeys(request.methods if request.methods else preset.methods))
     labels = [Label.parse(text) for text in texts]
     methods = [plugins.find("method", label.name).noun for label in labels]
-    _check_options(methods, request)
+    _check_options(dict(zip((label.name for label in labels), methods)), request)
     found: dict[Label, MethodChoice] = {}
     for text, label, method in zip(texts, labels, methods, strict=True):
         choice = _choice(text, label, method, preset, request)
@@ -159,9 +159,9 @@ def find_methods(plugins: Plugins, preset: Preset, request: RunRequest) -> list[
     return list(found.values())
 
 
-def _check_options(methods: Sequence[Method], request: RunRequest) -> None:
+def _check_options(methods: Mapping[str, Method], request: RunRequest) -> None:
     """Raise UsageError for an option of all methods (-O) that none of them has."""
-    known = {method.name: _option_names(method) for method in methods}
+    known = {name: _option_names(method) for name, method in methods.items()}
     for key in request.options:
         if not any(key in names for names in known.values()):
             listed = "; ".join(f"{name}: {', '.join(sorted(names)) if names else 'none'}" for name, names in known.items())

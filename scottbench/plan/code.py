@@ -95,7 +95,7 @@ def host_code(part: str) -> dict[str, str]:
 def noun_code(registered: Registered, plugins: Plugins) -> dict[str, str]:
     """Return {file: head of the digest of its code} of what a plug-in registered: its whole package, or its only file, and those that
     define the functions of the noun, if they are others. A function without a file counts by its compiled code."""
-    modules = [plugin.target.partition(":")[0] for plugin in plugins.plugins if plugin.name == registered.plugin]
+    modules = [plugin.target.partition(":")[0] for plugin in plugins.plugins if plugin.name == registered.plugin and plugin.status == "ok"]
     functions = list(_functions(registered.noun))
     modules += [module for module in map(_module, functions) if module.partition(".")[0] not in LIBRARIES]
     found = {name: digest_of(path) for module in dict.fromkeys(modules) for name, path in _package(module).items()}

@@ -71,8 +71,9 @@ def _asked(plugins: Plugins, text: str) -> tuple[Dataset, dict[str, Any]]:
     place, chosen = (head, tail) if at and "=" in tail and not _is_there(text) else (text, "")
     options = dict(Label.parse(f"x@{chosen}").options) if chosen else {}
     nouns = [registered.noun for registered in plugins.nouns["dataset"].values()]
-    if place in plugins.nouns["dataset"]:
-        found = plugins.nouns["dataset"][place].noun
+    named = plugins.named("dataset", place)
+    if named is not None:
+        found = named.noun
         if found.path_option and found.path_option not in options:
             raise UsageError(f"dataset '{place}' is of a folder that you name: --dataset FOLDER, or {place}@{found.path_option}=FOLDER")
         return found, options

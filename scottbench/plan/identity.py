@@ -67,11 +67,12 @@ def identity(plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence
 
 def registered(plugins: Plugins, choices: Choices, model: str) -> list[Registered]:
     """List the nouns that a plan uses, with the plug-ins that they come from; a model that is a folder is none."""
-    names = [("method", choice.method.name) for choice in choices.methods] + [("metric", choice.metric.name) for choice in choices.metrics]
-    names += [("extractor", choice.extractor.name) for choice in choices.extractors.values()]
+    used = [plugins.of("method", choice.method) for choice in choices.methods]
+    used += [plugins.of("metric", choice.metric) for choice in choices.metrics]
+    used += [plugins.of("extractor", choice.extractor) for choice in choices.extractors.values()]
     has_data = not choices.request.scoring or choices.request.reference is not None
-    names += [("dataset", choices.dataset.dataset.name)] * has_data + [("model", model)] * (model in plugins.nouns["model"])
-    return [plugins.find(kind, name) for kind, name in dict.fromkeys(names)]
+    used += [plugins.of("dataset", choices.dataset.dataset)] * has_data + [plugins.find("model", model)] * (model in plugins.nouns["model"])
+    return list({id(one): one for one in used}.values())
 
 
 def on_stored_images(record: dict[str, Any], locked: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +145,8 @@ def reference_digest(items_digest: str, n: int) -> str:
 
 def metric_code(plugins: Plugins, choices: Choices, metric: Metric) -> str:
     """Return the head of the digest, 8 digits of hex, of all code that makes a metric's value from images or features."""
-    found = code.part_code("values", plugins, [plugins.find("metric", metric.name)])
-    networks = {choices.extractors[choices.roles[role]].extractor.name for role in metric.roles}
+    found = code.part_code("values", plugins, [plugins.of("metric", metric)])
+    networks = [choices.extractors[choices.roles[role]].extractor for role in metric.roles]
     if networks:
-        found |= code.part_code("features", plugins, [plugins.find("extractor", name) for name in sorted(networks)])
+        found |= code.part_code("features", plugins, [plugins.of("extractor", network) for network in networks])
     return code.short_digest(found)[:8]

@@ -167,7 +167,7 @@ def open_model(plugins: Plugins, preset: Preset, request: ModelRequest, device: 
     """
     dtype = devices.choose_dtype(preset, device)
     name = model_name(preset, request)
-    if name not in plugins.nouns["model"] and request.model is not None:
+    if plugins.named("model", name) is None and request.model is not None:
         folder = Path(request.model).expanduser()
         if folder.is_dir():
             from scottbench.models.pipeline import open_pipeline

@@ -47,10 +47,10 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
         raise UsageError(f"metric '{choice.label}' compares with the teacher's images, and method '{name}' samples a student.")
     options = make_options(method.options, {}, f"method '{name}'")
     guidance = float(preset.guidance.get(name, method.guidance))
-    used = [found, plugins.find("dataset", choices.dataset.dataset.name)]
+    used = [found, plugins.of("dataset", choices.dataset.dataset)]
     used += [plugins.find("model", inputs.model_name)] if inputs.model_name in plugins.nouns["model"] else []
-    networks = {choices.extractors[choices.roles[role]].extractor.name for role in choice.metric.roles}
-    features = code.part_code("features", plugins, [plugins.find("extractor", network) for network in sorted(networks)])
+    networks = [choices.extractors[choices.roles[role]].extractor for role in choice.metric.roles]
+    features = code.part_code("features", plugins, [plugins.of("extractor", network) for network in networks])
     place = choices.device
     what = {
         "model": model.digest, "dataset": inputs.items.digest, "dtype": choices.dtype,

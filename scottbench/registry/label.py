@@ -32,8 +32,8 @@ class Label:
 
     @property
     def file_name(self) -> str:
-        """The label as a part of file names and ids: "scott-eta=0.3-h=1"."""
-        return str(self).replace("@", "-").replace(",", "-")
+        """The label as a part of file names and ids: "scott-eta=0.3-h=1"; "acme+scott" of acme/scott."""
+        return str(self).replace("@", "-").replace(",", "-").replace("/", "+")
 
     def without(self, *keys: str) -> Label:
         """Return the label without some of its options."""

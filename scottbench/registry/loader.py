@@ -31,10 +31,10 @@ from scottbench.registry.guard import Owner, guarded, is_ours, useful_line
 from scottbench.registry.label import Label
 from scottbench.registry.lazy import lazy
 from scottbench.registry.nouns import KINDS
+from scottbench.registry.paths import FLAG, GROUP, UNKNOWN, PathPoint, given_paths, points_of
 from scottbench.registry.presets import read_draft, settle
 from scottbench.text import closest, did_you_mean, is_name, one_line
 
-GROUP = "scottbench"
 FILES: dict[str, Callable[[Path], Any]] = {"preset": read_draft, "claim": read_claim}  # kinds that are registered as paths of TOML files
 HOOKS = {f"register_{kind}s": kind for kind in (*KINDS, *FILES)}  # hook name -> kind of noun
 HOW_TO_USE = {
@@ -53,6 +53,8 @@ CHOICE = "SCOTTBENCH_PLUGINS"
 LEFT_OUT: ContextVar[tuple[str, ...]] = ContextVar("left_out", default=())
 """Names of plug-ins that this command line leaves out (--no-plugin)."""
 OMITTED = "left out"
+REPLACED = f"{OMITTED}: {FLAG} gives it"
+"""The status of an installed plug-in in whose place another of its name or module came by a path."""
 
 
 class PluginError(ScottbenchError):
@@ -82,14 +84,30 @@ class Plugin:
     distribution: str
     version: str
     status: str = "ok"
-    """"ok", "left out" (it was not imported), or "BROKEN: " and the first useful line."""
+    """"ok", "left out" (it was not imported) and perhaps why, or "BROKEN: " and the first useful line."""
     names: tuple[tuple[str, str], ...] = ()
     """(kind, name) of what it registers; of a BROKEN plug-in, of what it got as far as registering."""
+    origin: str = "installed"
+    """Where its code comes from: "bundled", "installed", or the path that --plugin-path named."""
 
     @property
     def broken(self) -> bool:
         """Say that it could not be loaded or broke a rule."""
-        return self.status not in ("ok", OMITTED)
+        return self.status != "ok" and not self.status.startswith(OMITTED)
+
+    @property
+    def by_path(self) -> bool:
+        """Say that it was not installed: --plugin-path named it."""
+        return self.origin not in ("bundled", "installed")
+
+    @property
+    def version_and_source(self) -> str:
+        """Name the version for a record, and of what was not installed the file or folder: "0.3 (--plugin-path mine)"; where that lies is
+        nobody's business."""
+        if not self.by_path:
+            return self.version
+        version = "no version" if self.version == UNKNOWN else self.version
+        return f"{version} ({FLAG} {one_line(Path(self.origin).expanduser().resolve().name)})"
 
 
 @dataclass
@@ -97,10 +115,11 @@ class Plugins:
     """Everything a user can name on the command line."""
 
     nouns: dict[str, dict[str, Registered]] = field(default_factory=lambda: {kind: {} for kind in HOOKS.values()})
-    """Kind ("method", "preset", "claim", ...) -> name -> Registered."""
+    """Kind ("method", "preset", "claim", ...) -> name -> Registered. A name that two packages register is PACKAGE/NAME here, but for the
+    one of a bundled plug-in."""
     plugins: list[Plugin] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    """A line for each name in a claim that nobody registers: the claim cannot be judged."""
+    """A line for each name that two packages register, and for each in a claim that nobody does: the claim cannot be judged."""
 
     @property
     def broken(self) -> list[Plugin]:
@@ -108,11 +127,33 @@ class Plugins:
         return [plugin for plugin in self.plugins if plugin.broken]
 
     def find(self, kind: str, name: str) -> Registered:
-        """Find what is registered under a kind and name. Raises UsageError with what was probably meant, looking across all kinds."""
-        found = self.nouns[kind].get(name)
+        """Find what is registered under a kind and a name, or PACKAGE/NAME. Raises UsageError with what was probably meant, looking across
+        all kinds; for a name that several packages register, with what to write instead."""
+        found = self.named(kind, name)
         if found is not None:
             return found
+        rivals = self.rivals(kind, name)
+        if rivals:
+            raise UsageError(f"{kind} '{name}' is registered by {len(rivals)} packages. Say which: {' or '.join(rivals)}; or leave one out "
+                             f"with --no-plugin NAME ({', '.join(self.nouns[kind][rival].plugin for rival in rivals)}).")
         raise UsageError(f"unknown {kind} '{one_line(name)}'.{self._hint(kind, name)} See: scottbench list {kind}s")
+
+    def named(self, kind: str, name: str) -> Registered | None:
+        """Return what is registered under a name, or PACKAGE/NAME, of a package or plug-in; None where nothing is."""
+        found = self.nouns[kind].get(name)
+        package, slash, bare = name.rpartition("/")
+        if found is not None or not slash:
+            return found
+        alike = [one for one in self.nouns[kind].values() if one.noun.name == bare]
+        return next((one for one in alike if _plain(package) in (_plain(one.distribution), _plain(one.plugin))), None)
+
+    def rivals(self, kind: str, name: str) -> list[str]:
+        """List the names PACKAGE/NAME under which a name of a kind stands that several packages register; [] of any other."""
+        return [key for key, found in self.nouns[kind].items() if "/" in key and found.noun.name == name]
+
+    def of(self, kind: str, noun: Any) -> Registered:
+        """Return where a noun that was found here comes from. Raises UsageError as `find`."""
+        return next((found for found in self.nouns[kind].values() if found.noun is noun), None) or self.find(kind, noun.name)
 
     def _hint(self, kind: str, name: str) -> str:
         for plugin in self.broken:
@@ -140,22 +181,49 @@ class Plugins:
 def load_plugins(entry_points: Iterable[Any] | None = None) -> Plugins:
     """Load every plug-in; `entry_points` (default: the installed ones) are importlib.metadata.EntryPoint-like objects.
 
-    On a clash the first keeps the name and the second is BROKEN, in an order that does not depend on the installation:
-    this distribution's own plug-ins first, then by distribution and entry-point name. Plug-ins that the command line leaves out, or that
-    SCOTTBENCH_PLUGINS does not name, are not imported. Raises UsageError for a name there that is no plug-in's.
+    In an order that does not depend on the installation: this distribution's own plug-ins first, then those of --plugin-path and
+    SCOTTBENCH_PLUGIN_PATH (with the installed ones only), then by distribution and entry-point name. Of two plug-ins of one name the second
+    is BROKEN, but for an installed one in whose place another comes by a path. Plug-ins that the command line leaves out, or that
+    SCOTTBENCH_PLUGINS does not name, are not imported. Raises UsageError for a name there that is no plug-in's, and for a path that cannot
+    be used.
     """
     if entry_points is None:
-        entry_points = importlib.metadata.entry_points(group=GROUP)
+        entry_points = _with_paths(list(importlib.metadata.entry_points(group=GROUP)))
     plugins, found = Plugins(), sorted(entry_points, key=_order)
-    wanted = _wanted([one_line(entry_point.name) for entry_point in found])
+    replaced = _replaced(found)
+    wanted = _wanted(found)
     for entry_point in found:
-        if one_line(entry_point.name) in wanted:
-            plugins.plugins.append(_load(entry_point, plugins))
-        else:
+        if one_line(entry_point.name) not in wanted:
             plugins.plugins.append(_plugin(entry_point, OMITTED))
+        elif entry_point in replaced:
+            plugins.plugins.append(_plugin(entry_point, REPLACED))
+        else:
+            plugins.plugins.append(_load(entry_point, plugins))
     _settle_presets(plugins)
-    plugins.remarks = _strangers(plugins)
+    plugins.remarks = [*_clashes(plugins), *_strangers(plugins)]
     return plugins
+
+
+def _with_paths(installed: list[Any]) -> list[Any]:
+    """The installed entry points and those that paths bring. Raises UsageError for a path that cannot be used."""
+    return [*installed, *points_of(given_paths(), {_module(point) for point in installed if not _is_bundled(point)})]
+
+
+def _module(entry_point: Any) -> str:
+    """The outermost module of an entry point."""
+    return str(entry_point.value).partition(":")[0].partition(".")[0].strip()
+
+
+def _is_bundled(entry_point: Any) -> bool:
+    return _origin(entry_point)[0].lower() == GROUP
+
+
+def _replaced(found: list[Any]) -> list[Any]:
+    """The installed entry points whose name or module one of a path has: the author tries a later state of what is installed."""
+    paths = [point for point in found if isinstance(point, PathPoint)]
+    names, modules = {point.name for point in paths}, {point.module for point in paths}
+    others = [point for point in found if not isinstance(point, PathPoint) and not _is_bundled(point)] if paths else []
+    return [point for point in others if point.name in names or _module(point) in modules]
 
 
 def _settle_presets(plugins: Plugins) -> None:
@@ -173,15 +241,28 @@ def _settle_presets(plugins: Plugins) -> None:
     plugins.nouns["preset"] = {name: dataclasses.replace(presets[name], noun=settled[name]) for name in presets if name in settled}
 
 
-def _wanted(names: list[str]) -> set[str]:
-    """Which plug-ins to load of all that are installed. Raises UsageError for a name that none has."""
+def _wanted(found: list[Any]) -> set[str]:
+    """Names of the plug-ins to load; what a path gives was asked for. Raises UsageError for a name that none has."""
+    names = [one_line(point.name) for point in found]
     chosen = [name.strip() for name in os.environ.get(CHOICE, "").split(",") if name.strip()]
     for source, given in ((CHOICE, chosen), ("--no-plugin", LEFT_OUT.get())):
         for name in given:
             if name not in names:
                 raise UsageError(f"{source}: no plug-in is called '{one_line(name)}'.{did_you_mean(name, names)} "
                                  f"Plug-ins: {', '.join(names)}")
-    return (set(chosen) if chosen else set(names)) - set(LEFT_OUT.get())
+    by_path = [point.name for point in found if isinstance(point, PathPoint)]
+    return (set(chosen + by_path) if chosen else set(names)) - set(LEFT_OUT.get())
+
+
+def _clashes(plugins: Plugins) -> list[str]:
+    """A line for each name that several packages register."""
+    lines = []
+    for kind, names in plugins.nouns.items():
+        for bare in dict.fromkeys(found.noun.name for key, found in names.items() if "/" in key):
+            rivals = plugins.rivals(kind, bare)
+            say = f"say {' or '.join(rivals)}" if bare not in names else f"alone it is scottbench's; the other is {', '.join(rivals)}"
+            lines.append(f"{kind} '{bare}' is registered by several packages: {say}")
+    return lines
 
 
 def _strangers(plugins: Plugins) -> list[str]:
@@ -197,15 +278,15 @@ def _strangers(plugins: Plugins) -> list[str]:
         for kind, name in dict.fromkeys(named):
             hint = did_you_mean(name, plugins.nouns[kind])
             # where a plug-in is absent, a name that is like no other may be its
-            if name not in plugins.nouns[kind] and (hint or all_here):
+            if plugins.named(kind, name) is None and not plugins.rivals(kind, name) and (hint or all_here):
                 lines.append(f"claim '{claim.name}' of plug-in '{registered.plugin}' ({registered.file}) names {kind} '{one_line(name)}', "
                              f"which nobody registers.{hint}")
     return lines
 
 
-def _order(entry_point: Any) -> tuple[bool, str, str]:
+def _order(entry_point: Any) -> tuple[bool, bool, str, str]:
     distribution, _ = _origin(entry_point)
-    return distribution.lower() != GROUP, distribution.lower(), entry_point.name
+    return distribution.lower() != GROUP, not isinstance(entry_point, PathPoint), distribution.lower(), entry_point.name
 
 
 def _origin(entry_point: Any) -> tuple[str, str]:
@@ -216,7 +297,8 @@ def _origin(entry_point: Any) -> tuple[str, str]:
 
 def _plugin(entry_point: Any, status: str) -> Plugin:
     distribution, version = _origin(entry_point)
-    return Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version, status)
+    origin = "bundled" if _is_bundled(entry_point) else str(getattr(entry_point, "origin", "installed"))
+    return Plugin(one_line(entry_point.name), one_line(entry_point.value), distribution, version, status, origin=origin)
 
 
 def _load(entry_point: Any, plugins: Plugins) -> Plugin:
@@ -238,13 +320,13 @@ def _load(entry_point: Any, plugins: Plugins) -> Plugin:
         plugin = dataclasses.replace(plugin, status=f"BROKEN: {useful_line(error)}")
     else:
         for registered in collected:
-            plugins.nouns[registered.kind][registered.noun.name] = registered
+            _add(registered, plugins.nouns[registered.kind])
     return dataclasses.replace(plugin, names=tuple((registered.kind, registered.noun.name) for registered in collected))
 
 
 def _check_plugin_name(plugin: Plugin, plugins: Plugins) -> None:
     for other in plugins.plugins:
-        if other.name == plugin.name:
+        if other.name == plugin.name and other.status != REPLACED:
             raise PluginError(f"two plug-ins are called '{plugin.name}': {other.distribution} {other.version} ({other.target}) and "
                               f"{plugin.distribution} {plugin.version} ({plugin.target}). Uninstall one of them")
 
@@ -254,10 +336,29 @@ def _check_clashes(collected: list[Registered], plugins: Plugins) -> None:
         kind, name = registered.kind, registered.noun.name
         if any((other.kind, other.noun.name) == (kind, name) for other in collected[:position]):
             raise PluginError(f"it registers {kind} '{name}' twice")
-        other = plugins.nouns[kind].get(name)
-        if other is not None:
-            raise PluginError(f"{kind} '{name}' is registered by {other.distribution} {other.version} (plug-in '{other.plugin}') and by "
-                              f"{registered.distribution} {registered.version} (plug-in '{registered.plugin}'). Uninstall one of them")
+        others = [one for one in plugins.nouns[kind].values() if one.noun.name == name]
+        if other := next((one for one in others if _plain(one.distribution) == _plain(registered.distribution)), None):
+            raise PluginError(f"{kind} '{name}' of {registered.distribution} {registered.version} is registered by two of its plug-ins, "
+                              f"'{other.plugin}' and '{registered.plugin}'")
+
+
+def _add(registered: Registered, names: dict[str, Registered]) -> None:
+    """Put a noun under its name; where another package has the name, under PACKAGE/NAME, and a third-party one that has it likewise: what a
+    name means must not depend on what else is installed."""
+    name = registered.noun.name
+    alike = [found for found in names.values() if found.noun.name == name]
+    if not alike:
+        names[name] = registered
+        return
+    if name in names and names[name].distribution.lower() != GROUP:
+        first = names.pop(name)
+        names[f"{first.distribution}/{name}"] = first
+    names[f"{registered.distribution}/{name}"] = registered
+
+
+def _plain(package: str) -> str:
+    """A package's name as pip compares it."""
+    return package.lower().replace("_", "-")
 
 
 def _collect(module: ModuleType, plugin: Plugin, collected: list[Registered]) -> None:

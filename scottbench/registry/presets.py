@@ -226,8 +226,9 @@ def _check_base(draft: Draft, names: Sequence[str], below: Sequence[str]) -> Non
 def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return keys of a preset file in `folder` with paths that lead to the same files from any folder; what is no path stays."""
     found = dict(table)
-    if isinstance(found.get("model_card"), str):
-        found["model_card"] = _path(folder, found["model_card"])
+    for key in ("model_card", "recorded"):
+        if key in found:
+            found[key] = _path(folder, found[key])
     if isinstance(found.get("students"), dict):
         found["students"] = {name: _path(folder, one) for name, one in found["students"].items()}
     if isinstance(found.get("extractors"), dict):

@@ -26,7 +26,7 @@ from scottbench.store.events import Events, attempts, begins_as, read_events, re
 from scottbench.store.files import left_by_a_kill, with_check
 from scottbench.store.folder import LOCK, MANIFEST, RunFolder
 from scottbench.store.lock import locked
-from scottbench.store.manifest import SCHEMA, Manifest, Status
+from scottbench.store.manifest import SCHEMA, Environment, Manifest, Status
 from scottbench.store.reader import CLAIMS, RECORDS, Records, read_environments
 from scottbench.text import one_line
 
@@ -66,7 +66,7 @@ def execute(
 
         own = part.divided(workers.rank, workers.count)
         work = Work(plan, folder, clock, {}, size, progress, log_event, own, earlier, stored=stored, conveyor=conveyor_of(plan))
-        found = workers.gather(environment(plan.device, _distributions(plan, plugins)))
+        found = workers.gather(environment_of(plan, plugins))
         if workers.main:
             _main(work, plugins, workers, found, None if part.count == 1 else str(part))
         else:
@@ -116,10 +116,20 @@ def _created(folder: RunFolder) -> dict:
     return {"created": manifest["created"]} if manifest is not None and "created" in manifest else {}
 
 
+def environment_of(plan: Plan, plugins: Plugins) -> Environment:
+    """Return what this process computes with, and the packages of the plug-ins that the plan uses. One that was not installed has, beside
+    its version, the name of the file or folder that --plugin-path gave."""
+    found = environment(plan.device, _distributions(plan, plugins))
+    by_path = {plugin.distribution: plugin.version_and_source for plugin in plugins.plugins if plugin.by_path and plugin.status == "ok"}
+    return {**found, "packages": {**by_path, **found["packages"]}}
+
+
 def _distributions(plan: Plan, plugins: Plugins) -> list[str]:
-    used = [plugins.find("method", cell.method.noun.name) for cell in plan.cells if cell.method.pictures is None]
-    used += [plugins.find("metric", metric.noun.name) for metric in plan.metrics] + [plugins.find("preset", plan.preset.name)]
-    return [registered.distribution for registered in used]
+    """Distributions of the plug-ins that a plan uses; of installed ones."""
+    used = [plugins.of("method", cell.method.noun) for cell in plan.cells if cell.method.pictures is None]
+    used += [plugins.of("metric", metric.noun) for metric in plan.metrics] + [plugins.of("preset", plan.preset)]
+    by_path = {plugin.distribution for plugin in plugins.plugins if plugin.by_path}
+    return [registered.distribution for registered in used if registered.distribution not in by_path]
 
 
 def _main(work: Work, plugins: Plugins, workers: Workers, found: list[dict[str, Any]], shard: str | None) -> None:

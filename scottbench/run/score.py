@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scottbench.errors import Incomplete, UsageError
 from scottbench.plan.identity import on_stored_images
@@ -17,19 +18,22 @@ from scottbench.plan.plan import Plan
 from scottbench.run import manifest, sample
 from scottbench.run.chunks import bind, roles_of
 from scottbench.run.clock import Clock
-from scottbench.run.execute import check_history
+from scottbench.run.execute import check_history, environment_of
 from scottbench.run.measure import measure, write
 from scottbench.run.session import Work
 from scottbench.run.worker import open_extractors
 from scottbench.store.assets import offline
 from scottbench.store.differences import GENERATION, check_same
-from scottbench.store.environment import environment, flush_denormals
+from scottbench.store.environment import flush_denormals
 from scottbench.store.events import attempts, read_events
 from scottbench.store.files import canonical
 from scottbench.store.folder import MANIFEST, RunFolder
 from scottbench.store.lock import locked
 from scottbench.store.plan_record import plan_digest
 from scottbench.store.tables import CATEGORIES, ITEMS, PAIRS, RESULTS, TIMINGS
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
 
 
 class ScoreFolder(RunFolder):
@@ -44,7 +48,7 @@ class ScoreFolder(RunFolder):
         return super().put(name if name.startswith("features/") else f"scores/{self.name}/{name}", data)
 
 
-def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
+def score(plan: Plan, plugins: Plugins, root: Path, on_progress: Callable[[dict], None]) -> Path:
     """Measure `plan`, the run's own plan with other metrics, on the run's images; return the folder of the new records.
 
     Raises IntegrityError where anything that the images or the stored features depend on is not what the run was made of, Incomplete
@@ -64,7 +68,7 @@ def score(plan: Plan, root: Path, on_progress: Callable[[dict], None]) -> Path:
         work = Work(plan, folder, clock, {}, plan.chunk, on_progress, lambda event, **facts: None,
                     earlier={"attempts": max(0, attempts(read_events(root)) - 1)})  # fmt: skip
         folder.hold()
-        state = manifest.start(plan, work, [{"environment": environment(plan.device)}])
+        state = manifest.start(plan, work, [{"environment": environment_of(plan, plugins)}])
         open_extractors(work, watched)
         sample.reference_features(work)
         sample.embed_prompts(work)

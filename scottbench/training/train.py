@@ -147,13 +147,14 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
 
 def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
     """Return the trainer's package and version, and heads of the digests of all code that makes the student: of plug-ins, of the host."""
-    trainer = plugins.find("trainer", choices.trainer.name)
-    used = [trainer, plugins.find("dataset", choices.data.dataset.name)]
+    trainer = plugins.of("trainer", choices.trainer)
+    used = [trainer, plugins.of("dataset", choices.data.dataset)]
     model = model_name(choices.preset, choices.request)
     used += [plugins.find("model", model)] if model in plugins.nouns["model"] else []
     host = host_code("students")
     code = {name: digest for name, digest in part_code("students", plugins, used).items() if name not in host}
-    return {"package": trainer.distribution, "version": trainer.version, "code": short_digest(code), "host_code": short_digest(host)}
+    version = next((plugin.version_and_source for plugin in plugins.plugins if plugin.name == trainer.plugin), trainer.version)
+    return {"package": trainer.distribution, "version": version, "code": short_digest(code), "host_code": short_digest(host)}
 
 
 def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, data: Data, accelerator: Accelerator) -> Loop:

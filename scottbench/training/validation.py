@@ -21,7 +21,7 @@ from scottbench.plan.choices import find_metrics, in_range, roles
 from scottbench.plan.device import choose_micro_batch
 from scottbench.plan.inputs import find_source
 from scottbench.plan.request import RunRequest
-from scottbench.registry.nouns import CellFeatures, Method
+from scottbench.registry.nouns import CellFeatures, Method, Trainer
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import CHUNK
@@ -56,7 +56,7 @@ class Validation:
 
     def choose_method(self, plugins: Plugins, choices: TrainChoices) -> None:
         """Find the method that samples the student, its guidance and number of steps. Raises UsageError for those that cannot be."""
-        self.method = find_method(plugins, choices.trainer.name)
+        self.method = find_method(plugins, choices.trainer)
         self.guidance = self.find_guidance(choices.preset, self.distillation.student_config())
         asked = choices.settings.evaluate_steps
         self.steps = choices.preset.steps[0] if asked is None else asked
@@ -139,9 +139,11 @@ class Validation:
             return sampler.images(text, ids, fixed, rows_at_once(student.latent_shape[1:], CHUNK))
 
 
-def find_method(plugins: Plugins, trainer: str) -> Method:
-    """Find the first method that samples a student of this trainer. Raises UsageError if there is none."""
-    for registered in plugins.nouns["method"].values():
-        if registered.noun.trainer == trainer:
+def find_method(plugins: Plugins, trainer: Trainer) -> Method:
+    """Find the first method that samples a student of this trainer, of its own plug-in if there is one. Raises UsageError if there is
+    none."""
+    own = plugins.of("trainer", trainer).plugin
+    for registered in sorted(plugins.nouns["method"].values(), key=lambda found: found.plugin != own):
+        if registered.noun.trainer == trainer.name:
             return registered.noun
-    raise UsageError(f"no method samples a student of trainer '{trainer}', so it has no metric curve. Leave out --evaluate-every.")
+    raise UsageError(f"no method samples a student of trainer '{trainer.name}', so it has no metric curve. Leave out --evaluate-every.")

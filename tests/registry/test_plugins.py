@@ -71,16 +71,30 @@ def broken_line(source: str) -> str:
     return bad.status
 
 
-def test_a_clash_of_two_nouns_names_both_distributions_and_keeps_the_first():
-    two = [entry("zeta", GOOD.format(name="x"), "zoo"), entry("alpha", GOOD.format(name="x"), "acme")]
+def test_a_name_of_two_packages_means_neither_and_each_has_it_behind_its_own():
+    two = [entry("zeta", GOOD.format(name="x"), "zoo"), entry("alpha", GOOD.format(name="x"), "Ac_me")]
     for order in (two, two[::-1]):
         plugins = load_plugins(order)
-        assert plugins.find("method", "x").distribution == "acme"
-        (broken,) = plugins.broken
-        assert broken.name == "zeta"
-        assert "method 'x'" in broken.status
-        assert "acme 1.2" in broken.status
-        assert "zoo 1.2" in broken.status
+        assert not plugins.broken
+        with pytest.raises(UsageError, match=r"method 'x' is registered by 2 packages. Say which: Ac_me/x or zoo/x; .*\(alpha, zeta\)"):
+            plugins.find("method", "x")
+        assert [plugins.find("method", f"{name}/x").plugin for name in ("ac-me", "alpha", "zoo", "zeta")] == ["alpha"] * 2 + ["zeta"] * 2
+        assert plugins.remarks == ["method 'x' is registered by several packages: say Ac_me/x or zoo/x"]
+        x = plugins.find("method", "zoo/x").noun
+        assert x.name == "x" and plugins.of("method", x).plugin == "zeta"
+
+
+def test_a_name_of_one_package_may_have_it_in_front():
+    plugins = load_plugins([entry("alpha", GOOD.format(name="x"), "acme")])
+    assert plugins.find("method", "acme/x") is plugins.find("method", "x")
+    with pytest.raises(UsageError, match="unknown method 'zoo/x'"):
+        plugins.find("method", "zoo/x")
+
+
+def test_two_plug_ins_of_one_package_cannot_have_one_name():
+    plugins = load_plugins([entry("zeta", GOOD.format(name="x")), entry("alpha", GOOD.format(name="x"))])
+    (broken,) = plugins.broken
+    assert broken.name == "zeta" and "method 'x' of acme 1.2 is registered by two of its plug-ins, 'alpha' and 'zeta'" in broken.status
 
 
 def test_a_clash_of_two_plug_in_names_names_both_distributions():
@@ -95,6 +109,8 @@ def test_a_clash_of_two_plug_in_names_names_both_distributions():
 def test_our_own_plug_ins_come_first_so_that_no_other_can_take_a_bundled_name():
     plugins = load_plugins([entry("a", GOOD.format(name="x"), "aardvark"), entry("z", GOOD.format(name="x"), "scottbench")])
     assert plugins.find("method", "x").distribution == "scottbench"
+    assert plugins.find("method", "aardvark/x").plugin == "a"
+    assert plugins.remarks == ["method 'x' is registered by several packages: alone it is scottbench's; the other is aardvark/x"]
 
 
 def test_a_name_twice_in_one_plug_in_is_refused():

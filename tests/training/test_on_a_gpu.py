@@ -10,7 +10,6 @@ import scottbench_tcd
 import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
-from fake_gpu import backward, fake_gpu
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
 from scottbench_dmd2.options import DMD2Options
@@ -38,6 +37,7 @@ from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.sampling import Sampler
 from scottbench.registry.condition import TextCondition
 from scottbench.registry.options import make_options
+from scottbench.testing.fake_gpu import backward, fake_gpu, weights_at_once
 from scottbench.training.context import Context
 from scottbench.training.loop import Loop
 from scottbench.training.settings import TrainSettings
@@ -85,13 +85,7 @@ METHODS = {noun.name: noun for plugin in SAMPLED for noun in getattr(plugin, "re
 
 @pytest.fixture
 def gpu(monkeypatch):
-    from_config = UNet2DConditionModel.from_config
-
-    def at_once(config):  # weights without numbers cannot be loaded into real ones, to be moved afterwards
-        with torch.device("cuda"):
-            return from_config(config)
-
-    monkeypatch.setattr(UNet2DConditionModel, "from_config", at_once)
+    weights_at_once(monkeypatch)
     with fake_gpu(monkeypatch) as mode:
         yield mode
     _gauss_legendre.cache_clear()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -14,27 +16,31 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
+LIBRARIES = ("/torch/", "/diffusers/", "/peft/", "/accelerate/", "/transformers/")
+"""Parts of the paths of libraries' files."""
 SHAPED_BY_NUMBERS = {aten.nonzero.default, aten.masked_select.default, aten._unique2.default}
 
 
 class FakeGpu(TorchDispatchMode):
     """Within it "cuda" can be used. Counts copies from the CPU, and syncs: numbers asked for, copies back, shapes made of numbers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.copies, self.syncs = [], []
+        self.copies: list[str] = []
+        self.syncs: list[str] = []
         self.numberless = FakeTensorMode()
 
     @staticmethod
     def here() -> str:
-        """Where the present operation is asked for, in our code."""
-        frames = [f for f in traceback.extract_stack() if "scottbench" in f.filename and "fake_gpu" not in f.filename]
+        """Name the lines that ask for the present operation, the last first; those of libraries are left out."""
+        frames = [f for f in traceback.extract_stack() if not any(part in f.filename for part in LIBRARIES) and __file__ != f.filename]
         return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames[-3:]))
 
-    def without_numbers(self, tensor):
+    def without_numbers(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Take a tensor, of any shape, for one without numbers."""
         return tensor if isinstance(tensor, FakeTensor) else self.numberless.from_tensor(tensor, static_shapes=True)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         device = kwargs.get("device")
@@ -59,8 +65,8 @@ class FakeGpu(TorchDispatchMode):
         return found
 
 
-def _apply(module, change, recurse=True):
-    """In the place of torch.nn.Module._apply, which cannot exchange a parameter for one without numbers."""
+def _apply(module: torch.nn.Module, change: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> torch.nn.Module:
+    """Stand in the place of torch.nn.Module._apply, which cannot exchange a parameter for one without numbers."""
     for child in module.children():
         child._apply(change)
     for name, p in module._parameters.items():
@@ -72,30 +78,69 @@ def _apply(module, change, recurse=True):
     return module
 
 
+class Patches:
+    """Attributes that are others for a while; pytest's monkeypatch serves as well."""
+
+    def __init__(self) -> None:
+        self.before: list[tuple[Any, str, Any]] = []
+
+    def setattr(self, target: Any, name: str, value: Any, raising: bool = True) -> None:
+        """Give an object another attribute. Raises AttributeError where it has none of the name, but with raising=False."""
+        if raising and not hasattr(target, name):
+            raise AttributeError(name)
+        self.before.append((target, name, vars(target).get(name, self)))
+        setattr(target, name, value)
+
+    def undo(self) -> None:
+        """Put back what there was."""
+        for target, name, value in reversed(self.before):
+            if value is self:
+                delattr(target, name)
+            else:
+                setattr(target, name, value)
+        self.before.clear()
+
+
 @contextlib.contextmanager
-def fake_gpu(patch):
-    """Give a FakeGpu within the block. patch: pytest's monkeypatch."""
+def fake_gpu(patch: Any) -> Iterator[FakeGpu]:
+    """Give a FakeGpu within the block. patch: `Patches`, or pytest's monkeypatch; whoever gave it undoes it."""
     mode = FakeGpu()
 
-    def tolist(tensor):
+    def tolist(tensor: torch.Tensor) -> Any:
         mode.syncs.append(mode.here())
         return torch.ones(tensor.shape).tolist()
 
+    def grad(outputs: Any, inputs: Any, **words: Any) -> tuple[torch.Tensor, ...]:
+        # a backward pass has its own threads, which a GPU's driver starts
+        return tuple(torch.zeros_like(one) for one in ([inputs] if isinstance(inputs, torch.Tensor) else inputs))
+
     patch.setattr(torch.nn.Module, "_apply", _apply)
-    patch.setattr(FakeTensor, "tolist", tolist)
+    patch.setattr(FakeTensor, "tolist", tolist, raising=False)
     # a copy of a network would have a mode of its own
     patch.setattr(FakeTensorMode, "__deepcopy__", lambda self, memo: self, raising=False)
-    # a backward pass has its own threads, which a GPU's driver starts
-    patch.setattr(torch.autograd, "grad", lambda loss, inputs, **words: (torch.zeros_like(inputs),))
+    patch.setattr(torch.autograd, "grad", grad)
     with mode.numberless, mode:
         yield mode
 
 
-def backward(parameters):
+def backward(parameters: Callable[[], list[torch.nn.Parameter]]) -> Callable[..., None]:
     """Stand in for a backward pass: gradients without numbers."""
 
-    def call(loss, inputs=None, **words):
+    def call(loss: Any, inputs: Any = None, **words: Any) -> None:
         for p in parameters() if inputs is None else inputs:
             p.grad = torch.zeros_like(p)
 
     return call
+
+
+def weights_at_once(patch: Any) -> None:
+    """Let diffusers make a U-Net of a config on the fake GPU: weights without numbers cannot be loaded into real ones."""
+    from diffusers import UNet2DConditionModel
+
+    from_config = UNet2DConditionModel.from_config
+
+    def at_once(config: Any, **words: Any) -> Any:
+        with torch.device("cuda"):
+            return from_config(config, **words)
+
+    patch.setattr(UNet2DConditionModel, "from_config", at_once)

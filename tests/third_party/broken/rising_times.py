@@ -1,0 +1,23 @@
+"""Its time steps rise."""
+
+from scottbench import Method, hookimpl
+from scottbench.diffusion import update
+
+
+def timesteps(schedule, steps, options):  # fault
+    """Evenly spaced, from noise to data."""
+    return [(len(schedule) - 1) * (j + 1) // steps for j in range(steps)]
+
+
+def sample(run):
+    """DDIM: latents (N,C,h,w)."""
+    z, times = run.noise(0), timesteps(run.schedule, run.steps, run.options)
+    for t, t_next in zip(times, [*times[1:], 0]):
+        x0, eps = run.denoise(z, t)
+        z = update(run.schedule, x0, eps, t_next, rho=1, noise=None)
+    return z
+
+
+@hookimpl
+def register_methods():
+    return [Method("rising-times", "DDIM with a fault", sample, timesteps)]

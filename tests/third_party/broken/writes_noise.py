@@ -1,0 +1,24 @@
+"""It writes into the tensor that run.noise gave."""
+
+from scottbench import Method, hookimpl
+from scottbench.diffusion import update
+
+
+def timesteps(schedule, steps, options):
+    """Evenly spaced, from noise to data."""
+    return [(len(schedule) - 1) * (steps - j) // steps for j in range(steps)]
+
+
+def sample(run):
+    """DDIM: latents (N,C,h,w)."""
+    z, times = run.noise(0), timesteps(run.schedule, run.steps, run.options)
+    for t, t_next in zip(times, [*times[1:], 0]):
+        x0, eps = run.denoise(z, t)
+        z.mul_(1.0 - 1e-3)  # fault
+        z = update(run.schedule, x0, eps, t_next, rho=1, noise=None)
+    return z
+
+
+@hookimpl
+def register_methods():
+    return [Method("writes-noise", "DDIM with a fault", sample, timesteps)]

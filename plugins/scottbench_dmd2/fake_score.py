@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from scottbench.diffusion import wide
@@ -29,24 +30,32 @@ class FakeScore(nn.Module):
         """Return the network's raw output, (N,C,h,w) float32 at least, of z (N,C,h,w) at t (N,) int64, text (N,L,D)."""
         return wide(run_unet(self.unet, z, t, text))
 
-    def with_logits(self, z: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Tensor]:
-        """Return the output as `forward` and the logits (N,), high for data, in one pass."""
+    def with_logits(self, z: Tensor, t: Tensor, text: Text, graph: bool = True) -> tuple[Tensor, Tensor]:
+        """Return the output as `forward` and the logits (N,), high for data, in one pass. graph=False: the logits alone have one."""
         features: list[Tensor] = []
-        hook = self.middle.register_forward_hook(lambda module, given, made: features.append(made[0] if isinstance(made, tuple) else made))
+        learning = torch.is_grad_enabled()
+
+        def keep(module: nn.Module, given: Any, made: Any) -> None:
+            features.append(made[0] if isinstance(made, tuple) else made)
+            torch.set_grad_enabled(learning and graph)
+
+        hook = self.middle.register_forward_hook(keep)
         try:
             output = self(z, t, text)
         finally:
             hook.remove()
+            torch.set_grad_enabled(learning)
         assert self.head is not None
         return output, self.head(wide(features[0]))
 
     def frozen_logits(self, z: Tensor, t: Tensor, text: Text) -> Tensor:
-        """Return the logits (N,) of z (N,C,h,w) with gradients that reach z only."""
+        """Return the logits (N,) of z (N,C,h,w) with gradients that reach z only. Of the half of the network after
+        the features no graph is kept."""
         parameters = list(self.parameters())
         for p in parameters:
             p.requires_grad_(False)
         try:
-            return self.with_logits(z, t, text)[1]
+            return self.with_logits(z, t, text, graph=False)[1]
         finally:
             for p in parameters:
                 p.requires_grad_(True)

@@ -123,6 +123,8 @@ class DistributionMatching:
         t, noise = draws.take(), draws.take()
 
         def loss(x: Tensor) -> Tensor:
+            # the way back from the features, which the counter does not see: it looks at the network's output
+            self.teacher.passes += len(x)
             return weighted_mean(softplus(-fake.frozen_logits(add_noise(schedule, x, t, noise), t, batch["text"])), weight)
 
         losses["adversarial"], facts = weighted_term(sample, loss, dict(losses), o.gan_weight, o.gan_scale, self.scaler)

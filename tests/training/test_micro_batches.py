@@ -32,8 +32,8 @@ class Held:
     """Counts the bytes that graphs keep for their backward passes, and the most that there were; weights are not counted."""
 
     def __init__(self, loop):
-        self.weights = {p.untyped_storage().data_ptr() for network in [loop.model.unet, loop.distillation.ema,
-                        *loop.distillation.networks.values()] for p in network.parameters()}  # fmt: skip
+        networks = filter(None, [loop.model.unet, loop.distillation.ema, *loop.distillation.networks.values()])
+        self.weights = {p.untyped_storage().data_ptr() for network in networks for p in network.parameters()}
         self.now = self.most = 0
 
     def pack(self, tensor):

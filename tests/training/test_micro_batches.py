@@ -5,8 +5,6 @@ import torch
 from accelerate import Accelerator
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
-from scottbench_meanflow.options import MeanFlowOptions
-from scottbench_meanflow.trainer import MeanFlow
 from scottbench_scm.options import SCMOptions
 from scottbench_scm.trainer import ContinuousConsistencyDistillation
 from scottbench_scott.options import SCottOptions
@@ -24,7 +22,6 @@ TRAINERS = {
         SCottOptions(**SCOTT, discriminator="full", adv_scale="gradient", adv_fade="margin", disc_steps=2, reuse=2, disc_input="target")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
     "scm": (ContinuousConsistencyDistillation, SCMOptions()),
-    "meanflow": (MeanFlow, MeanFlowOptions(different=1.0)),
 }  # fmt: skip
 
 

@@ -83,14 +83,13 @@ class MeanFlow:
             v = of(guided_output(teacher, z, tau, text, uncond, w), z)
             if count == 0:
                 return u, v, v[:0].new_zeros(1)
-            moved = self.change(x, v, t, r, text, output.detach(), count)
+            moved = self.change(x[:count], v[:count], t[:count], r[:count], text[:count], output.detach()[:count])
             span = (t - r).view(-1, 1, 1, 1)
             return u, torch.cat([v[:count] - scale(span[:count], moved), v[count:]]), moved
 
-    def change(self, x: Tensor, v: Tensor, t: Tensor, r: Tensor, text: TextCondition, output: Tensor, count: int) -> Tensor:
-        """Return du/dt, (count,C,h,w), of the first `count`: X moves by v, t by 1, r stays. output: the student's raw one there."""
+    def change(self, x: Tensor, v: Tensor, t: Tensor, r: Tensor, text: TextCondition, output: Tensor) -> Tensor:
+        """Return du/dt, (N,C,h,w), where X moves by v, t by 1, and r stays; t, r (N,); text (N,L,D). output: the student's raw one."""
         student, teacher = self.networks["student"], self.teacher
-        x, v, t, r, text, output = x[:count], v[:count], t[:count], r[:count], text[:count], output[:count]
         at = Point.at(t)
         z, dz = at.from_line(x), at.direction(x, v)
         tau, rate = time_of_angle(teacher.schedule, at.angle)

@@ -33,7 +33,6 @@ TRAINERS = {
     "pcm": (PhasedConsistencyDistillation, PCMOptions(variant="full", discriminator="heads", disc_heads=1, adv_scale="gradient")),
     "ufogen": (DiffusionGAN, UFOGenOptions(disc_every=1, discriminator="lora", disc_rank=2)),
     "scm": (ContinuousConsistencyDistillation, SCMOptions()),
-    "meanflow": (MeanFlow, MeanFlowOptions(different=1.0)),
 }  # fmt: skip
 
 

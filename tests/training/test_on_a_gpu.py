@@ -72,9 +72,6 @@ TRAINERS = {
     "instaflow": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1)),
     "instaflow, exact": (RectifiedFlow, InstaFlowOptions(perceptual_weight=0.0, solver_steps=1, form="exact", w_min=1.0, w_max=1.0)),
     "scm": (ContinuousConsistencyDistillation, SCMOptions(derivative="jvp")),
-    "scm, baked, finite": (
-        ContinuousConsistencyDistillation, SCMOptions(w_min=1.0, w_max=1.0, derivative="finite", weight="alpha", normalise="l2")),
-    "meanflow": (MeanFlow, MeanFlowOptions(derivative="jvp")),
     "meanflow, finite": (MeanFlow, MeanFlowOptions(derivative="finite", times="uniform", power=0.0, interval_start="random")),
 }  # fmt: skip
 MORE = (scottbench_meanflow, scottbench_scm, scottbench_tcd)

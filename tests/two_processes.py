@@ -39,7 +39,6 @@ def tiny_loop(kind, options, accelerator, out: Path, **settings) -> Loop:
     teacher = DiffusionModel("0" * 64, Schedule.scaled_linear(), "epsilon", None, None, unet, None)
     made, chosen = kind(Context(teacher, "cpu"), options), TrainSettings(batch_size=4, **settings)
     for network in filter(None, (made.networks["student"], made.ema)):  # as a split student has to be: another layout rounds differently
-    for network in filter(None, [made.networks["student"], made.ema]):  # as a split student has to be: another layout rounds differently
         network.to(memory_format=torch.contiguous_format)
     prepare(made, teacher, chosen, accelerator.num_processes)
     return Loop(made, tiny_data(), accelerator, out, chosen, teacher)

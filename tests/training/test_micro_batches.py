@@ -9,8 +9,6 @@ from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.trainer import DistributionMatching
 from scottbench_flash.options import FlashOptions
 from scottbench_flash.trainer import FlashDistillation
-from scottbench_meanflow.options import MeanFlowOptions
-from scottbench_meanflow.trainer import MeanFlow
 from scottbench_pcm.options import PCMOptions
 from scottbench_pcm.trainer import PhasedConsistencyDistillation
 from scottbench_scm.options import SCMOptions

@@ -226,7 +226,7 @@ def _check_base(draft: Draft, names: Sequence[str], below: Sequence[str]) -> Non
 def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return keys of a preset file in `folder` with paths that lead to the same files from any folder; what is no path stays."""
     found = dict(table)
-    for key in ("model_card", "recorded"):
+    for key in ("model_card", "recorded", "teachers"):
         if key in found:
             found[key] = _path(folder, found[key])
     if isinstance(found.get("students"), dict):

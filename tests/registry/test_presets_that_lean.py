@@ -24,6 +24,7 @@ steps = [2]
 metrics = ["fid"]
 model_card = "card.json"
 recorded = "rows.json"
+teachers = "teachers"
 limits = ["a"]
 data_limits = ["b"]
 [students]
@@ -61,7 +62,7 @@ def test_a_preset_that_extends_another_has_its_keys_and_files_but_those_that_it_
     assert found.path(found.students["scott"]) == tmp_path / "child" / "mine"
     assert found.extractors["image"]["folder"] == str(tmp_path / "base" / "eval")
     assert found.train["options"]["cd"] == {"lr": 5e-4, "tau": 1}
-    assert found.recorded == str(tmp_path / "base" / "rows.json")
+    assert found.recorded == str(tmp_path / "base" / "rows.json") and found.teachers == str(tmp_path / "base" / "teachers")
     assert found.model_card == str(tmp_path / "base" / "card.json") and found.data_limits == ["b"]
     assert presets["base"] == read_preset(tmp_path / "base" / "base.toml")
 

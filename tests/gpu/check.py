@@ -415,7 +415,8 @@ def events_of(root: Path) -> list[dict[str, Any]]:
 
 
 def pipeline(check: Check) -> None:
-    """From prompts to stored PNGs and features: images a second, busy share of the device, against a plain script; made again."""
+    """From prompts to stored PNGs and features: images a second, against a plain script; made again. stages_share: device time of all stages
+    over the clock's, above 1 where features are made beside the sampling."""
     from scottbench.run.clock import Clock
     from scottbench.run.resample import resample
     from scottbench.run.session import Work
@@ -433,7 +434,7 @@ def pipeline(check: Check) -> None:
         busy = sum(chunks[-1]["forward"].values()) - sum(chunks[0]["forward"].values())
         start = json.loads((root / "events.ndjson").read_text().splitlines()[0])
         rate = made / wall
-        check.row("pipeline", f"2 steps, prompts to PNG and features, {made} images", rate, "img/s", busy_share=round(busy / wall, 3),
+        check.row("pipeline", f"2 steps, prompts to PNG and features, {made} images", rate, "img/s", stages_share=round(busy / wall, 3),
                   batch=start["batch_size"], gib=round(cost["gib"], 2), whole_run_s=round(cost["seconds"], 1))  # fmt: skip
         found = verify(root)
         with small_chunks(check.tiny):

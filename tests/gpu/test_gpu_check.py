@@ -14,7 +14,7 @@ def test_every_section_of_the_check_runs_on_a_cpu(tmp_path, monkeypatch):
     assert not [row for row in rows if row["what"] == "FAILED"]
     rows_of = lambda name: [row for row in rows if row["section"] == name and row["what"] != "section"]  # noqa: E731
     run, again, plain = rows_of("pipeline")
-    assert run["value"] > 0 and 0 < run["busy_share"] <= 1 and again["value"] == 0 and again["checked"] > 10 and plain["value"] > 0
+    assert run["value"] > 0 and 0 < run["stages_share"] <= 1 and again["value"] == 0 and again["checked"] > 10 and plain["value"] > 0
     (killed,) = rows_of("resume")
     assert (killed["value"], killed["killed"], killed["kept_untouched"], killed["grey_max"]) == (12, True, True, 0)
     assert killed["chunks_kept"] >= 1

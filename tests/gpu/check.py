@@ -767,9 +767,11 @@ def sections(text: str) -> list[str]:
 
 
 def forget() -> None:
-    """Free what a section left on the device."""
+    """Free what a section left on the device, the networks that it kept for its own next run among it: memory of the next is its own."""
     import gc
 
+    whole_model.cache_clear()
+    vit_g.cache_clear()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

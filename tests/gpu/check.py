@@ -415,8 +415,8 @@ def events_of(root: Path) -> list[dict[str, Any]]:
 
 
 def pipeline(check: Check) -> None:
-    """From prompts to stored PNGs and features: images a second, against a plain script; made again. stages_share: device time of all stages
-    over the clock's, above 1 where features are made beside the sampling."""
+    """From prompts to stored PNGs and features: images a second, against a plain script; made again. stages_share: device time of all
+    stages over the clock's, above 1 where features are made beside the sampling."""
     from scottbench.run.clock import Clock
     from scottbench.run.resample import resample
     from scottbench.run.session import Work

@@ -57,6 +57,12 @@ class Registry:
     def add(self, kind, noun):
         self.nouns[kind][noun.name] = tiny_plugin.registered(kind, noun)
 
+    def named(self, kind, name):
+        return self.nouns[kind].get(name)
+
+    def of(self, kind, noun):
+        return self.find(kind, noun.name)
+
     def find(self, kind, name):
         if name not in self.nouns[kind]:
             raise UsageError(f"unknown {kind} '{name}'.")

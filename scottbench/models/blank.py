@@ -31,8 +31,8 @@ def configs_of(model: Model) -> Path | None:
 def blank_of(plugins: Plugins, name: str, dtype: str = "float32") -> DiffusionModel | None:
     """Make the networks of a model, a registered name or a pipeline folder, without numbers; None where its configs are not known."""
     folder: Path | None = Path(name).expanduser()
-    if name in plugins.nouns["model"]:
-        folder = configs_of(plugins.find("model", name).noun)
+    if (registered := plugins.named("model", name)) is not None:
+        folder = configs_of(registered.noun)
     return None if folder is None or not (folder / "model_index.json").is_file() else blank_model(folder, dtype)
 
 

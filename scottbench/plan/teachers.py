@@ -48,7 +48,7 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
     options = make_options(method.options, {}, f"method '{name}'")
     guidance = float(preset.guidance.get(name, method.guidance))
     used = [found, plugins.of("dataset", choices.dataset.dataset)]
-    used += [plugins.find("model", inputs.model_name)] if inputs.model_name in plugins.nouns["model"] else []
+    used += [teacher] if (teacher := plugins.named("model", inputs.model_name)) is not None else []
     networks = [choices.extractors[choices.roles[role]].extractor for role in choice.metric.roles]
     features = code.part_code("features", plugins, [plugins.of("extractor", network) for network in networks])
     place = choices.device

@@ -149,11 +149,11 @@ def made_by(plugins: Plugins, choices: TrainChoices) -> dict[str, str]:
     """Return the trainer's package and version, and heads of the digests of all code that makes the student: of plug-ins, of the host."""
     trainer = plugins.of("trainer", choices.trainer)
     used = [trainer, plugins.of("dataset", choices.data.dataset)]
-    model = model_name(choices.preset, choices.request)
-    used += [plugins.find("model", model)] if model in plugins.nouns["model"] else []
+    used += [model] if (model := plugins.named("model", model_name(choices.preset, choices.request))) is not None else []
     host = host_code("students")
     code = {name: digest for name, digest in part_code("students", plugins, used).items() if name not in host}
-    version = next((plugin.version_and_source for plugin in plugins.plugins if plugin.name == trainer.plugin), trainer.version)
+    lying = [plugin for plugin in plugins.plugins if plugin.name == trainer.plugin and plugin.by_path]
+    version = lying[0].version_and_source if lying else trainer.version
     return {"package": trainer.distribution, "version": version, "code": short_digest(code), "host_code": short_digest(host)}
 
 

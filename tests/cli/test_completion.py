@@ -24,7 +24,7 @@ def completed(*words: str) -> list[str]:
 @pytest.mark.parametrize(("words", "expected"), [
     (("ru",), ["run", "runs"]),
     (("run", "--pre"), ["--preset"]),
-    (("run", "-m", "sc"), ["scott"]),
+    (("run", "-m", "sc"), ["scm", "scott"]),
     (("run", "-m", "scott,instaf"), ["scott,instaflow"]),
     (("run", "-k", "fid,clip_s"), ["fid,clip_score"]),
     (("run", "-p", "po"), ["pocket"]),
@@ -67,7 +67,7 @@ def test_a_script_for_each_shell_names_the_program(shell, capsys, monkeypatch):
 def test_what_a_shell_asks_loads_nothing_heavy():
     program = (
         "import os, sys\n"
-        "os.environ.update(COMP_WORDS='scottbench run -m sc', COMP_CWORD='3', _SCOTTBENCH_COMPLETE='bash_complete')\n"
+        "os.environ.update(COMP_WORDS='scottbench run -m sco', COMP_CWORD='3', _SCOTTBENCH_COMPLETE='bash_complete')\n"
         "from scottbench.cli import invoke\n"
         "try:\n    invoke([])\n"
         "except SystemExit:\n    pass\n"

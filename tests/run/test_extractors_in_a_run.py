@@ -17,6 +17,7 @@ from scottbench.plan.plan import make_plan
 from scottbench.plan.request import RunRequest
 from scottbench.registry.nouns import Extractor, Metric
 from scottbench.report.categories import category_tables
+from scottbench.run.brought import bring
 from scottbench.run.execute import execute
 from scottbench.run.teacher import read_kept, write_kept
 from scottbench.store.assets import file_digest
@@ -191,7 +192,14 @@ def test_a_preset_brings_the_teachers_features_and_they_stand_before_those_of_th
         images = plan.metrics[-1].teacher
         place = brought_file(images, plan.sources["image"], dataclasses.replace(plan.preset, teachers=str(tmp_path)))
     rows = read_kept(kept, 12)
-    write_kept(place, rows, np.float16)
+    with monkeypatch.context() as patch:
+        patch.setenv("SCOTTBENCH_CACHE", str(cache))
+        with pytest.raises(UsageError, match="preset 'tiny' names no folder for them"):
+            bring(own)
+        with pytest.raises(UsageError, match="no metric of the plan compares"):
+            bring(plan_of(bringing, "stars"))
+        assert bring(plan_of(bringing, FID_T)) == [place]
+    assert np.array_equal(read_kept(place, 12), rows.astype(np.float16).astype(np.float32))
     found = plan_of(bringing, FID_T)
     assert "teacher" not in own.record["metrics"][0] and found.record["metrics"][0]["teacher"] == [file_digest(place)]
     assert found.hash != own.hash and found.metrics[0].fingerprint == own.metrics[0].fingerprint

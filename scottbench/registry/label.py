@@ -33,7 +33,8 @@ class Label:
     @property
     def file_name(self) -> str:
         """The label as a part of file names and ids: "scott-eta=0.3-h=1"; "acme+scott" of acme/scott."""
-        return str(self).replace("@", "-").replace(",", "-").replace("/", "+")
+        name = self.name.replace("/", "+")  # of the name alone: an option with a slash stays none of a file's
+        return name + str(self).removeprefix(self.name).replace("@", "-").replace(",", "-")
 
     def without(self, *keys: str) -> Label:
         """Return the label without some of its options."""

@@ -1,8 +1,8 @@
 """Write the features that a preset brings of its teacher's images: `teachers` of the preset, out of the cache, where a run left them.
 
-    python -m scottbench.run.brought PRESET [METRIC]
+    python -m scottbench.run.brought PRESET METRIC
 
-The preset names a folder (`teachers = "..."`); METRIC, by default fid_t, compares with the teacher's images. Run the teacher with that
+The preset names a folder (`teachers = "..."`); METRIC compares with the teacher's images. Run the teacher with that
 metric on all prompts first: its features are then in the cache.
 """
 
@@ -41,7 +41,7 @@ def bring(plan: Plan) -> list[Path]:
     return files
 
 
-def main(preset: str, metric: str = "fid_t") -> int:
+def main(preset: str, metric: str) -> int:
     """Write the files of a preset and a metric, and say which; return the exit code."""
     try:
         for path in bring(make_plan(load_plugins(), RunRequest(preset, metrics=[metric]))):

@@ -1,6 +1,6 @@
 """Measure students and teachers on items of the training split, where settings are chosen: FID and CLIP score, one line of JSON a row.
 
-    python -m scottbench_pocket.build.judge --out FILE.jsonl [--n 1024] [--device cuda] [--model FOLDER] ROW ...
+    python tests/gpu/judge.py --out FILE.jsonl [--n 1024] [--device cuda] [--model FOLDER] ROW ...
 
 ROW is STUDENT_FOLDER:METHOD:STEPS, or GUIDANCE:METHOD:STEPS of the teacher, such as 3:ddim:25. N prompts of the training split are drawn
 with a fixed seed; the reference is all of its images. Items whose loss the polish of the teacher was watched on are among them.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scottbench_pocket.build import common, measure
 
 from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.models.sampling import Sampler, embed_prompts
@@ -22,8 +23,6 @@ from scottbench.models.student import read_student, sampler_defaults
 from scottbench.plan.device import choose_micro_batch
 from scottbench.registry.loader import load_plugins
 from scottbench.registry.options import make_options, options_of
-
-from . import common, measure
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ PURPOSES = {"run": ("evaluation",), "train": ("evaluation", "train")}
 
 @dataclass
 class Needs:
-    """What to fetch, and what the user has to know beside it."""
+    """The files to fetch, and notes for the user beside them."""
 
     assets: list[Asset] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

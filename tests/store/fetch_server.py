@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "c" * 40
-STALL = 0.6
+STALL = 0.3
 """Seconds of silence; a test's patience is shorter."""
 FAULTS = (
     "truncated", "stalled", "too short", "too long", "wrong bytes", "gone", "busy", "no ranges", "shifted range", "other file", "packed",

@@ -19,13 +19,18 @@ DATA = random.Random(1).randbytes(300_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def running():
+    with fetch_server.serving() as found:
+        yield found
+
+
 @pytest.fixture
-def server(monkeypatch):
+def server(running, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with fetch_server.serving() as found:
-        found.files["/data/file.bin"] = DATA
-        yield found
+    running.files, running.faults, running.status, running.seen = {"/data/file.bin": DATA}, [], {}, []
+    return running
 
 
 def get(server, target, patience=QUICK, stop=None, moved=lambda count: None, path="/data/file.bin", **known):
@@ -88,7 +93,9 @@ def test_a_file_that_changed_between_two_calls_is_not_mixed_with_the_old_one(ser
 
 
 def test_wrong_bytes_are_fetched_again_and_then_refused_without_a_rest(server, tmp_path):
-    with pytest.raises(DamagedAsset, match=r"file.bin: its sha256 is .*expected 000000000000.* \(3 times, from http://127.0.0.1:\d+/data/file.bin"):
+    with pytest.raises(
+        DamagedAsset, match=r"file.bin: its sha256 is .*expected 000000000000.* \(3 times, from http://127.0.0.1:\d+/data/file.bin"
+    ):
         get(server, tmp_path / "x", sha256="0" * 64)
     assert left(tmp_path) == set() and len(server.seen) == 3
 
@@ -108,7 +115,8 @@ def test_what_drips_is_taken_for_silence(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code, message, kind", [
-    (404, "is not there .404.", MissingAsset), (403, "is not given to us .403.. Accept the licence at https://page, then set HF_TOKEN", MissingAsset),
+    (404, "is not there .404.", MissingAsset),
+    (403, "is not given to us .403.. Accept the licence at https://page, then set HF_TOKEN", MissingAsset),
     (401, "not given to us .401.", MissingAsset), (407, "asks for a name and a password", Incomplete),
     (500, "the server answers 500", Incomplete), (418, "answers 418 .*no file", MissingAsset),
 ])  # fmt: skip

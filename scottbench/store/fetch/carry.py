@@ -83,7 +83,7 @@ def _copied(item: Item, found: Path, part: Part) -> str:
         put_in_place(part.path, item.target)
     except OSError as error:
         raise no_room(error, item.target) from None
-    return part.digest.hexdigest()
+    return part.sha256
 
 
 def _placed(item: Item, places: Places) -> Item:

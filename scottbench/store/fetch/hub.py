@@ -27,7 +27,7 @@ ETAG = re.compile(r"[\w.-]{1,120}")
 
 @dataclass(frozen=True)
 class Told:
-    """What the hub tells of a file."""
+    """The hub's answer about a file."""
 
     commit: str
     etag: str

@@ -15,7 +15,9 @@ import random
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -26,11 +28,15 @@ import urllib3
 
 from scottbench.errors import Busy, DamagedAsset, Incomplete, MissingAsset, ScottbenchError, UsageError
 from scottbench.store.assets import BLOCK
-from scottbench.store.files import FULL, json_bytes, put_in_place, read_json, replace_file
+from scottbench.store.files import FULL, json_bytes, put_in_place, read_json, replace_file, sync
 from scottbench.text import bytes_in_words, one_line
 
 CHUNK = 2**20
 """Most bytes of one read."""
+AHEAD = 8
+"""Reads that may wait for their digest."""
+SYNCED = 16 * 2**20
+"""Bytes after which the disk is told to begin to write."""
 PROGRESS = 2**20
 """Bytes that a try must bring for the count of tries to begin anew."""
 AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -39,7 +45,7 @@ AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds, and how often to try."""
+    """Waits, in seconds, and numbers of tries."""
 
     tries: int = 6
     """Tries in a row that bring hardly anything."""
@@ -58,7 +64,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to fetch, and all that is known of it."""
+    """A file to fetch, and all that is known of it."""
 
     name: str
     """Its name in messages."""
@@ -82,7 +88,7 @@ class Lost(Exception):
 
 
 class Wrong(Exception):
-    """What came is not the file: it is fetched from its beginning."""
+    """The bytes that came are not the file: it is fetched from its beginning."""
 
 
 class Part:
@@ -98,14 +104,36 @@ class Part:
         except OSError:
             self.file.close()
             raise Busy(f"another process fetches {path.name} into {path.parent}. Wait for it, then run the same line.") from None
-        self.size, self.digest = 0, hashlib.sha256()
+        self.size, self._digest, self._synced = 0, hashlib.sha256(), 0
+        self._hasher, self._syncer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)  # both let the network go on meanwhile
+        self._hashed: deque[Future[None]] = deque()
+        self._syncing: Future[None] | None = None
         while block := self.file.read(BLOCK):
             self._take(block)
+        self._synced = self.size
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of all bytes so far, hex."""
+        self._wait(0)
+        return self._digest.hexdigest()
+
+    def _wait(self, most: int) -> None:
+        while len(self._hashed) > most:
+            self._hashed.popleft().result()
 
     def _take(self, block: bytes) -> None:
-        self.digest.update(block)
+        self._wait(AHEAD)
+        self._hashed.append(self._hasher.submit(self._digest.update, block))
         self.size += len(block)
         self.moved(len(block))
+        if self.size - self._synced >= SYNCED and (self._syncing is None or self._syncing.done()):
+            self._synced, self._syncing = self.size, self._syncer.submit(self._sync)
+
+    def _sync(self) -> None:
+        """Begin to bring bytes to the disk, so that little is left to do at the end, where an error of it is met."""
+        with contextlib.suppress(OSError):
+            sync(self.path)
 
     def add(self, block: bytes) -> None:
         """Append bytes. Raises Incomplete where the disk is full, UsageError where it cannot be written to."""
@@ -122,7 +150,8 @@ class Part:
         self.file.seek(0)
         self.file.truncate()
         self.moved(-self.size)
-        self.size, self.digest = 0, hashlib.sha256()
+        self._wait(0)
+        self.size, self._digest, self._synced = 0, hashlib.sha256(), 0
 
     def state(self) -> dict[str, Any]:
         """Return what the side-car says of the file that these bytes are of: "url", "version", "total"."""
@@ -138,6 +167,8 @@ class Part:
 
     def close(self, forget: bool = False) -> None:
         """Close it. forget: leave nothing of it behind."""
+        for pool in (self._hasher, self._syncer):
+            pool.shutdown(wait=True)
         if forget:
             for path in (self.path, self.side):
                 path.unlink(missing_ok=True)
@@ -172,7 +203,7 @@ def download(wanted: Wanted, target: Path, moved: Callable[[int], None], stop: t
     forget = False
     try:
         _fetch(wanted, part, stop, patience)
-        found = part.digest.hexdigest()
+        found = part.sha256
         try:
             put_in_place(part.path, target)
         except OSError as error:
@@ -294,8 +325,8 @@ def check(wanted: Wanted, part: Part) -> None:
     """Check size and digests of a whole file. Raises Wrong."""
     if wanted.bytes is not None and part.size != wanted.bytes:
         raise Wrong(f"it has {part.size} bytes, expected {wanted.bytes}")
-    if wanted.sha256 is not None and not part.digest.hexdigest().startswith(wanted.sha256):
-        raise Wrong(f"its sha256 is {part.digest.hexdigest()[:12]}..., expected {wanted.sha256[:12]}...")
+    if wanted.sha256 is not None and not part.sha256.startswith(wanted.sha256):
+        raise Wrong(f"its sha256 is {part.sha256[:12]}..., expected {wanted.sha256[:12]}...")
     if wanted.git_sha1 is not None and git_digest(part.path) != wanted.git_sha1:
         raise Wrong("its digest is not the one that the hub gives")
 

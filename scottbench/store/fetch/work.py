@@ -121,7 +121,7 @@ def check_room(items: Iterable[Item]) -> None:
 
 @dataclass
 class Work:
-    """What all files that are fetched share."""
+    """The things that all files that are fetched share."""
 
     places: Places
     ledger: Ledger

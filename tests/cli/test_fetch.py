@@ -24,7 +24,7 @@ from scottbench.store.fetch import work as work_module
 from scottbench.store.fetch.table import read_assets
 from scottbench.store.fetch.web import Patience
 
-QUICK = Patience(tries=3, connect=2.0, read=0.3, first=0.005, longest=0.02)
+QUICK = Patience(tries=8, connect=2.0, read=0.3, first=0.005, longest=0.02)
 WEIGHTS = bytes(range(256)) * 500
 CONFIG = b'{"width": 8}'
 COMMIT = fetch_server.COMMIT

@@ -183,7 +183,7 @@ def test_the_host_names_no_plug_in_and_nothing_that_one_registers(path):
     assert not [name for name in imports(path) if name.startswith("scottbench_")]
 
 
-SOCKETS = {"requests", "httpx", "urllib3", "http", "urllib.request", "aiohttp", "ftplib", "socket"}
+SOCKETS = {"requests", "httpx", "urllib3", "http", "urllib.request", "aiohttp", "ftplib"}
 DOWNLOADS = {"hf_hub_download", "snapshot_download", "get_hf_file_metadata", "HfApi"}
 
 

@@ -164,7 +164,7 @@ def test_all_of_it_comes_and_a_second_call_finds_it_there(server, cli, tmp_path)
 
 def test_faults_on_the_way_change_nothing(server, cli, tmp_path):
     server.faults = ["truncated", "gone", "wrong bytes", "no ranges", "busy", "stalled"]
-    code, _, err = cli("tiny-model", "tiny-pictures", "--yes")
+    code, _, err = cli("tiny-model", "--yes")
     assert code == 0, err
     assert cached(tmp_path, "unet/weights.safetensors").read_bytes() == WEIGHTS and cached(tmp_path, "config.json").read_bytes() == CONFIG
 

@@ -92,6 +92,14 @@ def test_a_file_that_changed_between_two_calls_is_not_mixed_with_the_old_one(ser
     assert (tmp_path / "x").read_bytes() == DATA[::-1]
 
 
+@pytest.mark.parametrize("fault", ["shifted range", "no ranges", "other file"])
+def test_an_answer_to_a_range_that_does_not_fit_is_not_put_behind_what_is_here(server, tmp_path, fault):
+    """Though nothing is known of the file that could tell at the end."""
+    server.faults = ["truncated", fault]
+    get(server, tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == (DATA[::-1] + b"more" if fault == "other file" else DATA)
+
+
 def test_wrong_bytes_are_fetched_again_and_then_refused_without_a_rest(server, tmp_path):
     with pytest.raises(
         DamagedAsset, match=r"file.bin: its sha256 is .*expected 000000000000.* \(3 times, from http://127.0.0.1:\d+/data/file.bin"

@@ -183,6 +183,28 @@ def test_the_host_names_no_plug_in_and_nothing_that_one_registers(path):
     assert not [name for name in imports(path) if name.startswith("scottbench_")]
 
 
+SOCKETS = {"requests", "httpx", "urllib3", "http", "urllib.request", "aiohttp", "ftplib"}
+DOWNLOADS = {"hf_hub_download", "snapshot_download", "get_hf_file_metadata", "HfApi"}
+
+
+def test_nothing_but_fetch_can_open_a_socket():
+    """Only the files of one folder import a library of the network, and only the verb `fetch` and its plan import those."""
+    users, openers = set(), set()
+    for path in [*HOST.rglob("*.py"), *(path for folder in PLUGIN_FOLDERS for path in (PLUGINS / folder).rglob("*.py"))]:
+        text = path.read_text(encoding="utf-8")
+        if not any(one in text for one in ("scottbench.store.fetch", *SOCKETS, *DOWNLOADS)):
+            continue  # parsing all of them takes long
+        names = set(imports(path))
+        if any(name == one or name.startswith(f"{one}.") for name in names for one in SOCKETS) or DOWNLOADS & {
+            name.rpartition(".")[2] for name in names
+        }:
+            openers.add(path.relative_to(ROOT).parent.as_posix())
+        if any(name.startswith("scottbench.store.fetch") for name in names) and path.parent != HOST / "store" / "fetch":
+            users.add(path.relative_to(HOST).as_posix())
+    assert openers == {"scottbench/store/fetch"}
+    assert users == {"cli/fetch.py", "plan/needs.py"}
+
+
 def test_plug_in_folders_packages_and_entry_points_agree():
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     entry_points = PROJECT["project"]["entry-points"]["scottbench"]

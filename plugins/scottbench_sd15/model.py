@@ -7,6 +7,7 @@ opening, so that "sd15" always means the same numbers. The files in full precisi
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,29 +19,12 @@ if TYPE_CHECKING:
 
 VARIABLE = "SCOTTBENCH_SD15"
 """The variable names a diffusers pipeline folder to use in place of the hub's; its digest is recorded, not checked."""
-REPOSITORY = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
-"""A commit of the mirror, and the same commit of runwayml/stable-diffusion-v1-5, which is gone."""
-BYTES = {
-    "model_index.json": 541,
-    "scheduler/scheduler_config.json": 308,
-    "text_encoder/config.json": 617,
-    "text_encoder/model.safetensors": 492_265_874,
-    "tokenizer/merges.txt": 524_619,
-    "tokenizer/special_tokens_map.json": 472,
-    "tokenizer/tokenizer_config.json": 806,
-    "tokenizer/vocab.json": 1_059_962,
-    "unet/config.json": 743,
-    "unet/diffusion_pytorch_model.safetensors": 3_438_167_540,
-    "vae/config.json": 547,
-    "vae/diffusion_pytorch_model.safetensors": 334_643_276,
-}
+TABLE = next(asset for asset in tomllib.loads((Path(__file__).parent / "assets.toml").read_text())["assets"] if asset["name"] == "sd15")
+"""The entry that `scottbench fetch` goes by too."""
+REPOSITORY, REVISION = TABLE["hub"], TABLE["revision"]
+BYTES: dict[str, int] = {file["name"]: file["bytes"] for file in TABLE["files"]}
 """Every file that is opened, by its name in the repository."""
-SHA256 = {
-    "text_encoder/model.safetensors": "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
-    "unet/diffusion_pytorch_model.safetensors": "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
-    "vae/diffusion_pytorch_model.safetensors": "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
-}
+SHA256: dict[str, str] = {file["name"]: file["sha256"] for file in TABLE["files"] if "sha256" in file}
 TOTAL = bytes_in_words(sum(BYTES.values()))
 FETCH = f"hf download {REPOSITORY} --revision {REVISION} {' '.join(BYTES)}"
 

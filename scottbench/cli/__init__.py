@@ -27,6 +27,7 @@ from scottbench.cli.completion import completion
 from scottbench.cli.config import config
 from scottbench.cli.doctor import doctor
 from scottbench.cli.export import export
+from scottbench.cli.fetch import fetch
 from scottbench.cli.flags import adding, choosing, leaving_out, recorded
 from scottbench.cli.leaderboard import leaderboard
 from scottbench.cli.list import list_nouns
@@ -96,7 +97,7 @@ def scottbench(context: click.Context) -> None:
 
 
 VERBS = (
-    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, list_nouns,
+    run, sample, plan, resume, merge, score, verify, runs, compare, claims, report, leaderboard, export, train, adopt, fetch, list_nouns,
     show, config, plugin, doctor, completion,
 )  # fmt: skip
 for verb in VERBS:

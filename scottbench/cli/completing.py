@@ -55,6 +55,14 @@ def nouns(kind: str) -> Find:
     return find
 
 
+def fetched(ctx: click.Context) -> list[tuple[str, str]]:
+    """List what `fetch` takes: presets, and the public files of the plug-ins' tables."""
+    from scottbench.plan.needs import known_assets
+    from scottbench.registry.loader import load_plugins
+
+    return [*nouns("preset")(ctx), *((name, asset.summary) for name, asset in known_assets(load_plugins()).items())]
+
+
 def words(*allowed: str) -> Find:
     """Return what finds some words."""
     return lambda ctx: [(word, "") for word in allowed]
@@ -113,6 +121,7 @@ FINDERS: dict[str, tuple[Find, bool, bool]] = {
     "b": (cells, False, False), "columns": (columns, True, False), "kinds": (words("latex", "markdown", "csv", "figures"), True, False),
     "style": (words("full", "compact"), False, False), "interval": (words("sub", "pm", "none"), False, False),
     "device": (words("auto", "cpu", "cuda"), False, False), "shell": (words("bash", "zsh", "fish"), False, False),
+    "wanted": (fetched, False, False),
 }  # fmt: skip
 """Name of a parameter -> what finds its values, whether it is a list with commas, whether it may be a path."""
 

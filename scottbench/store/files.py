@@ -154,6 +154,13 @@ def replace_file(path: Path, data: bytes, root: Path | None = None) -> None:
         raise
 
 
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Sync a file that is written to its end and give it the name `path`, in the same folder or file system. Raises OSError."""
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
 def append_line(path: Path, record: Mapping[str, object]) -> None:
     """Append a record to a log as one line, whole or not at all as far as other writers see: one write to a file opened for appending.
 

@@ -1,4 +1,4 @@
-"""Training data in shards that is read while it is trained on: WebDataset tars, parquet, Hugging Face folders, DiffusionDB. See README.md."""
+"""Training data in shards, read while it is trained on: WebDataset tars, parquet, Hugging Face folders, DiffusionDB. See README.md."""
 
 from __future__ import annotations
 

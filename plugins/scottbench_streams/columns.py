@@ -1,8 +1,8 @@
 """Tables with a column of pictures' bytes and one of captions: parquet, and the arrow files of a Hugging Face folder (`save_to_disk`).
 
 Both are read by polars, which scottbench has already. An arrow file of that kind is a stream of messages: a schema, then record batches
-(https://arrow.apache.org/docs/format/Columnar.html, "Encapsulated message format"). Its batches are found by their heads, so that one can be
-read without those before it.
+(https://arrow.apache.org/docs/format/Columnar.html, "Encapsulated message format"). Its batches are found by their heads, so that one can
+be read without those before it.
 """
 
 from __future__ import annotations
@@ -256,7 +256,8 @@ def part_of(path: Path, offset: int, size: int) -> bytes:
 
 def is_bytes(kind: Any) -> bool:
     """Tell whether a column holds bytes, or, as of Hugging Face's images, {bytes, path}."""
-    return kind == pl.Binary or (isinstance(kind, pl.Struct) and any(part.name == "bytes" and part.dtype == pl.Binary for part in kind.fields))
+    parts = kind.fields if isinstance(kind, pl.Struct) else []
+    return kind == pl.Binary or any(part.name == "bytes" and part.dtype == pl.Binary for part in parts)
 
 
 def bytes_of(value: Any) -> bytes | None:

@@ -88,6 +88,10 @@ class StreamItems:
             total.update(f"{file.path.name}\n".encode() + np.ascontiguousarray(index).tobytes())
         return total.hexdigest()
 
+    def full_digest(self) -> str:
+        """Look through every shard again, whatever is kept, and make `digest` of that."""
+        return StreamItems(self.files, [file.index(self.options) for file in self.files], self.options).digest
+
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         """The threads that decode: PIL leaves the interpreter to others meanwhile."""
@@ -113,8 +117,8 @@ class StreamItems:
             raise DamagedAsset(f"{file.path} changed since it was looked through ({str(error)[:80]}). Go on with --resume.") from None
 
     def readable(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-        """Decode pictures, several at once: (side,side,3) uint8 each, RGB 0..255; None for one that cannot be decoded. Raises DamagedAsset for
-        a shard that is not there any more."""
+        """Decode pictures, several at once: (side,side,3) uint8 each, RGB 0..255; None for one that cannot be decoded. Raises DamagedAsset
+        for a shard that is not there any more."""
         return list(self.pool.map(self.picture, indices))
 
     def picture(self, item: int) -> np.ndarray | None:
@@ -150,7 +154,7 @@ def decode(data: bytes, side: int) -> np.ndarray:
 
 
 def open_stream(split: str, options: StreamOptions) -> StreamItems:
-    """Open a folder of shards. Each is looked through once, and its index is kept in scottbench's cache folder under its path, size and time.
+    """Open a folder of shards. Each is looked through once; its index is kept in scottbench's cache folder under its path, size and time.
 
     Raises UsageError or DamagedAsset, one line: another split than training, no shards, a shard of another schema, a tar that leads out, a
     shard that is cut off, nothing left by the filters.

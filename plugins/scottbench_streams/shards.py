@@ -1,6 +1,6 @@
 """Shards of any form: what each has to tell, which names columns go by, and what is left out of an index.
 
-An index has a row of five whole numbers for each item that is admitted, by which caption and picture are found without a look at the others.
+An index has a row of five whole numbers for each item that is admitted; caption and picture are found by it without a look at others.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Shard(Protocol):
     path: Path
 
     def index(self, options: StreamOptions) -> np.ndarray:
-        """Look through the file: (1 + n, 5) int64, counts of what is left out, by `LEFT_OUT`, then a row for each item. Raises UsageError or
-        DamagedAsset."""
+        """Look through the file: (1 + n, 5) int64, counts of what is left out, by `LEFT_OUT`, then a row for each item. Raises UsageError
+        or DamagedAsset."""
 
     def caption(self, row: np.ndarray) -> str:
         """Read the caption of a row (5,) of the index, not yet stripped. Raises OSError or ValueError where it cannot be read."""

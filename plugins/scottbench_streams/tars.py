@@ -86,7 +86,7 @@ class Tar:
         with open(self.path, "rb") as stream:
             stream.seek(offset)
             if any(stream.read(4096)):
-                raise DamagedAsset(f"{self.path} is cut off or damaged after {found:,} samples. Fetch it again; the other shards need not be.")
+                raise DamagedAsset(f"{self.path} is damaged after {found:,} samples. Fetch it again; the other shards need not be.")
 
     def admit(self, parts: dict[str, Place], options: StreamOptions, table: Table) -> None:
         """Add a sample to the index, or count why not."""

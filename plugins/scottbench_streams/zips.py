@@ -52,7 +52,8 @@ class Zip:
                     if Path(member.filename).suffix.lower() in SUFFIXES:
                         self.admit(number, member, facts.get(Path(member.filename).name), options, table)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error) as error:
-            raise DamagedAsset(f"{self.path} is cut off or damaged ({str(error)[:80]}). Fetch it again; the other shards need not be.") from None
+            raise DamagedAsset(
+                f"{self.path} is cut off or damaged ({str(error)[:80]}). Fetch it again; the other shards need not be.") from None
         return table.array()
 
     def facts(self, archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
@@ -63,7 +64,8 @@ class Zip:
         except (IndexError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise UsageError(f"{self.path} holds no JSON list of its pictures, as a part of DiffusionDB does. Use tar, parquet or arrow shards.")
+            raise UsageError(
+                f"{self.path} holds no JSON list of its pictures, as a part of DiffusionDB does. Use tar, parquet or arrow shards.")
         return {name: facts for name, facts in found.items() if isinstance(facts, dict)}
 
     def admit(

@@ -288,8 +288,8 @@ def open_stream(model: DiffusionModel, items: Items, held: int, seed: int, offlo
     picture = items.readable(held_out[:1].tolist() or [0])[0]
     side = model.latent_shape[1] * upscale(model.vae)
     if picture is not None and picture.shape[:2] != (side, side):
-        raise UsageError(f"the pictures are brought to {picture.shape[1]} x {picture.shape[0]} and the model makes {side} x {side}: give the "
-                         f"dataset's option side={side}.")
+        raise UsageError(f"the pictures are brought to {picture.shape[1]} x {picture.shape[0]} and the model makes {side} x {side}: give "
+                         f"the dataset's option side={side}.")
     return Data(
         None, None, empty_prompt(model), torch.arange(0), held_out, maker=Maker(model, items.prompts, offload),
         stream=Stream(items, held_out, seed))
@@ -313,7 +313,7 @@ def chosen_kind(asked: str, model: DiffusionModel, items: Items) -> str:
 def check_broken(items: Items, cache: Cache) -> None:
     """Raises DamagedAsset where more items of a stream could not be read than its bound."""
     broken = cache.left_out()
-    if broken and (not is_streamed(items) or len(broken) > items.broken * cache.n):
+    if broken and is_streamed(items) and len(broken) > items.broken * cache.n:
         raise DamagedAsset(
             f"{len(broken):,} of {cache.n:,} items could not be read, '{one_line(items.ids[broken[0]])}' among them. Fetch those shards "
             "again, or allow more with the dataset's option broken.")
@@ -371,8 +371,8 @@ def encode_what_is_missing(
 
 
 def prepare(model: DiffusionModel, items: Items, folder: Path, progress: Progress, how: Encoding) -> None:
-    """Begin or mend the cache of a split, so that its record names all chunks that are whole. A new one has its first chunk then, which says
-    the shapes of rows. Raises as `open_data`."""
+    """Begin or mend the cache of a split, so that its record names all chunks that are whole. A new one has its first chunk then, which
+    says the shapes of rows. Raises as `open_data`."""
     n, needed = len(items.ids), size_needed(model, len(items.ids), how.kind)
     cache = read_cache(folder, n, how.kind)
     missing = list(range(0, n, CHUNK)) if cache is None else cache.damaged(progress)
@@ -432,8 +432,8 @@ def readable(items: Items, index: Sequence[int]) -> tuple[np.ndarray, list[int]]
 def encode_rows(
     model: DiffusionModel, items: Items, index: Sequence[int], kind: str = "both"
 ) -> tuple[dict[str, np.ndarray], list[int]]:
-    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, and "pooled" (k,P) where there is, those that a kind of cache has, in its number
-    format; and the items that could not be read. The VAE gets `PIXELS` at once, or one image. Raises DamagedAsset where an item's
+    """Encode items: {"latents": (k,C,h,w), "text": (k,L,D)}, and "pooled" (k,P) where there is, those that a kind of cache has, in its
+    number format; and the items that could not be read. The VAE gets `PIXELS` at once, or one image. Raises DamagedAsset where an item's
     latents are not finite."""
     images, broken = readable(items, index)
     size, form = at_once(images), KINDS[kind]

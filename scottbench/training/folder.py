@@ -22,6 +22,11 @@ UNKNOWN = ("made_by",)
 """Keys that they did not note, and that nobody knows any more."""
 
 
+def is_training(folder: Path) -> bool:
+    """Tell whether a folder is that of a training."""
+    return (folder / CONFIGURATION).is_file()
+
+
 def check_folder(out: Path, config: dict, resume: bool) -> None:
     """Refuse a folder that holds another training, and to resume where there is none or a different one. Raises UsageError, or
     DamagedAsset where the folder cannot be read; writes nothing."""

@@ -115,8 +115,8 @@ class Course:
         return np.array([first for first, _ in self.spans], np.int64)[at] + along - begins[at]
 
     def left(self, step: int, used: Sequence[int]) -> tuple[Span, ...]:
-        """Return the spans that no lane has read before its step `step`, all of it but the rest of windows that lanes stand in. used: spares
-        that each lane has used."""
+        """Return the spans that no lane has read before its step `step`, all of it but the rest of windows that lanes stand in. used:
+        spares that each lane has used."""
         done = step * self.rows
         begun = math.ceil(done / self.window) * self.window
         spans: list[Span] = []
@@ -204,15 +204,16 @@ class Order:
         for a state that cannot be."""
         lanes, rows = self.course.lanes, self.course.rows
         spans = checked(state, len(self.shards), step)
-        self.course = Course(state["epoch"], state["since"], spans, state["lanes"], state["rows"], self.spare, self.window, self.shards.seed)
-        if self.whole(0, 0, state["lanes"], state["rows"]).steps < 1:
+        before = state["lanes"], state["rows"]
+        self.course = Course(state["epoch"], state["since"], spans, *before, self.spare, self.window, self.shards.seed)
+        if self.whole(0, 0, *before).steps < 1:
             raise ValueError("its lanes have no step")
         now, number = self.at(step)
         used = list(state["used"])
         if any(count > now.spares(lane) for lane, count in enumerate(used)):
             raise ValueError("more spares are used than there are")
         self.used = {now.epoch: used}
-        if (state["lanes"], state["rows"]) == (lanes, rows):
+        if before == (lanes, rows):
             return False
         left = now.left(number, used)
         self.course = Course(now.epoch, step, left or ((0, 0),), lanes, rows, self.spare, self.window, self.shards.seed)

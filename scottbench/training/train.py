@@ -28,6 +28,7 @@ from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
 from scottbench.training.folder import begin, check_folder, claimed
 from scottbench.training.frozen import halve, put
+from scottbench.training.kept import open_or_recall, remember
 from scottbench.training.loop import Curve, Loop
 from scottbench.training.request import TrainRequest
 from scottbench.training.settings import Budget, TrainSettings
@@ -69,6 +70,8 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
         encoding = Encoding(
             config["cache"], accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, choices.settings.offload)
         data = open_data(model, items, choices.settings.batch_size, choices.settings.seed, report, encoding)
+        if main and encoding.kind != "none":
+            remember(choices.data, items)
         if request.tracker is not None:
             accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
         loop = make_loop(plugins, choices, model, data, accelerator)
@@ -122,8 +125,9 @@ def open_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel:
 
 
 def open_items(plugins: Plugins, choices: TrainChoices) -> Items:
-    """Open the training split of the preset's dataset, or of the one asked for. Raises UsageError, MissingAsset or DamagedAsset."""
-    return choices.data.open("train")
+    """Open the training split of the preset's dataset, or of the one asked for; without pictures where it was encoded and they are not here
+    any more. Raises UsageError, MissingAsset or DamagedAsset."""
+    return open_or_recall(choices.data)
 
 
 def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, accelerator: Accelerator) -> dict[str, Any]:

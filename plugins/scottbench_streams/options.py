@@ -13,7 +13,7 @@ class StreamOptions:
     path: Path
     """Folder of .tar, .parquet, .arrow or .zip shards, or one of them. Where it holds tars, the rest is left alone."""
     side: int = 512
-    """Pixels: the centred square of each picture, resized to side x side by LANCZOS."""
+    """Pixels: the centred square of each picture, resized to side x side by an antialiased bicubic filter."""
     image: str = "auto"
     """Column with the pictures' bytes, of parquet and arrow."""
     caption: str = "auto"

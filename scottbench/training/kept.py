@@ -37,8 +37,8 @@ class KeptItems:
 
     def images(self, indices: Sequence[int]) -> NoReturn:
         """Raise MissingAsset: there are no pictures."""
-        raise MissingAsset(f"{self.why}\n  the encoded split does not do for this: pictures are needed for what is not encoded yet, and for "
-                           "the metric curve (--evaluate-every 0 goes without)")
+        raise MissingAsset(f"{self.why}\n  the encoded split does not do for this: pictures are needed for what is not encoded yet, and "
+                           "for the metric curve (--evaluate-every 0 goes without)")
 
 
 def key_of(choice: DataChoice) -> str:

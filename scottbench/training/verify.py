@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def verify_training(plugins: Plugins, folder: Path, dataset: str | None, prompts: str | None) -> list[str]:
-    """Compare a student's weights, and the training data with every picture read again, with what its training noted; return a line for each
-    that is as noted. dataset, prompts: data in place of the preset's, as of `scottbench train`. Raises IntegrityError, or UsageError,
+    """Compare a student's weights, and the training data with every picture read again, with what its training noted; return a line for
+    each that is as noted. dataset, prompts: data in place of the preset's, as of `scottbench train`. Raises IntegrityError, or UsageError,
     MissingAsset or DamagedAsset where they cannot be read."""
     noted = read_object(folder / CONFIGURATION, lambda error: DamagedAsset(f"cannot read {folder / CONFIGURATION}: {error}."))
     preset = noted.get("preset")

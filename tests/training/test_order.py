@@ -19,14 +19,18 @@ def read(found, steps):
     return {lane: [item for step in steps for item in found.part(step, lane).tolist()] for lane in range(found.course.lanes)}
 
 
+def everything(by_lane):
+    return [item for items in by_lane.values() for item in items]
+
+
 def test_lanes_are_disjoint_and_have_every_item_that_is_not_held_out():
     """197 items, of which 2 x 32 x 3 are in steps and the rest, 5, are spares."""
     found = order()
     by_lane = read(found, range(found.course.steps))
     spares = [found.spare_item(0, lane, number) for lane in (0, 1) for number in range(found.course.spares(lane))]
-    everything = by_lane[0] + by_lane[1] + spares
-    assert len(by_lane[0]) == len(by_lane[1]) == 96 and len(everything) == N
-    assert set(everything) == set(range(202)) - set(HELD_OUT.tolist())
+    items = everything(by_lane) + spares
+    assert len(by_lane[0]) == len(by_lane[1]) == 96 and len(items) == N
+    assert set(items) == set(range(202)) - set(HELD_OUT.tolist())
     assert found.spare_item(0, 0, found.course.spares(0)) is None
 
 
@@ -69,7 +73,7 @@ def test_with_other_lanes_no_item_comes_twice_in_an_epoch(ways, each):
             lost += 10 * len(state["used"])
         steps = range(step, step + each)
         if found.at(step + each - 1)[0].epoch == 0:
-            seen += sum(read(found, steps).values(), [])
+            seen += everything(read(found, steps))
             used = found.spare_item(step, 0, 0)
             seen.append(used)
             found.note(step + each - 1, 0, 1)
@@ -77,12 +81,12 @@ def test_with_other_lanes_no_item_comes_twice_in_an_epoch(ways, each):
         state = found.state(step)
     first = found.course
     while found.at(step)[0].epoch == 0:
-        seen += sum(read(found, [step]).values(), [])
+        seen += everything(read(found, [step]))
         step += 1
     spare = sum(first.spares(lane) for lane in range(first.lanes)) + lanes * rows
     assert len(seen) == len(set(seen)) and len(seen) >= N - lost - spare
     whole = read(found, range(step, step + found.whole(1, 0, lanes, rows).steps))
-    assert len(set(sum(whole.values(), []))) == found.whole(1, 0, lanes, rows).steps * 6
+    assert len(set(everything(whole))) == found.whole(1, 0, lanes, rows).steps * 6
 
 
 @pytest.mark.parametrize("change", [

@@ -1,4 +1,4 @@
-"""Trainings on a stream: resumed where they were, with other processes too; broken items replaced and counted; caches of float16 latents."""
+"""Trainings on a stream: resumed where they were, with other processes too; broken items replaced and counted; float16 latents."""
 
 import json
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from toy import Toy, counts, weights
+from toy import Toy, counts
 
 from scottbench.errors import DamagedAsset, ScottbenchWarning, UsageError
 from scottbench.registry.condition import TextCondition
@@ -94,9 +94,8 @@ def test_a_resumed_training_sees_the_items_that_an_uninterrupted_one_does(tmp_pa
     assert seen(again) == seen(whole, at) and seen(first) == seen(whole)[:at]
     assert not set(bad) & {item for _, items in seen(whole) for item in items}
     skipped = [one.state.stream["skipped"] for one in (whole, again)]
-    assert skipped[0] == skipped[1] >= 6 and f'"data/skipped": {float(skipped[0])}' in (tmp_path / "a" / "log.jsonl").read_text() + str(
-        f'"data/skipped": {float(skipped[0])}')
-    del weights
+    logged = [json.loads(line).get("data/skipped", 0) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    assert skipped[0] == skipped[1] >= 6 and 0 < logged[-1] <= skipped[0]
 
 
 @pytest.mark.parametrize("ways", [(1, 2), (2, 1), (4, 2)])
@@ -198,7 +197,7 @@ def test_all_processes_encode_their_share_and_a_killed_one_loses_one_chunk(kind)
     waits = iter([lambda: (share(2), share(1)), quiet, quiet])
     open_data(models[0], items, 8, 0, quiet, Encoding(kind, 0, 3, wait=lambda: next(waits)()))
     # 200 items are four chunks: one to begin with, one for each process
-    assert [model.pictures for model in models] == [64 + 8 if kind == "" else models[0].pictures, 64, models[2].pictures]
+    assert [model.pictures for model in models] == [128, 64, 8]
     assert sum(model.pictures for model in models) == N and sorted(path.name for path in folder.iterdir())[0] == RECORD
     assert not list(folder.glob("chunks.*.ndjson")) and is_whole(folder, N, kind)
     one = Encoder()

@@ -135,19 +135,19 @@ def cut(make, suffix):
 
 
 @pytest.mark.parametrize("make, kind, told", [
-    (lambda path: tar(path / "a.tar", {"../../evil": {".jpg": jpeg(1), ".txt": b"x"}}), UsageError, "'../../evil.jpg' leads out of the archive"),
+    (lambda path: tar(path / "a.tar", {"../../evil": {".jpg": jpeg(1)}}), UsageError, "'../../evil.jpg' leads out of the archive"),
     (lambda path: tar(path / "a.tar", {"/evil": {".jpg": jpeg(1)}}), UsageError, "leads out"),
     (truncated, DamagedAsset, "00001.tar is cut off or damaged after .* Fetch it again; the other shards need not be"),
     (spoiled, DamagedAsset, "00001.tar is (cut off or )?damaged"),
     (lambda path: (path / "a.tar").write_bytes(b"no tar" * 999), DamagedAsset, "a.tar is cut off or damaged after 0 samples"),
     (lambda path: tar(path / "a.tar", {"1": {".jpg": jpeg(1)}}), UsageError, "no item to train on .*1 without a caption.*KEY.txt"),
     (other_schema, UsageError, r"has no column of pictures' bytes; it has url \(String\), width .* Name it: image=COLUMN"),
-    (lambda path: table([1]).drop("text").write_parquet(path / "a.parquet"), UsageError, "no column of captions.*caption=COLUMN"),
+    (lambda path: table([1]).drop("text").write_parquet(path / "a.parquet"), UsageError, "of captions.*caption=COLUMN"),
     (cut(parquets, ".parquet"), DamagedAsset, "train-00000.parquet is cut off or damaged"),
     (cut(arrows, ".arrow"), DamagedAsset, "arrow is cut off or damaged .*message"),
     (cut(zips, ".zip"), DamagedAsset, "zip is cut off or damaged"),
     (lambda path: (path / "a.txt").write_text("x"), UsageError, r"holds no shards \(.tar, .zip, .parquet, .arrow\)"),
-], ids=["dots", "absolute", "truncated", "spoiled", "no-tar", "captions", "schema", "no-captions", "parquet", "arrow", "zip", "none"])  # fmt: skip
+], ids=["dots", "absolute", "cut", "spoiled", "no-tar", "captions", "schema", "no-text", "parquet", "arrow", "zip", "none"])  # fmt: skip
 def test_a_bad_shard_is_one_line_that_says_what_to_do(tmp_path, make, kind, told):
     folder = tmp_path / "data"
     folder.mkdir()

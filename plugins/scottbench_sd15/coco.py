@@ -47,15 +47,14 @@ class CocoFolder:
 
     captions: the JSON file. pictures: the folder to which its file names are relative. what: the name in messages. side: pixels of the
     reference pictures. most: keep only the first so many items. hints: words for a message where captions or pictures are missing.
-    remembers: the digest is made once for each listing of names, sizes and times.
     Raises MissingAsset for absent files, DamagedAsset for a JSON file of another form.
     """
 
     def __init__(
-        self, captions: Path, pictures: Path, what: str, side: int = SIDE, most: int | None = None, hints: tuple[str, str] = ("", ""),
-        remembers: bool = False,
+        self, captions: Path, pictures: Path, what: str, side: int = SIDE, most: int | None = None, hints: tuple[str, str] = ("", "")
     ) -> None:
-        self.remembers = remembers
+        self.remembers = False
+        """The digest is made once for each listing of names, sizes and times."""
         self.what, self.folder, self.side = what, Path(pictures), side
         absent = [f"missing {captions}{hints[0]}"] if not Path(captions).is_file() else []
         absent += [f"missing {pictures}/{hints[1]}"] if not self.folder.is_dir() else []
@@ -211,7 +210,9 @@ def open_coco2017(split: str = "evaluation") -> CocoFolder:
     )
     most = ARCHIVES[name][0] if split == "evaluation" else None
     what = f"dataset 'coco2017-5k' ({name})"
-    return CocoFolder(root / captions, root / name, what, most=most, hints=hints, remembers=split == "train")
+    found = CocoFolder(root / captions, root / name, what, most=most, hints=hints)
+    found.remembers = split == "train"
+    return found
 
 
 def archive_hint(root: Path, place: str, archive: str, member: str = "") -> str:

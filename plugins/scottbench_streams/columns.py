@@ -52,15 +52,15 @@ class Columns:
         self.names: tuple[str, str, str | None] | None = None
 
     def schema(self) -> dict[str, Any]:
-        """Return {column: type}. Raises as polars."""
+        """Return {column: type}. Raises NotImplementedError here; of a form as polars."""
         raise NotImplementedError
 
     def blocks(self) -> Iterator[tuple[tuple[int, ...], pl.DataFrame]]:
-        """Yield (what finds a block, its rows without pictures) from first to last. Raises as polars."""
+        """Yield (what finds a block, its rows without pictures) from first to last. Raises NotImplementedError here; of a form as polars."""
         raise NotImplementedError
 
     def read(self, block: tuple[int, ...], columns: list[str]) -> pl.DataFrame:
-        """Read some columns of a block. Raises as polars."""
+        """Read some columns of a block. Raises NotImplementedError here; of a form as polars."""
         raise NotImplementedError
 
     def chosen(self) -> tuple[str, str, str | None]:
@@ -184,7 +184,7 @@ class Arrow(Columns):
         return part_of(self.path, offset, size)
 
     def blocks(self) -> Iterator[tuple[tuple[int, ...], pl.DataFrame]]:
-        """Yield (block, its rows without pictures). Raises as polars."""
+        """Yield (block, its rows without pictures). Raises as polars, and ValueError for messages of other kinds."""
         for kind, offset, size, rows in messages(self.path):
             if kind == BATCH:
                 yield (offset, size, rows), self.read((offset, size, rows), self.light())

@@ -50,7 +50,9 @@ class Tar:
 
     def samples(self) -> Iterator[dict[str, Place]]:
         """Yield {suffix: place} of each sample: members of one key that follow each other. Raises as `index`."""
-        key, parts, found = None, {}, 0
+        key: tuple[PurePosixPath, str] | None = None
+        parts: dict[str, Place] = {}
+        found = 0
         try:
             with tarfile.open(self.path, "r:") as archive:
                 for member in archive:

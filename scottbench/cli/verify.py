@@ -29,7 +29,7 @@ def verify(run: str, resample: str | None, dataset: str | None, prompts: str | N
     --resample needs the run's weights and data. It compares byte for byte where the run has level exact and this machine computes alike,
     else within a tolerance.
     \f
-    Raises IntegrityError, which names everything that is not as recorded.
+    Raises IntegrityError, which names everything that is not as recorded; UsageError for training data of a run.
     """
     from scottbench.cli.printing import maybe, note
     from scottbench.errors import IntegrityError

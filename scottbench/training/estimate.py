@@ -68,7 +68,7 @@ class TrainEstimate:
     not_counted: str = ""
     """Why it cannot."""
     kind: str = "both"
-    """What is kept of the training split."""
+    """The part of the training split that is kept encoded; see `TrainSettings.cache`."""
 
 
 def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:

@@ -40,7 +40,7 @@ class Feed:
         self.waiting = step + 1, self.pool.submit(self.pack, step + 1)
         return self.data.placed(parcel.sent(self.device), read, self.device)
 
-    def pack(self, step: int) -> tuple[Sequence[Rows], Parcel]:
+    def pack(self, step: int) -> tuple[list[Rows], Parcel]:
         """Read the rows of a step, (N,...) each, into pinned memory."""
         read = self.data.read(self.parts(step), step)
         return read, packed([rows.tensors for rows in read])

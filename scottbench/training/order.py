@@ -224,9 +224,9 @@ class Order:
 def checked(state: Mapping[str, Any], items: int, step: int) -> tuple[Span, ...]:
     """Check the state of a checkpoint, which may come from anywhere, for a data set of so many items, and return its spans. Raises
     ValueError."""
-    numbers = {name: state.get(name) for name in ("epoch", "since", "lanes", "rows", "items")}
+    numbers = {name: state[name] for name in ("epoch", "since", "lanes", "rows", "items") if is_count(state.get(name))}
     spans, used = state.get("spans"), state.get("used")
-    if any(type(value) is not int or not 0 <= value <= 2**53 for value in numbers.values()) or not isinstance(spans, list):
+    if len(numbers) < 5 or not isinstance(spans, list):
         raise ValueError(f"the place in the stream cannot be {str(dict(state))[:80]}")
     if numbers["items"] != items or numbers["since"] > step or not 1 <= numbers["lanes"] <= 2**16 or numbers["rows"] < 1:
         raise ValueError(f"the place in the stream is of another stream ({numbers})")
@@ -238,3 +238,8 @@ def checked(state: Mapping[str, Any], items: int, step: int) -> tuple[Span, ...]
     if not isinstance(used, list) or len(used) != numbers["lanes"] or any(type(count) is not int or count < 0 for count in used):
         raise ValueError("the spares of the stream that are used cannot be")
     return tuple((first, end) for first, end in spans)
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a value of a record is a whole number that can count something."""
+    return type(value) is int and 0 <= value <= 2**53

@@ -82,8 +82,8 @@ def test_only_the_same_data_are_recalled_and_damaged_ones_never(cache):
     with pytest.raises(UsageError, match="nothing here"):
         open_or_recall(choice_of(pictures, "elsewhere"))
     (kept,) = (cache / "captions").iterdir()
-    for text in ("no json", json.dumps({"digest": 3, "ids": ["a"], "prompts": ["x"]}), json.dumps({"digest": "f", "ids": [], "prompts": []})):
-        kept.write_text(text)
+    for text in ("no json", {"digest": 3, "ids": ["a"], "prompts": ["x"]}, {"digest": "f", "ids": [], "prompts": []}):
+        kept.write_text(json.dumps(text))
         with pytest.raises(UsageError, match="nothing here"):
             open_or_recall(choice_of(pictures))
 

@@ -118,6 +118,7 @@ def test_training_pictures_are_read_once_and_pictures_to_evaluate_on_each_time(r
     """A file that changes in size or time is noticed; one that keeps both is by the whole digest, which `verify` makes."""
     from scottbench_sd15 import coco
 
+    coco_folder(root, "train2017")
     monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "cache"))
     read, digest_of = [], coco.file_digest
     monkeypatch.setattr(coco, "file_digest", lambda path: read.append(path) or digest_of(path))

@@ -56,7 +56,7 @@ class Columns:
         raise NotImplementedError
 
     def blocks(self) -> Iterator[tuple[tuple[int, ...], pl.DataFrame]]:
-        """Yield (what finds a block, its rows without pictures) from first to last. Raises NotImplementedError here; of a form as polars."""
+        """Yield (what finds a block, its rows without pictures) in order. Raises NotImplementedError here; of a form as polars."""
         raise NotImplementedError
 
     def read(self, block: tuple[int, ...], columns: list[str]) -> pl.DataFrame:

@@ -145,8 +145,8 @@ class StreamItems:
 
 def decode(data: bytes, side: int) -> np.ndarray:
     """Decode a picture and bring it to (side,side,3) uint8: the centred square, resized by torch's antialiased bicubic filter, which is
-    PIL's to one level and takes a third of the time. A JPEG that is more than twice as large is decoded at a half, a quarter or an eighth of
-    its size. Raises OSError, ValueError or SyntaxError as PIL does."""
+    PIL's to one level and takes a third of the time. A JPEG that is more than twice as large is decoded at a half, a quarter or an eighth
+    of its size. Raises OSError, ValueError or SyntaxError as PIL does."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"has {picture.width} x {picture.height} pixels")

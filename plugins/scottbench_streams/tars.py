@@ -95,13 +95,13 @@ class Tar:
         picture = next((parts[suffix] for suffix in SUFFIXES if suffix in parts), None)
         if picture is None:
             return table.leave_out(NO_PICTURE)
-        fields = self.fields(parts.get(".json")) if options.min_aesthetic is not None or ".txt" not in parts else {}
         text = parts.get(".txt") if self.asked == "auto" else None
-        if (text is None or not self.text(text).strip()) and not text_of(self.fields(parts.get(".json")), self.asked):
-            return table.leave_out(NO_CAPTION)
         if text is not None and not self.text(text).strip():
             text = None
+        if text is None and not text_of(self.fields(parts.get(".json")), self.asked):
+            return table.leave_out(NO_CAPTION)
         if options.min_aesthetic is not None:
+            fields = self.fields(parts.get(".json"))
             name = pick(options.aesthetic, AESTHETIC, fields)
             if name is None or not is_fine(fields[name], options.min_aesthetic):
                 return table.leave_out(UGLY)

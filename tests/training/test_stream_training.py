@@ -210,3 +210,34 @@ def test_all_processes_encode_their_share_and_a_killed_one_loses_one_chunk(kind)
     open_data(one, items, 8, 0, quiet, Encoding(kind))
     assert one.pictures == N - 128 and (folder / "latents.npy").read_bytes() == before
     assert len(json.loads(lines[0])) == (3 if kind == "latents" else 4)
+
+
+@pytest.mark.filterwarnings("ignore:an item of the stream")
+def test_a_training_on_tars_makes_a_student_and_goes_on_with_other_micro_batches(files, tmp_path):
+    """Through the whole of `scottbench train`: nothing is kept, a broken picture is counted, and the folder's training is the same one."""
+    import sys
+    from pathlib import Path
+
+    import tiny_plugin
+    from scottbench_streams import register_datasets
+    from tiny_cd import with_cd
+    from tiny_training import train
+
+    sys.path.append(str(Path(__file__).parents[1] / "plugins" / "streams"))
+    from made_shards import sample, tar
+
+    samples = {f"{n:03d}": sample(n) for n in range(60)}
+    samples["030"][".jpg"] = samples["030"][".jpg"][:300]
+    tar(tmp_path / "data" / "0.tar", samples)
+    plugins = with_cd(files)
+    plugins.nouns["dataset"]["stream"] = tiny_plugin.registered("dataset", register_datasets()[0])
+    asked = {"dataset": f"stream@path={tmp_path / 'data'},side=64,buffer=8,broken=0.1", "options": {"w_max": "2", "w_min": "2"}}
+    out = tmp_path / "student"
+    train(plugins, "tiny", "cd", out, max_steps=2, **asked)
+    with pytest.warns(ScottbenchWarning, match="another number of micro-batches"):
+        train(plugins, "tiny", "cd", out, max_steps=15, accumulate=2, resume=True, **asked)
+    facts = json.loads((out / "student.json").read_text())
+    assert (facts["cache"], facts["steps"], facts["micro_batches"]) == ("none", 15, 2) and facts["skipped_items"] >= 1
+    assert not list((tmp_path / "cache").glob("latents/*")) and list((tmp_path / "cache" / "shards").iterdir())
+    with pytest.raises(UsageError, match="cache was none, now latents"):
+        train(plugins, "tiny", "cd", out, max_steps=16, accumulate=2, resume=True, cache="latents", **asked)

@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scottbench.errors import Incomplete, MissingAsset, UsageError
+from scottbench.errors import Incomplete, MissingAsset, ScottbenchWarning, UsageError
 from scottbench.models.compiled import compile_unet
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.plan.code import host_code, part_code, short_digest
@@ -127,7 +128,10 @@ def open_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel:
 def open_items(plugins: Plugins, choices: TrainChoices) -> Items:
     """Open the training split of the preset's dataset, or of the one asked for; without pictures where it was encoded and they are not here
     any more. Raises UsageError, MissingAsset or DamagedAsset."""
-    return open_or_recall(choices.data)
+    items = open_or_recall(choices.data)
+    for line in getattr(items, "remarks", []):  # what was left out, and why
+        warnings.warn(ScottbenchWarning(line), stacklevel=2)
+    return items
 
 
 def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, accelerator: Accelerator) -> dict[str, Any]:

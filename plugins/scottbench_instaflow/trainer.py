@@ -65,7 +65,7 @@ class RectifiedFlow:
         """Make one batch of pairs, or yield the student's losses, 0-d, on such pairs: the stage says which."""
         for name, pairs in self.pairs.items():
             if len(pairs.batches) != self.memory["batches"][name]:  # a resumed training
-                pairs.load(self.memory["batches"][name], len(needed(self.data, "data").text))
+                pairs.load(self.memory["batches"][name], len(needed(self.data, "data")))
         memory = self.memory
         if batch["step"] != memory["step"]:  # else another part of the same step: all parts are of one stage
             self.advance(batch["step"], batch["fraction"])

@@ -54,6 +54,7 @@ def own(*names: str, name: str, **words: Any) -> Callable:
      help="Less memory, a third more time. Default: the preset's.")  # fmt: skip
 @own("--optimizer", name="optimizer", metavar="adamw|adamw8bit", help="adamw8bit: a quarter of its memory, by bitsandbytes.")
 @own("--frozen", name="frozen", metavar="float32|half", help="Format of networks that are not trained, on a GPU. Default: float32.")
+@own("--cache", name="cache", metavar="latents|both|none", help="Encoded data that is kept. Default: by the data's size and kind.")
 @own("--offload/--no-offload", name="offload", default=None, help="Text encoder and VAE wait in the CPU's memory. Default: no.")
 @own("--fsdp/--no-fsdp", name="fsdp", default=None, help="Split the student over several processes. Default: the preset's.")
 @own("--evaluate-every", name="evaluate_every", metavar="K",
@@ -194,6 +195,7 @@ def _print_estimate(choices: TrainChoices, found: TrainEstimate) -> None:
     preset, settings, budget = choices.preset, choices.settings, choices.budget
     teacher = model_name(preset, choices.request)
     encoding = "encoded already" if found.encoding is None else f"about {estimated(found.encoding)} to encode them"
+    encoding = "encoded for each batch" if found.kind == "none" else encoding
     split = f"{found.items - found.held_out:,} trained on, {found.held_out:,} held out"
     parts = f"{settings.accumulate} micro-batch{'' if settings.accumulate == 1 else 'es'} of {found.micro_batch_size}"
     going_on = "its training goes on" if choices.request.resume else "nothing is there yet"

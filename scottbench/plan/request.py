@@ -29,6 +29,8 @@ OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guida
 NOT_KEPT = ("command", "origins")
 SWITCHES = {"gradient_checkpointing", "fsdp", "offload", "tf32"}
 """Settings of a training that a config file gives as true or false."""
+OTHERS = ("SCOTTBENCH_CACHE",)
+"""Variables that look like a setting and are none: the folder of large files, for one like a training's cache."""
 SECTION, SHARED = "train", ("preset", "device", "model", "dataset", "prompts")
 """The table of a config file that `scottbench train` reads, and the run's keys that count for it too."""
 
@@ -44,7 +46,7 @@ def misspelt(environment: Mapping[str, str], names: Iterable[str] = NAMES) -> li
     known, lines = [variable(name) for name in names], []
     for name in sorted(environment):
         # the shared prefix would make every name look like every other
-        meant = closest(name.removeprefix(PREFIX), names) if name.startswith(PREFIX) and name not in known else None
+        meant = closest(name.removeprefix(PREFIX), names) if name.startswith(PREFIX) and name not in (*known, *OTHERS) else None
         if meant is not None:
             lines.append(f"warning: {one_line(name)} is no setting. Did you mean {variable(meant)}?")
     return lines

@@ -68,6 +68,21 @@ class Items(Protocol):
         `metadata`, {column: n texts}, such as {"category": ["face", ...]}; means per item are then told by the values of each column."""
 
 
+class StreamedItems(Items, Protocol):
+    """A training split in shards, which may be larger than a disk cache of it should be: a training reads it from shard to shard."""
+
+    shards: Sequence[int]
+    """Number of items of each shard, in the order of the items."""
+    buffer: int
+    """Items that are shuffled among each other, beside the order of the shards."""
+    broken: float
+    """Share of the items, 0 to 1, that may turn out to be unreadable: others take their places."""
+
+    def readable(self, indices: Sequence[int]) -> Sequence[np.ndarray | None]:
+        """Return the picture of each index, (H,W,3) uint8 0..255, RGB, all of one size; None for one that cannot be read. Optional beside
+        it: `reasons`, {name of an item: why}, of the first such ones."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Named text-image pairs with one fixed evaluation split and, where it has one, a training split."""

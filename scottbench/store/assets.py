@@ -52,6 +52,31 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def listing_digest(rows: Iterable[tuple[str, Path]]) -> str:
+    """Return a sha256 hex over words, and over size and time of the file beside each, without a look into the files. Raises OSError."""
+    total = hashlib.sha256()
+    for words, path in rows:
+        found = path.stat()
+        total.update(f"{words}\t{found.st_size}\t{found.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+    return total.hexdigest()
+
+
+def remembered_digest(listing: str, make: Callable[[], str]) -> str:
+    """Return the digest that was made for a listing once, kept in the cache folder; else make it. listing: of `listing_digest`."""
+    path = cache_dir() / "digests" / listing
+    try:
+        known = path.read_bytes()[:64].decode()
+        if len(known) == 64 and set(known) <= set("0123456789abcdef"):
+            return known
+    except (OSError, UnicodeDecodeError):
+        pass
+    found = make()
+    with contextlib.suppress(OSError):  # a cache that is read only costs the time again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, found.encode())
+    return found
+
+
 def require(what: str, files: Iterable[Needed], known: dict[Path, str] | None = None) -> None:
     """Raise MissingAsset (or DamagedAsset, if all are here) with one line for each file that is absent or not as expected.
 

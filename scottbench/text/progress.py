@@ -69,6 +69,8 @@ class Progress:
         self.task: TaskID | None = None
         self.label: str | None = None
         self.overall: Overall | None = None
+        self.paces: dict[str, Overall] = {}
+        """Stage of a training -> how fast it goes."""
         self.started = self.printed = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -135,7 +137,10 @@ class Progress:
         """Show an event of a training: ("encode", done, total) or ("train", step, spent part of the budget, seconds, {name: logged})."""
         if stage != "train":
             done, total = values
-            self.show(stage, done / max(1, total), f"{done}/{total}")
+            pace = self.paces.setdefault(stage, Overall({stage: (stage, 1.0)}))
+            pace.note(stage, done / max(1, total), time.monotonic())
+            rest = "" if pace.left is None or done >= total else f"  about {estimated(pace.left)} left"
+            self.show(stage, done / max(1, total), f"{done}/{total}{rest}")
             return
         step, fraction, _, logged = values
         losses = "  ".join(f"{name} {value:.4g}" for name, value in logged.items())

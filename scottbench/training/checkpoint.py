@@ -25,7 +25,7 @@ from scottbench.store.assets import file_digest
 from scottbench.store.files import json_bytes, read_json, read_object, replace_file, replace_folder, restore_folder
 from scottbench.text import one_line
 from scottbench.training.distributed import full, like
-from scottbench.training.folder import CONFIGURATION, differences, kept_step
+from scottbench.training.folder import CONFIGURATION, compared, differences, kept_step
 from scottbench.training.optimizers import is_part, moments
 
 SCHEMA = "scottbench.checkpoint/2"
@@ -126,6 +126,7 @@ def load(folder: Path, kind: type[Kept], tensors: dict, optimizers: dict) -> tup
         raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
     record = compare_digests(folder)
     memory = record.pop("memory", None)
+    record.setdefault("stream", None)  # older versions had no streams
     compare_training(folder, record.pop("training", None))
     try:
         state = typed(kind, record)
@@ -184,7 +185,7 @@ def compare_training(folder: Path, training: object) -> None:
     """Compare the configuration noted in a checkpoint with that of the folder it lies in. Raises DamagedAsset where they differ."""
     here = read_json(folder.parent / CONFIGURATION)
     if isinstance(training, dict) and here is not None:
-        different = differences(training, here, training.keys() & here.keys())
+        different = differences(training, here, compared(training) & here.keys())
         if different:
             raise broken(folder, f"it is of another training ({different})")
 

@@ -1,9 +1,10 @@
-"""An encoded training split on disk: two arrays, a digest of every chunk of them, and what to do when they are not whole.
+"""An encoded training split on disk: its arrays, a digest of every chunk of them, and what to do when they are not whole.
 
-`latents.npy`, `text.npy` and, of models that take one vector a prompt too, `pooled.npy` are (n, ...) float32. `chunks.ndjson` says their
-shapes in its first line; each further line names a chunk that is written and the sha256 of its rows in each file, so that a killed training
-loses the chunk it was encoding, and bytes that changed since are noticed and encoded again. Where two lines name one chunk, the later
-counts.
+Of kind "both": `latents.npy`, `text.npy` and, of models that take one vector a prompt too, `pooled.npy` are (n, ...) float32. Of kind
+"latents": `latents.npy` alone, in float16. `chunks.ndjson` says their shapes in its first line; each further line names a chunk that is
+written and the sha256 of its rows in each file, so that a killed training loses the chunk it was encoding, and bytes that changed since are
+noticed and encoded again. Where two lines name one chunk, the later counts. Of several processes that encode, each but the first notes its
+chunks in a file of its own, `chunks.1.ndjson`, until all have finished.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 import stat
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -33,9 +34,28 @@ from scottbench.text import bytes_in_words
 
 CHUNK = 64
 """Items of one chunk; fixed, as are the calls in which it is encoded, so that the stored numbers do not depend on a training's batch."""
-SCHEMA, RECORD, NAMES = "scottbench.latents/2", "chunks.ndjson", ("latents", "text")
+RECORD = "chunks.ndjson"
 OPTIONAL = "pooled"
 """The third array, of Stable Diffusion XL."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The arrays that a cache holds, and their number format."""
+
+    schema: str
+    names: tuple[str, ...]
+    format: str
+    optional: bool = False
+    """The array of `OPTIONAL` may be there too."""
+
+
+KINDS = {
+    "both": Kind("scottbench.latents/2", ("latents", "text"), "<f4", optional=True),
+    "latents": Kind("scottbench.latents-half/1", ("latents",), "<f2"),
+}
+"""Word of --cache -> what is kept."""
+FILES = ("latents", "text", OPTIONAL)
 LONG = 2**30
 """Bytes from which on checking takes seconds, so that progress is shown."""
 WAIT = 1.0
@@ -59,6 +79,19 @@ class Cache:
     """Name of an array -> shape of a row."""
     digests: dict[int, dict[str, str]] = field(default_factory=dict)
     """First item of a chunk -> {name: sha256 hex of its rows}."""
+    kind: str = "both"
+    """Key of `KINDS`."""
+    broken: dict[int, list[int]] = field(default_factory=dict)
+    """First item of a chunk -> its items that could not be read, whose rows are zeros."""
+
+    @property
+    def format(self) -> str:
+        """Return numpy's word for the number format of all arrays."""
+        return KINDS[self.kind].format
+
+    def left_out(self) -> list[int]:
+        """List the items that could not be read, ascending."""
+        return sorted(item for items in self.broken.values() for item in items)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,12 +105,12 @@ class Cache:
     def header(self, name: str) -> bytes:
         """Return the bytes that stand before the rows of an array."""
         stream = io.BytesIO()
-        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (self.n, *self.shapes[name])})
+        np.lib.format.write_array_header_1_0(stream, {"descr": self.format, "fortran_order": False, "shape": (self.n, *self.shapes[name])})
         return stream.getvalue()
 
     def row_bytes(self, name: str) -> int:
         """Count the bytes of one row of an array."""
-        return 4 * math.prod(self.shapes[name])
+        return int(self.format[-1]) * math.prod(self.shapes[name])
 
     def chunks(self) -> range:
         """List the first item of every chunk."""
@@ -122,43 +155,70 @@ class Cache:
         except OSError:
             return ""
 
-    def write(self, first: int, rows: dict[str, np.ndarray]) -> None:
+    def write(self, first: int, rows: dict[str, np.ndarray], broken: Sequence[int] = (), record: str = RECORD) -> None:
         """Put a chunk in its place: rows (k, ...) of each array. They are written, not mapped: a mapped write to a full disk kills the
-        process. Raises OSError."""
-        line = {"first": first} | {name: hashlib.sha256(rows[name].tobytes()).hexdigest() for name in self.names}
+        process. broken: items of it that could not be read. record: the file that notes it. Raises OSError."""
+        line: dict[str, object] = {"first": first} | {name: hashlib.sha256(rows[name].tobytes()).hexdigest() for name in self.names}
         for name in self.names:
             write_at(self.path(name), len(self.header(name)) + first * self.row_bytes(name), rows[name].tobytes())
-        append_line(self.folder / RECORD, line)
+        append_line(self.folder / record, line | ({"broken": list(broken)} if broken else {}))
         self.digests[first] = {name: str(line[name]) for name in self.names}
+        if broken:
+            self.broken[first] = list(broken)
 
     def keep(self) -> None:
-        """Write the record anew without what was torn in it. Raises OSError."""
-        head = {"schema": SCHEMA, "items": self.n, **{name: list(shape) for name, shape in self.shapes.items()}}
-        lines = [head, *({"first": first} | self.digests[first] for first in sorted(self.digests))]
+        """Write the record anew without what was torn in it, with what other processes noted. Raises OSError."""
+        head = {"schema": KINDS[self.kind].schema, "items": self.n, **{name: list(shape) for name, shape in self.shapes.items()}}
+        lines: list[dict[str, object]] = [head]
+        for first in sorted(self.digests):
+            lines.append({"first": first, **self.digests[first], **({"broken": self.broken[first]} if first in self.broken else {})})
         replace_file(self.folder / RECORD, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        for path in others_records(self.folder):
+            path.unlink()
+
+    def forget(self, chunks: Sequence[int]) -> None:
+        """Take chunks, each named by its first item, for missing."""
+        for first in chunks:
+            self.digests.pop(first, None)
+            self.broken.pop(first, None)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return {"latents": (n,C,h,w), "text": (n,L,D)} and "pooled" (n,P) where there is, float32, memory-mapped.
-        Raises OSError or ValueError where they are not whole."""
+        """Return {"latents": (n,C,h,w), "text": (n,L,D)} and "pooled" (n,P) where there is, memory-mapped; of kind
+        "latents" the first alone. Raises OSError or ValueError where they are not whole."""
         return {
-            name: np.memmap(self.path(name), "<f4", "r", len(self.header(name)), (self.n, *self.shapes[name])) for name in self.names}
+            name: np.memmap(self.path(name), self.format, "r", len(self.header(name)), (self.n, *self.shapes[name])) for name in self.names}
 
 
-def read_cache(folder: Path, n: int) -> Cache | None:
-    """Read the record of a folder; None where there is none, or one of another number of items or of another version."""
+def read_cache(folder: Path, n: int, kind: str = "both") -> Cache | None:
+    """Read the record of a folder; None where there is none, or one of another number of items, of another kind or of another version."""
     if (folder / RECORD).is_symlink() or not (folder / RECORD).is_file():
         return None
     lines = whole_lines(folder / RECORD)
-    head = lines[0] if lines else {}
-    shapes = {name: head.get(name) for name in (*NAMES, *([OPTIONAL] if OPTIONAL in head else []))}
-    if head.get("schema") != SCHEMA or head.get("items") != n or not all(map(is_shape, shapes.values())):
+    head, form = lines[0] if lines else {}, KINDS[kind]
+    shapes = {name: head.get(name) for name in (*form.names, *([OPTIONAL] if form.optional and OPTIONAL in head else []))}
+    if head.get("schema") != form.schema or head.get("items") != n or not all(map(is_shape, shapes.values())):
         return None
-    found = Cache(folder, n, {name: tuple(shape) for name, shape in shapes.items() if shape is not None})
-    for line in lines[1:]:
-        first, digests = line.get("first"), {name: line.get(name) for name in found.names}
-        if type(first) is int and first in found.chunks() and all(isinstance(d, str) and DIGEST.fullmatch(d) for d in digests.values()):
+    found = Cache(folder, n, {name: tuple(shape) for name, shape in shapes.items() if shape is not None}, kind=kind)
+    for line in [*lines[1:], *(line for path in others_records(folder) for line in whole_lines(path))]:
+        first, digests, broken = line.get("first"), {name: line.get(name) for name in found.names}, line.get("broken", [])
+        if type(first) is not int or first not in found.chunks() or not isinstance(broken, list):
+            continue
+        inside = all(type(item) is int and first <= item < first + found.rows(first) for item in broken)
+        if inside and all(isinstance(d, str) and DIGEST.fullmatch(d) for d in digests.values()):
+            found.forget([first])
             found.digests[first] = {name: str(digest) for name, digest in digests.items()}
+            found.broken |= {first: broken} if broken else {}
     return found
+
+
+def others_records(folder: Path) -> list[Path]:
+    """List the records of processes that encoded beside the first one."""
+    return sorted(path for path in folder.glob("chunks.*.ndjson") if path.is_file() and not path.is_symlink())
+
+
+def record_of(rank: int) -> str:
+    """Name the file in which a process notes the chunks that it has written."""
+    return RECORD if rank == 0 else f"chunks.{rank}.ndjson"
 
 
 def is_shape(value: object) -> bool:
@@ -166,10 +226,10 @@ def is_shape(value: object) -> bool:
     return isinstance(value, list) and 0 < len(value) <= 4 and all(type(side) is int and 0 < side < 2**20 for side in value)
 
 
-def begin_cache(folder: Path, n: int, shapes: dict[str, tuple[int, ...]]) -> Cache:
-    """Empty a folder but for its lock, and begin the two files and the record. Raises OSError."""
-    made = Cache(folder, n, shapes)
-    for path in (folder / "facts.json", folder / RECORD, *map(made.path, (*NAMES, OPTIONAL))):
+def begin_cache(folder: Path, n: int, shapes: dict[str, tuple[int, ...]], kind: str = "both") -> Cache:
+    """Empty a folder but for its lock, and begin the files of its arrays and the record. Raises OSError."""
+    made = Cache(folder, n, shapes, kind=kind)
+    for path in (folder / "facts.json", folder / RECORD, *others_records(folder), *map(made.path, FILES)):
         # never cut short: another training may have the old file mapped
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -15,7 +15,19 @@ from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Items
 from scottbench.store.assets import gather
 from scottbench.training.choices import TrainChoices
-from scottbench.training.data import Data, empty_prompt, encode_rows, encoded_folder, held_out_of, is_whole, open_data
+from scottbench.training.data import (
+    Data,
+    Encoding,
+    Maker,
+    chosen_kind,
+    empty_prompt,
+    encode_rows,
+    encoded_folder,
+    held_out_of,
+    is_whole,
+    open_data,
+    read_back,
+)
 from scottbench.training.folder import check_folder
 from scottbench.training.loop import Loop
 from scottbench.training.memory import NotPredicted, UpdateCost
@@ -55,6 +67,8 @@ class TrainEstimate:
     """The cost of one micro-batch, counted without numbers; None where that cannot be."""
     not_counted: str = ""
     """Why it cannot."""
+    kind: str = "both"
+    """The part of the training split that is kept encoded; see `TrainSettings.cache`."""
 
 
 def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
@@ -76,7 +90,7 @@ def estimate(plugins: Plugins, choices: TrainChoices) -> TrainEstimate:
     parameters = {role: sum(p.numel() for p in parameters) for role, parameters in loop.parameters.items()}
     return TrainEstimate(
         model.digest, len(items.ids), held_out, loop.micro_batch_size, parameters, encoding, times, steps, seconds,
-        memory, reason)
+        memory, reason, chosen_kind(choices.settings.cache, model, items))
 
 
 def counted(plugins: Plugins, choices: TrainChoices, accelerator: Accelerator) -> tuple[UpdateCost | None, str]:
@@ -92,14 +106,19 @@ def counted(plugins: Plugins, choices: TrainChoices, accelerator: Accelerator) -
 
 def small_data(choices: TrainChoices, model: DiffusionModel, items: Items) -> tuple[Data, float | None]:
     """Open the encoded training split, or encode one batch of it in memory: then the seconds that all of it would take come second."""
-    n, batch_size = len(items.ids), choices.settings.batch_size
-    if is_whole(encoded_folder(model, items), n):
-        return open_data(model, items, batch_size, choices.settings.seed, lambda *event: None, main=False), None
+    n, settings, batch_size = len(items.ids), choices.settings, choices.settings.batch_size
+    how = Encoding(chosen_kind(settings.cache, model, items), offload=settings.offload)
+    if how.kind == "none":
+        return open_data(model, items, batch_size, settings.seed, lambda *event: None, how), None
+    if is_whole(encoded_folder(model, items, how.kind), n, how.kind):
+        return read_back(model, items, held_out_of(n, batch_size), settings.seed, how), None
     index = range(batch_size)
     started = time.perf_counter()
-    rows = encode_rows(model, items, index)
+    rows, _ = encode_rows(model, items, index, how.kind)
     seconds = (time.perf_counter() - started) * n / batch_size
-    return Data(rows["latents"], rows["text"], empty_prompt(model), torch.arange(batch_size), torch.arange(0), rows.get("pooled")), seconds
+    maker = None if "text" in rows else Maker(model, items.prompts, how.offload)
+    return Data(rows["latents"], rows.get("text"), empty_prompt(model), torch.arange(batch_size), torch.arange(0), rows.get("pooled"),
+                maker), seconds
 
 
 def timed_steps(loop: Loop) -> list[float]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scottbench.models.transfer import Parcel, packed
-from scottbench.training.data import Data, Encoded
+from scottbench.models.transfer import Parcel, packed, sent
+from scottbench.training.data import Data, Encoded, Rows
 
 
 class Feed:
@@ -26,20 +26,24 @@ class Feed:
     def batches(self, step: int) -> list[Encoded]:
         """Return the micro-batches of a step."""
         if not self.ahead:
-            return self.data.batches(self.parts(step), self.device)
+            read = self.data.read(self.parts(step), step)
+            self.data.note(step, read)
+            return self.data.placed(sent([rows.tensors for rows in read], self.device), read, self.device)
         if self.waiting is not None and self.waiting[0] == step:
-            parts, parcel = self.waiting[1].result()
+            read, parcel = self.waiting[1].result()
         else:
-            parts, parcel = self.pack(step)
+            read, parcel = self.pack(step)
+        # what is read ahead must know which spares are taken
+        self.data.note(step, read)
         if self.pool is None:
             self.pool = ThreadPoolExecutor(1, "batches")
         self.waiting = step + 1, self.pool.submit(self.pack, step + 1)
-        return self.data.placed(parcel.sent(self.device), parts, self.device)
+        return self.data.placed(parcel.sent(self.device), read, self.device)
 
-    def pack(self, step: int) -> tuple[Sequence[Tensor], Parcel]:
+    def pack(self, step: int) -> tuple[list[Rows], Parcel]:
         """Read the rows of a step, (N,...) each, into pinned memory."""
-        parts = self.parts(step)
-        return parts, packed([self.data.rows(indices) for indices in parts])
+        read = self.data.read(self.parts(step), step)
+        return read, packed([rows.tensors for rows in read])
 
     def close(self) -> None:
         """End the thread."""

@@ -15,10 +15,16 @@ from scottbench.store.files import append_line, as_read, identity, json_bytes, r
 from scottbench.store.lock import locked
 
 CONFIGURATION, LOG = "training.json", "log.jsonl"
-SINCE = {"micro_batches": 1, "precision": "no", "optimizer": "adamw", "frozen": "float32", "tf32": False, "compile": "off"}
+SINCE = {"micro_batches": 1, "precision": "no", "optimizer": "adamw", "frozen": "float32", "tf32": False, "compile": "off",
+         "cache": "both"}
 """Keys that trainings of older versions did not note, and what they were."""
 UNKNOWN = ("made_by",)
 """Keys that they did not note, and that nobody knows any more."""
+
+
+def is_training(folder: Path) -> bool:
+    """Tell whether a folder is that of a training."""
+    return (folder / CONFIGURATION).is_file()
 
 
 def check_folder(out: Path, config: dict, resume: bool) -> None:
@@ -53,8 +59,13 @@ def check_same(out: Path, config: dict) -> None:
     unknown = {key: config[key] for key in UNKNOWN if key in config}
     found = unknown | read_object(
         path, lambda error: DamagedAsset(f"cannot read {path}: {error}. Restore it, or train anew with another --out."))
-    if different := differences(found, as_read(config), config):
+    if different := differences(found, as_read(config), compared(config)):
         raise UsageError(f"{out} was trained with another configuration ({different}). Give the same one, or another --out.")
+
+
+def compared(config: dict) -> set[str]:
+    """List the keys in which two configurations must be equal. A stream of items goes on with any number of micro-batches."""
+    return set(config) - ({"micro_batches"} if config.get("cache") == "none" else set())
 
 
 def differences(found: dict[str, Any], config: dict[str, Any], keys: Collection[str]) -> str:

@@ -63,6 +63,8 @@ class State:
     """Points of the curve since then."""
     scaler: dict | None = None
     """State of float16's loss scale."""
+    stream: dict | None = None
+    """Place in a stream of items, of all processes; None where the step alone says it."""
 
 
 @dataclass
@@ -105,6 +107,9 @@ class Loop:
             role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
         self.optimizers = {role: accelerator.prepare(self.make_optimizer(role)) for role in distillation.networks}
         self.average = None if settings.average is None else Average(self.parameters["student"], settings.average)
+        if data.stream is not None:
+            lanes, first = settings.accumulate * accelerator.num_processes, settings.accumulate * accelerator.process_index
+            data.stream.cut(lanes, self.micro_batch_size, first)
         on_cpu = torch.device(self.device).type == "cpu"
         self.feed, self.ledger = Feed(data, self.device, self.parts), Ledger(self.refuse, at_once=on_cpu)
         self.settle_every = 1 if on_cpu else LOG_EVERY
@@ -145,6 +150,8 @@ class Loop:
 
     def parts(self, step: int) -> list[torch.Tensor]:
         """Return the indices of this process's micro-batches of a step, (N,) int64 each."""
+        if self.data.stream is not None:
+            return self.data.stream.parts(step, self.settings.accumulate)
         indices = epoch_batch(self.data.train, step, self.settings.batch_size, self.settings.seed)
         first, size = self.accelerator.process_index * self.settings.accumulate, self.micro_batch_size
         return [indices[number * size : (number + 1) * size] for number in range(first, first + self.settings.accumulate)]
@@ -280,7 +287,8 @@ class Loop:
         state.seconds += time.perf_counter() - started
         state.evaluations += (self.model.evaluations - evaluations) * processes
         state.passes += (self.model.passes - passes) * processes
-        return dict(self.ledger.last)
+        skipped = {} if self.data.stream is None or not self.data.stream.skipped else {"data/skipped": float(self.data.stream.skipped)}
+        return dict(self.ledger.last) | skipped
 
     def is_looked_at(self, step: int) -> bool:
         """Tell whether the numbers of a step, counted from 1, are looked at, because they are due or will be logged."""
@@ -303,7 +311,7 @@ class Loop:
         if evaluate is None or len(self.data.held_out) == 0:
             return {}
         chosen, found = self.data.held_out[:HELD_OUT_ITEMS], []
-        for seed, part in enumerate(chosen.split(rows_at_once(self.data.latents.shape[2:], len(chosen)))):
+        for seed, part in enumerate(chosen.split(rows_at_once(self.data.size, len(chosen)))):
             with self.accelerator.autocast(), self.model.uncounted():
                 found.append((len(part), {f"evaluate/{k}": float(v) for k, v in evaluate(self.batch(part, seed, 0.0)).items()}))
         return weighted_means(found)
@@ -391,6 +399,7 @@ class Loop:
         self.writer.wait()  # one copy of the training in the CPU's memory, not two
         main = self.accelerator.is_main_process
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+        self.state.stream = self.place_in_stream()
         flat = checkpoint.flatten(self.tensors(), self.optimizers, main)
         broken = sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()})
         if agree(self.accelerator, [bool(broken)])[0]:
@@ -405,12 +414,24 @@ class Loop:
         if wait:
             self.accelerator.wait_for_everyone()
 
+    def place_in_stream(self) -> dict[str, Any] | None:
+        """Return the place of all processes in the stream; None where there is none. Every process must ask."""
+        if self.data.stream is None:
+            return None
+        state = self.data.stream.state(self.state.step)
+        first, own = self.data.stream.first, self.settings.accumulate
+        mine = [count if first <= lane < first + own else 0 for lane, count in enumerate(state["used"])]
+        *used, skipped = total(self.accelerator, [*mine, state["skipped"]])
+        return state | {"used": used, "skipped": skipped}
+
     def resume(self) -> None:
         """Go back to the last checkpoint of the folder. Raises as `scottbench.training.checkpoint.load`."""
         folder = self.out / "checkpoint"
         self.state, memory = checkpoint.load(folder, State, self.tensors(), self.optimizers)
         trainer: Any = self.distillation  # `memory` and `check_memory` are optional
         try:
+            if self.data.stream is not None:
+                self.data.stream.resume(self.state.stream, self.state.step)
             checkpoint.same_memory(memory, self.memory())
             if memory is not None:
                 getattr(trainer, "check_memory", lambda memory: None)(memory)

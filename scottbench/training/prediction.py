@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from scottbench.plan.inputs import model_name
 from scottbench.store.folder import CHUNK
 from scottbench.training.choices import TrainChoices
 from scottbench.training.context import Context
+from scottbench.training.data import SMALL
 from scottbench.training.memory import NotPredicted, UpdateCost, update_cost
 from scottbench.training.settings import FORMATS, WORDS
 from scottbench.training.sizes import rows_at_once
@@ -93,9 +95,12 @@ def predict(plugins: Plugins, choices: TrainChoices, missing: MissingAsset) -> P
     flops = 0 if update is None else update.flops * settings.accumulate
     steps, seconds = whole(choices, flops / rate.flops)
     n = choices.data.dataset.sizes.get("train")
+    each = row_bytes(model)
+    if settings.cache == "latents" or (settings.cache == "auto" and n is not None and n * each > SMALL):
+        each = math.prod(model.latent_shape) * 2
     return Prediction(
         str(missing), processes, size, n, update, reason, mixed, parts, rate, flops, steps, seconds,
-        None if n is None else n * (parts.encode_flops + parts.text_flops) / rate.flops, None if n is None else n * row_bytes(model),
+        None if n is None else n * (parts.encode_flops + parts.text_flops) / rate.flops, None if n is None else n * each,
         0 if update is None else kept_bytes(update, model), 2 * sum(p.numel() for p in model.unet.parameters()))
 
 

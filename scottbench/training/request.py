@@ -44,6 +44,7 @@ class TrainRequest:
     gradient_checkpointing: bool | None = None
     optimizer: str | None = None
     frozen: str | None = None
+    cache: str | None = None
     offload: bool | None = None
     fsdp: bool | None = None
     evaluate_every: int | None = None

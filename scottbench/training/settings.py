@@ -49,6 +49,10 @@ class TrainSettings:
     frozen: Literal["float32", "half"] = "float32"
     """Number format in which networks that are not trained are kept: the teacher, which is the base of a LoRA student and discriminator
     too. half: that of `precision`. A target network that is averaged stays in float32, as does everything on a CPU."""
+    cache: Literal["auto", "both", "latents", "none"] = "auto"
+    """How much of the training split is encoded before the first update and kept. both: latents and text embeddings, in float32. latents:
+    those alone, in float16; texts are embedded for each batch. none: pictures are read from their shards and encoded for each batch.
+    auto: none of a dataset in shards; both up to 2 GiB; else latents."""
     offload: bool = False
     """Keep text encoder and VAE in the CPU's memory while the networks train; a point of the metric curve has them back."""
     fsdp: bool = False

@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scottbench.errors import Incomplete, MissingAsset, UsageError
+from scottbench.errors import Incomplete, MissingAsset, ScottbenchWarning, UsageError
 from scottbench.models.compiled import compile_unet
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.plan.code import host_code, part_code, short_digest
@@ -23,11 +24,12 @@ from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.text import one_line
 from scottbench.training.choices import TrainChoices, check_processes, choose
 from scottbench.training.context import Context, preset_extractor
-from scottbench.training.data import Data, held_out_of, open_data
+from scottbench.training.data import Data, Encoding, chosen_kind, held_out_of, open_data
 from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
 from scottbench.training.folder import begin, check_folder, claimed
 from scottbench.training.frozen import halve, put
+from scottbench.training.kept import open_or_recall, remember
 from scottbench.training.loop import Curve, Loop
 from scottbench.training.request import TrainRequest
 from scottbench.training.settings import Budget, TrainSettings
@@ -57,15 +59,20 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     set_tf32(choices.settings.tf32)
     check_processes(choices, accelerator.num_processes)
     report = progress if progress is not None and accelerator.is_main_process else (lambda *event: None)
-    model, items = open_teacher(plugins, choices), open_items(plugins, choices)
+    model = open_teacher(plugins, choices)
+    with accelerator.main_process_first():  # it looks through the shards, and the others find what it noted
+        items = open_items(plugins, choices)
     config = configuration(choices, model, items, accelerator) | {"made_by": made_by(plugins, choices)}
     main = accelerator.is_main_process  # it alone writes, but for pairs and the like of a trainer
     if main:
         check_folder(choices.out, config, request.resume)
     held_out_of(len(items.ids), choices.settings.batch_size)  # too few items are refused before anything is written
     with claimed(choices.out, config, request.resume) if main else contextlib.nullcontext():
-        with accelerator.main_process_first():
-            data = open_data(model, items, choices.settings.batch_size, choices.settings.seed, report, main)
+        encoding = Encoding(
+            config["cache"], accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, choices.settings.offload)
+        data = open_data(model, items, choices.settings.batch_size, choices.settings.seed, report, encoding)
+        if main and encoding.kind != "none":
+            remember(choices.data, items)
         if request.tracker is not None:
             accelerator.init_trackers("scottbench", {k: v for k, v in config.items() if isinstance(v, (int, float, str))})
         loop = make_loop(plugins, choices, model, data, accelerator)
@@ -119,8 +126,12 @@ def open_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel:
 
 
 def open_items(plugins: Plugins, choices: TrainChoices) -> Items:
-    """Open the training split of the preset's dataset, or of the one asked for. Raises UsageError, MissingAsset or DamagedAsset."""
-    return choices.data.open("train")
+    """Open the training split of the preset's dataset, or of the one asked for; without pictures where it was encoded and they are not here
+    any more. Raises UsageError, MissingAsset or DamagedAsset."""
+    items = open_or_recall(choices.data)
+    for line in getattr(items, "remarks", []):  # what was left out, and why
+        warnings.warn(ScottbenchWarning(line), stacklevel=2)
+    return items
 
 
 def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, accelerator: Accelerator) -> dict[str, Any]:
@@ -139,6 +150,7 @@ def configuration(choices: TrainChoices, model: DiffusionModel, items: Items, ac
         "lr_schedule": settings.lr_schedule,
         "optimizer": settings.optimizer,
         "frozen": settings.frozen,
+        "cache": chosen_kind(settings.cache, model, items),
         "tf32": settings.tf32,
         "compile": settings.compile,
         "seed": settings.seed,

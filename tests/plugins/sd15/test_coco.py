@@ -114,6 +114,25 @@ def test_the_training_split_is_train2017_in_the_same_form(root):
         open_coco2017("test")
 
 
+def test_training_pictures_are_read_once_and_pictures_to_evaluate_on_each_time(root, tmp_path, monkeypatch):
+    """A file that changes in size or time is noticed; one that keeps both is by the whole digest, which `verify` makes."""
+    from scottbench_sd15 import coco
+
+    coco_folder(root, "train2017")
+    monkeypatch.setenv("SCOTTBENCH_CACHE", str(tmp_path / "cache"))
+    read, digest_of = [], coco.file_digest
+    monkeypatch.setattr(coco, "file_digest", lambda path: read.append(path) or digest_of(path))
+    first = coco.open_coco2017("train")
+    n, digest = len(first), first.digest
+    assert len(read) == n and coco.open_coco2017("train").digest == digest == coco.open_coco2017("train").full_digest()
+    assert len(read) == 2 * n
+    path = first.folder / first.rows[0].file_name
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert coco.open_coco2017("train").digest != digest and len(read) == 3 * n
+    read.clear()
+    assert coco.open_coco2017().digest == coco.open_coco2017().digest and len(read) == 2 * len(coco.open_coco2017())
+
+
 def test_missing_data_is_named_with_size_and_the_lines_that_fetch_it(root):
     shutil.rmtree(root)
     with pytest.raises(MissingAsset) as caught:

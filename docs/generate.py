@@ -148,7 +148,8 @@ def stable() -> str:
         parts.append(f"### {module}\n\n{escaped(prose(found.__doc__).partition(chr(10))[0])}\n")
         top = [name for name in names if "." not in name]
         if module in BY_NAME:
-            parts.append(f"Described in [docs/reference/python.md](../docs/reference/python.md): {', '.join(f'`{name}`' for name in top)}.\n")
+            shown = ", ".join(f"`{name}`" for name in top)
+            parts.append(f"Described in [docs/reference/python.md](../docs/reference/python.md): {shown}.\n")
             continue
         for name in top:
             item = getattr(found, name)

@@ -35,7 +35,9 @@ class Source:
     """An extractor that was found and checked, not yet opened."""
 
     kind: str
+    """Name of the registered extractor."""
     label: str
+    """Name for tables and error lines."""
     digest: str
     """sha256 hex of its weights (and config)."""
     path: Path

@@ -64,8 +64,8 @@ def w_conditioned_copy(unet: UNet, embedding_dim: int = 256, start: GuidanceStar
 
 
 def stratified(n: int, generator: torch.Generator) -> Tensor:
-    """Draw (n,) float64 in [0, 1), (p_i + u_i) / n with a permutation p of 0..n-1 and uniform u, one from each of n equal parts: the mean over a batch varies less than with
-    independent draws, and each draw alone is uniform."""
+    """Draw (n,) float64 in [0, 1), one from each of n equal parts: (p_i + u_i) / n with a random order p of 0..n-1 and uniform u. The mean
+    over a batch varies less than with independent draws, and each draw alone is uniform."""
     return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
 
 

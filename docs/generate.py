@@ -69,7 +69,7 @@ def record(cls: type) -> str:
         rows = [[f"`{item.name}`", f"`{item.type}`", default_of(item), docs.get(item.name, "")] for item in dataclasses.fields(cls)]
         fields = table(["field", "type", "default", "meaning"], rows)
     else:
-        rows = [[f"`{name}`", f"`{kind}`", docs.get(name, "")] for name, kind in cls.__annotations__.items()]
+        rows = [[f"`{name}`", f"`{getattr(kind, '__forward_arg__', kind)}`", docs.get(name, "")] for name, kind in cls.__annotations__.items()]
         fields = table(["attribute", "type", "meaning"], rows)
     members = [(name, item.fget if isinstance(item, property) else item) for name, item in vars(cls).items()]
     methods = [item for name, item in members if inspect.isfunction(item) and (not name.startswith("_") or name == "__call__")]
@@ -147,11 +147,11 @@ def stable() -> str:
         found = importlib.import_module(module)
         parts.append(f"### {module}\n\n{escaped(prose(found.__doc__).partition(chr(10))[0])}\n")
         top = [name for name in names if "." not in name]
-        if module in BY_NAME:
-            shown = ", ".join(f"`{name}`" for name in top)
+        elsewhere = top if module in BY_NAME else [name for name in top if name in PUBLIC.get(module, [])]
+        if elsewhere:
+            shown = ", ".join(f"`{name}`" for name in elsewhere)
             parts.append(f"Described in [docs/reference/python.md](../docs/reference/python.md): {shown}.\n")
-            continue
-        for name in top:
+        for name in (name for name in top if name not in elsewhere):
             item = getattr(found, name)
             if module == "scottbench" and name in SHOWN_ABOVE:
                 continue
@@ -251,7 +251,7 @@ def entry(module: str, name: str, item: Any) -> str:
     if dataclasses.is_dataclass(item):
         docs = field_docs(item)
         rows = [[f"`{one.name}`", f"`{one.type}`", escaped(docs.get(one.name, ""))] for one in dataclasses.fields(item) if one.init]
-        lines.append(table(["field", "type", "meaning"], rows))
+        lines += [table(["field", "type", "meaning"], rows)] if rows else []
     if inspect.isclass(item):
         for word, member in vars(item).items():
             function = member.fget if isinstance(member, property) else getattr(member, "func", member)

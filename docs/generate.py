@@ -69,7 +69,8 @@ def record(cls: type) -> str:
         rows = [[f"`{item.name}`", f"`{item.type}`", default_of(item), docs.get(item.name, "")] for item in dataclasses.fields(cls)]
         fields = table(["field", "type", "default", "meaning"], rows)
     else:
-        rows = [[f"`{name}`", f"`{getattr(kind, '__forward_arg__', kind)}`", docs.get(name, "")] for name, kind in cls.__annotations__.items()]
+        types = {name: getattr(kind, "__forward_arg__", kind) for name, kind in cls.__annotations__.items()}
+        rows = [[f"`{name}`", f"`{kind}`", docs.get(name, "")] for name, kind in types.items()]
         fields = table(["attribute", "type", "meaning"], rows)
     members = [(name, item.fget if isinstance(item, property) else item) for name, item in vars(cls).items()]
     methods = [item for name, item in members if inspect.isfunction(item) and (not name.startswith("_") or name == "__call__")]

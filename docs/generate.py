@@ -255,9 +255,11 @@ def entry(module: str, name: str, item: Any) -> str:
         lines += [table(["field", "type", "meaning"], rows)] if rows else []
     if inspect.isclass(item):
         for word, member in vars(item).items():
-            function = member.fget if isinstance(member, property) else getattr(member, "func", member)
+            wrapped = getattr(member, "__func__", getattr(member, "func", member))
+            function = member.fget if isinstance(member, property) else wrapped
             if not word.startswith("_") and inspect.isfunction(function) and function.__doc__:
-                arguments = signature(function) if inspect.isfunction(member) else ""
+                called = inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod))
+                arguments = signature(getattr(item, word)) if called else ""
                 about = " ".join(escaped(prose(function.__doc__)).split())
                 lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {about}")
         lines.append("")

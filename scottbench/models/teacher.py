@@ -35,7 +35,7 @@ class Teacher(Protocol):
     text_encoder: torch.nn.Module
     """A module: token numbers (n,L) to a tuple whose first part is (n,L,D)."""
     vae: Any
-    """Of the form of `ImageCoder`."""
+    """Images to latents and back, of the form of `ImageCoder`."""
     device: str
     """Its place, in torch's words: "cpu", "cuda"."""
     student: dict | None

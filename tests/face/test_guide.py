@@ -93,6 +93,15 @@ def test_the_sampler_of_the_guide_runs_beside_another(desk):
     assert results["value"].n_unique() == 3
 
 
+def test_the_folder_of_the_guide_is_a_dataset(desk):
+    from scottbench.registry.loader import load_plugins
+
+    noun = load_plugins().find("dataset", "folder").noun
+    items = noun.open("evaluation", noun.options(**{noun.path_option: desk[0] / "pictures"}))
+    assert sorted(items.prompts) == [f"a grey square number {k}" for k in range(4)]
+    assert items.images([0, 3]).shape == (2, 64, 64, 3)
+
+
 @pytest.mark.parametrize("package", ["my-student", "my-metric"])
 def test_the_tests_of_a_changed_package_pass(package, desk, monkeypatch, capfd):
     folder = desk[0] / f"scottbench-{package}"

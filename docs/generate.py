@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import json
@@ -68,9 +69,12 @@ def record(cls: type) -> str:
         rows = [[f"`{item.name}`", f"`{item.type}`", default_of(item), docs.get(item.name, "")] for item in dataclasses.fields(cls)]
         fields = table(["field", "type", "default", "meaning"], rows)
     else:
-        rows = [[f"`{name}`", f"`{kind}`", docs.get(name, "")] for name, kind in cls.__annotations__.items()]
+        types = {name: getattr(kind, "__forward_arg__", kind) for name, kind in cls.__annotations__.items()}
+        rows = [[f"`{name}`", f"`{kind}`", docs.get(name, "")] for name, kind in types.items()]
         fields = table(["attribute", "type", "meaning"], rows)
-    methods = [item for name, item in vars(cls).items() if inspect.isfunction(item) and not name.startswith("_")]
+    members = [(name, item.fget if isinstance(item, property) else item) for name, item in vars(cls).items()]
+    methods = [item for name, item in members if inspect.isfunction(item) and (not name.startswith("_") or name == "__call__")]
+    methods = [method for method in methods if method.__doc__]
     lines = [f"- `{method.__name__}{inspect.signature(method)}`: {prose(method.__doc__)}" for method in methods]
     return f"**`{cls.__name__}`**: {prose(cls.__doc__)}\n\n{fields}" + ("\n" + "\n".join(lines) + "\n" if lines else "")
 
@@ -99,16 +103,69 @@ def source(path: str) -> str:
     return f"`{Path(path).name}`\n```{language}\n{(ROOT / path).read_text(encoding='utf-8')}```\n"
 
 
-def example() -> str:
-    """The example plug-in that the tests install."""
-    folder = "tests/third_party/scottbench_example"
-    names = ("pyproject.toml", "scottbench_example/__init__.py", "scottbench_example/ddim_eta.py")
-    return "\n".join(source(f"{folder}/{name}") for name in names)
+MADE = {
+    "method": ("my-sampler", "sampler.py"), "trainer": ("my-student", "trainer.py"), "metric": ("my-metric", "shift.py"),
+    "extractor": ("my-eye", "colours.py"), "claim": ("my-claim", "claim.toml"),
+}  # fmt: skip
+"""Kind -> the name that the guide gives to `scottbench plugin new`, and the file of the package that it shows."""
 
 
-def smallest() -> str:
-    """The shortest sampler that we ship."""
-    return source("plugins/scottbench_solvers/ddim.py")
+def made(kind: str) -> str:
+    """A file of the package that `scottbench plugin new` writes, in a fence that names its place."""
+    from scottbench.cli.plugin_new import commands, rendered
+
+    name, file = MADE[kind]
+    folder, slug = f"scottbench-{name}", name.replace("-", "_")
+    place = f"scottbench_{slug}/{file}"
+    text = rendered(kind, name, slug, commands(kind, name, Path(folder)))[place]
+    language = {".py": "python", ".toml": "toml"}[Path(file).suffix]
+    return f"```{language} as made: {folder}/{place}\n{text}```\n"
+
+
+STABLE = ROOT / "plugins" / "stable.txt"
+SHOWN_ABOVE = {noun.__name__ for noun in [*nouns.KINDS.values(), *(cls for found in RECORDS.values() for cls in found)]}
+"""Records that the blocks of the hooks show already."""
+BY_NAME = {"scottbench.metrics", "scottbench.testing"}
+"""Modules that docs/reference/python.md describes: the guide names what they have."""
+
+
+def stable_names() -> dict[str, list[str]]:
+    """Module -> the names in it that are stable, methods as Class.method, in the order of the list."""
+    found: dict[str, list[str]] = {}
+    for line in STABLE.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith(("#", " ")):
+            module = line
+            found[module] = []
+        elif line.startswith(" "):
+            found[module].append(line.strip().partition("(")[0])
+    return found
+
+
+def stable() -> str:
+    """Everything that is stable API, module by module, from the docstrings."""
+    parts = []
+    for module, names in stable_names().items():
+        found = importlib.import_module(module)
+        parts.append(f"### {module}\n\n{escaped(prose(found.__doc__).partition(chr(10))[0])}\n")
+        top = [name for name in names if "." not in name]
+        elsewhere = top if module in BY_NAME else [name for name in top if name in PUBLIC.get(module, [])]
+        if elsewhere:
+            shown = ", ".join(f"`{name}`" for name in elsewhere)
+            parts.append(f"Described in [docs/reference/python.md](../docs/reference/python.md): {shown}.\n")
+        for name in (name for name in top if name not in elsewhere):
+            item = getattr(found, name)
+            if module == "scottbench" and name in SHOWN_ABOVE:
+                continue
+            if getattr(item, "_is_protocol", False) or issubclass_of_dict(item):
+                parts.append(record(item).replace("<", "&lt;"))
+            elif inspect.isroutine(item) or inspect.isclass(item):
+                parts.append(entry(module, name, item))
+    return "\n".join(parts)
+
+
+def issubclass_of_dict(item: Any) -> bool:
+    """True of a TypedDict, which has fields and no signature."""
+    return isinstance(item, type) and issubclass(item, dict)
 
 
 def exit_codes() -> str:
@@ -194,13 +251,15 @@ def entry(module: str, name: str, item: Any) -> str:
     lines = [f"#### {name}\n", f"```text\n{module}.{name}{signature(item)}\n```\n", escaped(prose(item.__doc__)) + "\n"]
     if dataclasses.is_dataclass(item):
         docs = field_docs(item)
-        rows = [[f"`{one.name}`", f"`{one.type}`", escaped(docs.get(one.name, ""))] for one in dataclasses.fields(item)]
-        lines.append(table(["field", "type", "meaning"], rows))
+        rows = [[f"`{one.name}`", f"`{one.type}`", escaped(docs.get(one.name, ""))] for one in dataclasses.fields(item) if one.init]
+        lines += [table(["field", "type", "meaning"], rows)] if rows else []
     if inspect.isclass(item):
         for word, member in vars(item).items():
-            function = member.fget if isinstance(member, property) else getattr(member, "func", member)
+            wrapped = getattr(member, "__func__", getattr(member, "func", member))
+            function = member.fget if isinstance(member, property) else wrapped
             if not word.startswith("_") and inspect.isfunction(function) and function.__doc__:
-                arguments = signature(function) if inspect.isfunction(member) else ""
+                called = inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod))
+                arguments = signature(getattr(item, word)) if called else ""
                 about = " ".join(escaped(prose(function.__doc__)).split())
                 lines.append(f"- `.{word}{arguments.replace('(self, ', '(').replace('(self)', '()')}`: {about}")
         lines.append("")
@@ -326,9 +385,9 @@ def headline() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "hooks": hooks, "example": example, "smallest": smallest, "exit_codes": exit_codes, "verbs": verbs, "bundled": bundled,
+    "hooks": hooks, "stable": stable, "exit_codes": exit_codes, "verbs": verbs, "bundled": bundled,
     "flags": flags, "schemas": schemas, "api": api, "in_short": in_short, "findings": findings, "reports": reports, "headline": headline,
-    "code": code,
+    "code": code, **{f"made_{kind}": functools.partial(made, kind) for kind in MADE},
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ class Schedule:
     """A variance-preserving noise schedule, given by its cumulative products of 1 - beta: (T,) float64, falling."""
 
     alphas_cumprod: Tensor
+    """alpha_t^2 for t = 0..T-1."""
     _tables: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The same on other devices: sent there once, not for every coefficient."""
 

@@ -39,15 +39,21 @@ class DiffusionModel:
     """An opened model. Latents are in the U-Net's scale: the VAE's scaling factor is applied in `encode_images`/`decode`."""
 
     digest: str
+    """sha256 hex of all its weights and configs."""
     schedule: Schedule
+    """alpha_t and sigma_t of its time steps."""
     prediction: str
     """"epsilon", "v_prediction" or "sample"."""
     tokenizer: Any
+    """Prompts to token numbers (n,L)."""
     text_encoder: torch.nn.Module
     """Tokens (n,L) to hidden states (n,L,D); of Stable Diffusion XL `scottbench.models.text_encoders.TwoEncoders`."""
     unet: UNet
+    """The network; any of the form that `scottbench.models.teacher.Network` has."""
     vae: VAE
+    """Images to latents and back; any of the form of `ImageCoder` there."""
     device: str = "cpu"
+    """Its place, in torch's words."""
     student: dict | None = None
     """The contents of student.json; None for a teacher."""
     pickled: list[str] = field(default_factory=list)

@@ -35,7 +35,9 @@ class Source:
     """An extractor that was found and checked, not yet opened."""
 
     kind: str
+    """Name of the registered extractor."""
     label: str
+    """Name for tables and error lines."""
     digest: str
     """sha256 hex of its weights (and config)."""
     path: Path
@@ -79,6 +81,7 @@ class OpenExtractor:
     """An opened extractor. The towers are plain attributes, so that a caller may wrap them with a clock."""
 
     source: Source
+    """The extractor as it was found."""
     size: int
     """Input height and width S in pixels."""
     image_tower: Callable[[Tensor], Tensor]
@@ -86,7 +89,9 @@ class OpenExtractor:
     text_tower: Callable[[Tensor], Tensor] | None
     """(N,L) int64 tokens -> (N,d) float32, not normalised; None without a text tower."""
     tokenize: Callable[[list[str]], Tensor] | None
+    """n prompts -> (n,L) int64 tokens; None without a text tower."""
     device: str = "cpu"
+    """Its place, in torch's words."""
     fit: Fit = USUAL
     """How its own rule, "open_clip", fits pictures."""
     pair_tower: Callable[[Tensor, Tensor], Tensor] | None = None

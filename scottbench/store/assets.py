@@ -26,9 +26,11 @@ class Needed:
     """One file that must be here before a run starts."""
 
     path: Path
+    """Its place; within the folder of an extractor, where `find_folder` is given it."""
     fetch: str = ""
     """The command line that fetches it; "" where only a new installation helps."""
     bytes: int | None = None
+    """Its size, where it is known; another size is a damaged file."""
     sha256: str | None = None
     """Expected digest, hex; None where the publisher gives none."""
 

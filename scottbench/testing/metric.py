@@ -259,7 +259,8 @@ def check_influence(subject: Subject) -> str:
                 f"It must be ({sizes[part]},) and finite: one number an item.",
                 "influence",
             )
-        if abs(array.mean()) > CLOSE * (np.abs(array).max() + 1e-12):
+        # where all items are equal, the rest is rounding of the value
+        if abs(array.mean()) > CLOSE * np.abs(array).max() + 1e-12 * (1 + abs(value_of(subject))):
             raise NotConforming(
                 f"{subject.who}: influence.{part} has mean {array.mean():.3g}.", "The mean must be 0: subtract it.", "influence"
             )

@@ -25,7 +25,9 @@ class Context:
     """The frozen teacher, where it runs, and the things beside it that some trainers need."""
 
     teacher: DiffusionModel
+    """The opened model, frozen: `Teacher` of `scottbench.models.teacher` says what it has."""
     device: str
+    """Where the networks are, in torch's words; new ones go there too."""
     folder: Path | None = None
     """The training folder, for data that the trainer makes and a resumed training uses again."""
     data: Data | None = None

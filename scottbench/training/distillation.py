@@ -64,8 +64,8 @@ def w_conditioned_copy(unet: UNet, embedding_dim: int = 256, start: GuidanceStar
 
 
 def stratified(n: int, generator: torch.Generator) -> Tensor:
-    """Draw (n,) float64 in [0, 1), one from each of n equal parts, in random order: the mean over a batch varies less than with
-    independent draws, and each draw alone is uniform."""
+    """Draw (n,) float64 in [0, 1), one from each of n equal parts: (p_i + u_i) / n with a random order p of 0..n-1 and uniform u. The mean
+    over a batch varies less than with independent draws, and each draw alone is uniform."""
     return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
 
 
@@ -105,7 +105,7 @@ def adapters_off(unet: UNet) -> Iterator[None]:
 
 
 def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (x0, eps) of the teacher with guidance w per sample, conditional and unconditional pass in one batch.
+    """Return (x0, eps) of the teacher at the raw output F(text) + w (F(text) - F(uncond)), conditional and unconditional pass in one batch.
 
     z (N,C,h,w); t (N,) int64; text (N,L,D); uncond (1,L,D); w (N,) = s - 1.
     """
@@ -123,8 +123,8 @@ def guided_output(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, unc
 def consistency_output(
     teacher: DiffusionModel, unet: UNet, z: Tensor, t: Tensor, text: Text, w: Tensor
 ) -> Tensor:
-    """Return f(z, t, c, w) of a student's U-Net, its clean latent with the boundary condition, (N,C,h,w). The teacher gives schedule
-    and parametrisation; z, t, text and w as for `guided_teacher`."""
+    """Return f(z, t, c, w) = c_skip(t) z + c_out(t) x0(z, t, c, w) of a student's U-Net, its clean latent with the boundary condition,
+    (N,C,h,w). The teacher gives schedule and parametrisation; z, t, text and w as for `guided_teacher`."""
     x0, _ = to_x0_eps(teacher.schedule, z, t, conditioned_output(unet, z, t, text, w), teacher.prediction)
     return consistency_function(z, t, x0)
 

@@ -12,7 +12,7 @@ from scottbench_dmd2 import register_methods
 from scottbench_dmd2.fake_score import FakeScore
 from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.sampler import sample, timesteps
-from scottbench_dmd2.trainer import DistributionMatching, counts, head_loss, matching_direction, target_of
+from scottbench_dmd2.trainer import DistributionMatching, counts, matching_direction, target_of
 from tiny import tiny_pipeline
 from tiny_training import Registry, batch_of, train
 
@@ -23,6 +23,7 @@ from scottbench.models.transfer import Ahead
 from scottbench.registry.nouns import Sampling
 from scottbench.registry.options import make_options
 from scottbench.training.context import Context
+from scottbench.training.discriminator import cross_entropy
 
 SD = Schedule.scaled_linear()
 SMALL = {"lr": "1e-3", "fake_lr": "1e-3", "fake_updates": "2"}
@@ -229,7 +230,7 @@ def test_a_fresh_head_says_nothing(pipeline):
 
 def test_the_head_s_loss_in_closed_form():
     log1p = lambda x: math.log1p(math.exp(x))  # noqa: E731
-    found = head_loss(torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0]))
+    found = cross_entropy(torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0]))
     assert float(found) == pytest.approx((log1p(-2) + log1p(1)) / 2 + (log1p(0.5) + log1p(-3)) / 2)
 
 

@@ -12,7 +12,7 @@ import torch
 from analytic import SD, TEXT, Network, column, gaussian
 from scottbench_pcm.heads import FeatureDiscriminator
 from scottbench_pcm.options import PCMOptions, SamplerOptions
-from scottbench_pcm.phases import Phases, edges
+from scottbench_pcm.phases import Phases
 from scottbench_pcm.sampler import sample, timesteps
 from scottbench_pcm.trainer import PhasedConsistencyDistillation, chosen, renoised
 from scottbench_solvers import ddim
@@ -21,6 +21,7 @@ from tiny import tiny_pipeline
 from tiny_training import Registry, batch_of, train
 
 from scottbench.diffusion import add_noise, skipping_grid
+from scottbench.diffusion import even_edges as edges
 from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.claims import read_claim

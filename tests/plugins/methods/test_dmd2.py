@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +12,7 @@ from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.sampler import sample, timesteps
 from scottbench_dmd2.trainer import DistributionMatching, counts, matching_direction, target_of
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train
+from tiny_training import Registry, batch_of, train, whole_and_cut
 
 from scottbench.diffusion import Schedule, add_noise, to_x0_eps
 from scottbench.errors import UsageError
@@ -326,16 +324,7 @@ def test_a_few_steps_train_export_and_sample_and_their_passes_are_counted(pipeli
 
 def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
     options = SMALL | {"steps": "4"}
-    whole = train(Registry(pipeline), "tiny", "dmd2", tmp_path / "whole", max_steps=4, options=options)
-
-    def interrupt(event, step, *rest):
-        if event == "train" and step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Registry(pipeline), "tiny", "dmd2", tmp_path / "cut", max_steps=4, options=options, progress=interrupt)
-    cut = train(Registry(pipeline), "tiny", "dmd2", tmp_path / "cut", max_steps=4, options=options, resume=True)
-    digests = [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]
+    digests = whole_and_cut(pipeline, "dmd2", tmp_path, options, steps=4, at=3)
     assert digests[0] == digests[1]
 
 

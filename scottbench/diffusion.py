@@ -8,6 +8,8 @@ steps t are an int, or a (N,) int64 tensor, in which case coefficients come back
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -203,6 +205,23 @@ def pseudo_huber(
     return distance.mean()
 
 
+def even_edges(schedule: Schedule, parts: int) -> list[int]:
+    """List the edges of n equal parts of the schedule, rising: floor((T - 1) j / n), for 4 parts 0, 249, 499, 749, 999."""
+    last = len(schedule) - 1
+    return [last * j // parts for j in range(parts + 1)]
+
+
+def trailing(schedule: Schedule, steps: int) -> list[int]:
+    """List time steps by the rule called trailing spacing, falling: round(T (1 - j / n)) - 1, for 4 steps 999, 749, 499, 249."""
+    return [round(len(schedule) * (1 - j / steps)) - 1 for j in range(steps)]
+
+
+def nearest(rising: Sequence[float], wanted: float) -> int:
+    """Return the place in rising numbers of the one nearest to `wanted`; of two as near, the greater."""
+    above = min(bisect_left(rising, wanted), len(rising) - 1)
+    return above - (above > 0 and wanted - rising[above - 1] < rising[above] - wanted)
+
+
 def skipping_grid(schedule: Schedule, skip: int) -> list[int]:
     """List training time steps from the top, T-1, T-1-skip, ..., all > 0: LCM's 999, 979, ..., 19 for skip 20."""
     return list(range(len(schedule) - 1, 0, -skip))
@@ -214,15 +233,22 @@ def spread(grid: list[int], steps: int) -> list[int]:
 
 
 def consistency_sample(run: Any, times: list[int]) -> Tensor:
-    """Sample clean latents (N,C,h,w) in several consistency steps (Luo et al. 2023, algorithm 3).
+    """Sample clean latents (N,C,h,w) in several consistency steps (Luo et al. 2023, algorithm 3): `renoised_sample` of f, which is z at
+    time 0. run: a `scottbench.Sampling`."""
+    return renoised_sample(run, times, consistency_function)
 
-    f(z_T, T), then re-noise (rho = 0) to the next time and apply f again; no noise after the last step, so one step is deterministic
-    given z_T. run: a `scottbench.Sampling`.
+
+def renoised_sample(run: Any, times: list[int], clean: Callable[[Tensor, int, Tensor], Tensor] | None = None) -> Tensor:
+    """Sample clean latents (N,C,h,w): predict them at each of the times, and re-noise (rho = 0) to the next; no noise after the last, so
+    that one step is deterministic given z_T.
+
+    run: a `scottbench.Sampling`; clean: (z, t, x0) -> what is taken for clean, (N,C,h,w) each; None: the prediction x0 itself.
     """
     z = run.noise(0)
     for k, t in enumerate(times):
-        x0, eps = run.denoise(z, t)
-        x = consistency_function(z, t, x0)
+        x, eps = run.denoise(z, t)
+        if clean is not None:
+            x = clean(z, t, x)
         if k + 1 < len(times):
             z = update(run.schedule, x, eps, times[k + 1], rho=0, noise=run.noise(k + 1))
     return x

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scottbench_cd
 import scottbench_dmd2
 import scottbench_extractors
@@ -85,3 +89,19 @@ def batch_of(teacher, n=4, seed=0, **more):
     facts = {"indices": torch.arange(n), "generator": generator, "step": 0, "fraction": 0.0}
     latents = torch.randn(n, 4, 8, 8, generator=generator)
     return facts | {"latents": latents, "text": teacher.embed(prompts), "uncond": teacher.embed([""])} | more
+
+
+def whole_and_cut(pipeline, name, folder, options, steps, at):
+    """Digests of the weights of two trainings: one of `steps`, and the same, cut by Ctrl-C after step `at` and gone on with."""
+    given = {"max_steps": steps, "options": options}
+
+    def interrupt(event, step, *rest):
+        if event == "train" and step == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = train(Registry(pipeline), "tiny", name, folder / "whole", **given)
+    with pytest.raises(KeyboardInterrupt):
+        train(Registry(pipeline), "tiny", name, folder / "cut", progress=interrupt, **given)
+    assert not (folder / "cut" / "student.json").exists()
+    cut = train(Registry(pipeline), "tiny", name, folder / "cut", resume=True, **given)
+    return [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]

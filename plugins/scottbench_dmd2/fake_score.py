@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import Text, UNet, run_unet
 from scottbench.models.pipeline import fast_layout
+from scottbench.training.discriminator import learning, middle_block, outputs_of
 
 
 class FakeScore(nn.Module):
@@ -21,44 +21,22 @@ class FakeScore(nn.Module):
         self.unet: UNet = fast_layout(copy.deepcopy(teacher_unet)).requires_grad_(True)
         self.head: Head | None = Head(self.unet.config.block_out_channels[-1]).to(teacher_unet.device) if head else None
 
-    @property
-    def middle(self) -> nn.Module:
-        """Give the block with the smallest features, the last one of those that go down where there is no middle one."""
-        return self.unet.down_blocks[-1] if self.unet.mid_block is None else self.unet.mid_block
-
     def forward(self, z: Tensor, t: Tensor, text: Text) -> Tensor:
         """Return the network's raw output, (N,C,h,w) float32 at least, of z (N,C,h,w) at t (N,) int64, text (N,L,D)."""
         return wide(run_unet(self.unet, z, t, text))
 
     def with_logits(self, z: Tensor, t: Tensor, text: Text, graph: bool = True) -> tuple[Tensor, Tensor]:
         """Return the output as `forward` and the logits (N,), high for data, in one pass. graph=False: the logits alone have one."""
-        features: list[Tensor] = []
-        learning = torch.is_grad_enabled()
-
-        def keep(module: nn.Module, given: Any, made: Any) -> None:
-            features.append(made[0] if isinstance(made, tuple) else made)
-            torch.set_grad_enabled(learning and graph)
-
-        hook = self.middle.register_forward_hook(keep)
-        try:
+        with outputs_of([middle_block(self.unet)], graph) as features:
             output = self(z, t, text)
-        finally:
-            hook.remove()
-            torch.set_grad_enabled(learning)
         assert self.head is not None
         return output, self.head(wide(features[0]))
 
     def frozen_logits(self, z: Tensor, t: Tensor, text: Text) -> Tensor:
         """Return the logits (N,) of z (N,C,h,w) with gradients that reach z only. Of the half of the network after
         the features no graph is kept."""
-        parameters = list(self.parameters())
-        for p in parameters:
-            p.requires_grad_(False)
-        try:
+        with learning(list(self.parameters()), False):
             return self.with_logits(z, t, text, graph=False)[1]
-        finally:
-            for p in parameters:
-                p.requires_grad_(True)
 
 
 class Head(nn.Module):

@@ -3,21 +3,14 @@
 from torch import Tensor
 
 from scottbench import Sampling
-from scottbench.diffusion import Schedule, update
+from scottbench.diffusion import Schedule, even_edges, renoised_sample
 
 
 def timesteps(schedule: Schedule, steps: int, options: object = None) -> list[int]:
     """Give floor(999 j / n) for j = n..1: 1 step [999], 2 steps [999, 499], 4 steps [999, 749, 499, 249]."""
-    last = len(schedule) - 1
-    return [last * j // steps for j in range(steps, 0, -1)]
+    return even_edges(schedule, steps)[:0:-1]
 
 
 def sample(run: Sampling) -> Tensor:
     """Sample x0 (N,C,h,w): x0 = G(z_t, t); z <- alpha_t' x0 + sigma_t' xi with fresh noise (rho = 0); no noise after the last step."""
-    z = run.noise(0)
-    times = timesteps(run.schedule, run.steps)
-    for k, t in enumerate(times):
-        x0, eps = run.denoise(z, t)
-        if k + 1 < len(times):
-            z = update(run.schedule, x0, eps, times[k + 1], rho=0, noise=run.noise(k + 1))
-    return x0
+    return renoised_sample(run, timesteps(run.schedule, run.steps))

@@ -15,7 +15,7 @@ from scottbench.diffusion import Schedule, add_noise, scale, to_x0_eps, wide
 from scottbench.models.diffusion_model import run_unet
 from scottbench.models.pipeline import fast_layout
 from scottbench.models.transfer import Ahead
-from scottbench.training.discriminator import accuracies, weighted_term
+from scottbench.training.discriminator import accuracies, cross_entropy, weighted_term
 from scottbench.training.distillation import draw_times, guided_teacher, stratified, time_weight
 from scottbench_dmd2.fake_score import FakeScore
 from scottbench_dmd2.options import DMD2Options
@@ -132,10 +132,8 @@ class DistributionMatching:
 
     def real_prediction(self, z: Tensor, t: Tensor, text: TextCondition, uncond: TextCondition) -> Tensor:
         """Return the guided teacher's clean prediction (N,C,h,w) of z (N,C,h,w) at t (N,); unguided in one pass."""
-        teacher, w = self.teacher, self.options.w
-        if w == 0:
-            return to_x0_eps(teacher.schedule, z, t, teacher.network(z, t, text), teacher.prediction)[0]
-        return guided_teacher(teacher, z, t, text, uncond, torch.full((len(z),), w, device=z.device))[0]
+        w = torch.full((len(z),), self.options.w, device=z.device) if self.options.w else None
+        return guided_teacher(self.teacher, z, t, text, uncond, w)[0]
 
     # --- the fake score ----------------------------------------------------------------------------------------------
 
@@ -150,7 +148,7 @@ class DistributionMatching:
         # the noise of the sample: the head is to see their difference, not that of two draws
         both = torch.cat([z, add_noise(schedule, batch["latents"], t, noise)])
         output, logits = fake.with_logits(both, t.repeat(2), text.repeat(2, 1, 1))
-        losses = {"denoising": mse_loss(output[:n], target), "gan": o.gan_fake_weight * head_loss(logits[n:], logits[:n])}
+        losses = {"denoising": mse_loss(output[:n], target), "gan": o.gan_fake_weight * cross_entropy(logits[n:], logits[:n])}
         return losses, accuracies(logits[n:], logits[:n])
 
     # --- what is measured and exported -------------------------------------------------------------------------------
@@ -207,8 +205,3 @@ def target_of(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor, predicti
     if prediction == "v_prediction":
         return scale(schedule.alpha(t), noise) - scale(schedule.sigma(t), x0)
     return noise if prediction == "epsilon" else x0
-
-
-def head_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return BCE(real, 1) + BCE(fake, 0) of logits (N,): 2 ln 2 when the head says nothing."""
-    return softplus(-real).mean() + softplus(fake).mean()

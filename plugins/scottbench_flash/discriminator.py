@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import Text, UNet, run_unet
-from scottbench.training.discriminator import hinge
+from scottbench.training.discriminator import hinge, learning, middle_block, outputs_of
 
 GROUPS = 8
 """Groups of the head's normalisation."""
@@ -32,38 +29,16 @@ class FeatureDiscriminator(nn.Module):
         reach z only."""
         with torch.set_grad_enabled(not learn and torch.is_grad_enabled()):
             features = self.features(z, tau, text)
-        with self.learning(learn):
+        with learning(self.trainable, learn):
             # a mean over places and the losses are no place for half precision, nor is the head outside of autocast
             return wide(self.head(wide(features))).mean((1, 2, 3))
 
     def features(self, z: Tensor, tau: Tensor, text: Text) -> Tensor:
         """Return the output of the frozen U-Net's middle block, or of its last down block where it has none, (N,C,h,w), for z (N,C,h,w)."""
-        found: list[Tensor] = []
-        block = self.unet.down_blocks[-1] if self.unet.mid_block is None else self.unet.mid_block
-
-        def keep(module: nn.Module, arguments: tuple, output: Tensor | tuple[Tensor, ...]) -> None:
-            found.append(output[0] if isinstance(output, tuple) else output)
-            torch.set_grad_enabled(False)  # the decoder is not used: it needs no graph
-
-        hook, before = block.register_forward_hook(keep), torch.is_grad_enabled()
-        try:
-            # the whole U-Net all the same: one that is broken off would not be counted
+        # the decoder is not used and needs no graph; it runs all the same: a network that is broken off would not be counted
+        with outputs_of([middle_block(self.unet)], graph=False) as found:
             run_unet(self.unet, z, tau, text)
-        finally:
-            torch.set_grad_enabled(before)
-            hook.remove()
         return found[0]
-
-    @contextmanager
-    def learning(self, learn: bool) -> Iterator[None]:
-        """Let gradients reach the head inside, or not; outside they do."""
-        for p in self.trainable:
-            p.requires_grad_(learn)
-        try:
-            yield
-        finally:
-            for p in self.trainable:
-                p.requires_grad_(True)
 
 
 def head(channels: int, width: int, side: int) -> nn.Sequential:

@@ -1,20 +1,13 @@
 """Steps by the average velocity of a MeanFlow student, on the line from noise to data (Geng et al. 2025, algorithm 2)."""
 
-from bisect import bisect_left
-
-from scottbench.diffusion import scale, to_x0_eps
+from scottbench.diffusion import nearest, scale, to_x0_eps
 from scottbench_meanflow.line import embedded_interval, last_time
 
 
 def timesteps(schedule, steps, options):
     """The teacher's time steps nearest to even times on the line, t = t_T (1 - j/n): 2 steps [999, 316]."""
-    last = len(schedule) - 1
     line = [last_time(float(schedule.lam(t))) for t in range(len(schedule))]
-    times = [last]
-    for j in range(1, steps):
-        wanted = line[-1] * (1 - j / steps)
-        above = min(bisect_left(line, wanted), last)
-        times.append(above - (above > 0 and wanted - line[above - 1] < line[above] - wanted))
+    times = [len(schedule) - 1, *(nearest(line, line[-1] * (1 - j / steps)) for j in range(1, steps))]
     return times if all(a > b for a, b in zip(times, times[1:])) else []
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +10,7 @@ from torch import Tensor, nn
 from scottbench import TextCondition
 from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import UNet, run_unet
+from scottbench.training.discriminator import learning, outputs_of
 
 
 class Head(nn.Module):
@@ -45,27 +43,11 @@ class FeatureDiscriminator(nn.Module):
     def forward(self, z: Tensor, tau: Tensor, text: TextCondition, uncond: TextCondition, learn: bool = True) -> Tensor:
         """Return the logits, (N,K), of z (N,C,h,w) at tau (N,) int64, text (N,L,D). learn=False: gradients reach z only. uncond is not
         looked at."""
-        with self.active(learn):
-            features: list[Tensor] = []
-            handles = [block.register_forward_hook(lambda module, given, out: features.append(first(out))) for block in blocks(self.unet)]
-            try:
+        with learning(self.trainable, learn):
+            with outputs_of(blocks(self.unet)) as features:
                 run_unet(self.unet, z, tau, text)
-            finally:
-                for handle in handles:
-                    handle.remove()
             seen = [wide(feature) for feature in features for _ in range(self.count)]
             return torch.stack([head(feature) for head, feature in zip(self.heads, seen, strict=True)], dim=1)
-
-    @contextmanager
-    def active(self, learn: bool) -> Iterator[None]:
-        """Let the heads learn inside, or not."""
-        for p in self.trainable:
-            p.requires_grad_(learn)
-        try:
-            yield
-        finally:
-            for p in self.trainable:
-                p.requires_grad_(True)
 
 
 def blocks(unet: UNet) -> list[nn.Module]:
@@ -78,8 +60,3 @@ def block_channels(unet: UNet) -> list[int]:
     widths = list(unet.config.block_out_channels)
     middle = [] if unet.mid_block is None else [widths[-1]]
     return [*widths, *middle, *reversed(widths)]
-
-
-def first(output: Any) -> Tensor:
-    """Return the features, (N,c,h,w), of a block's output; a down block gives what it hands across beside them."""
-    return output[0] if isinstance(output, tuple) else output

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scottbench.diffusion import Schedule
-
-
-def edges(schedule: Schedule, phases: int) -> list[int]:
-    """List the N + 1 edges of N phases, rising: floor((T - 1) j / N), for 4 phases 0, 249, 499, 749, 999."""
-    last = len(schedule) - 1
-    return [last * j // phases for j in range(phases + 1)]
+from scottbench.diffusion import Schedule, even_edges
 
 
 @dataclass(frozen=True)
@@ -30,6 +24,6 @@ class Phases:
     @classmethod
     def of(cls, schedule: Schedule, phases: int, skip: int) -> Phases:
         """Cut a schedule's times into phases; with one phase the times are LCM's grid."""
-        bounds = edges(schedule, phases)
+        bounds = even_edges(schedule, phases)
         rows = [(t, low, high) for low, high in zip(bounds, bounds[1:]) for t in range(high, low, -skip)]
         return cls(*torch.tensor(rows, dtype=torch.int64).unbind(1))

@@ -5,14 +5,13 @@ import math
 from torch import Tensor
 
 from scottbench import Sampling
-from scottbench.diffusion import Schedule, update
+from scottbench.diffusion import Schedule, even_edges, update
 from scottbench_pcm.options import SamplerOptions
-from scottbench_pcm.phases import edges
 
 
 def timesteps(schedule: Schedule, steps: int, options: SamplerOptions) -> list[int]:
     """Give the upper edges of `steps` phases: 1 step [999], 2 steps [999, 499], 4 steps [999, 749, 499, 249]."""
-    return edges(schedule, steps)[:0:-1]
+    return even_edges(schedule, steps)[:0:-1]
 
 
 def sample(run: Sampling) -> Tensor:

@@ -100,10 +100,7 @@ class PhasedConsistencyDistillation:
 
     def teacher_step(self, z: Tensor, t: Tensor, t_m: Tensor, text: TextCondition, uncond: TextCondition, w: Tensor) -> Tensor:
         """Return z (N,C,h,w) after one DDIM step of the teacher from t to t_m, guided by w (N,); unguided it costs one evaluation."""
-        if self.options.w_max == 0:
-            found = to_x0_eps(self.teacher.schedule, z, t, self.teacher.network(z, t, text), self.teacher.prediction)
-        else:
-            found = guided_teacher(self.teacher, z, t, text, uncond, w)
+        found = guided_teacher(self.teacher, z, t, text, uncond, w if self.options.w_max else None)
         return update(self.teacher.schedule, *found, t_m, rho=1, noise=None)
 
     def weight(self, t: Tensor, end: Tensor) -> Tensor | None:

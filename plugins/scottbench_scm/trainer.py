@@ -21,12 +21,10 @@ from scottbench.training.distillation import (
     stratified,
     student_copy,
     uniform_guidance,
+    weight_of,
 )  # fmt: skip
 from scottbench_scm.options import SCMOptions
 from scottbench_scm.trigflow import Velocity, normalised, tangent
-
-SNR_LIMIT = 5.0
-"""The gamma of weight snr-clipped."""
 
 
 class TimeWeight(torch.nn.Module):
@@ -78,7 +76,7 @@ class ContinuousConsistencyDistillation:
         x = scale(t.cos(), x0) + scale(t.sin(), noise)
         velocity, g = self.velocity_and_tangent(x, angle, text, batch["uncond"], w, min(1.0, batch["step"] / max(o.warmup, 1)))
         error = (velocity - (velocity.detach() + normalised(g, o.tangent_c, o.normalise))).square().flatten(1).mean(1)
-        factor = 1 if (fixed := fixed_weight(angle, o.weight)) is None else fixed
+        factor = 1 if (fixed := weight_of(angle.cos(), angle.sin(), o.weight)) is None else fixed
         learnt = self.networks["weight"](log_lam) if o.adaptive else None
         own = 1.0 if learnt is None else learnt.detach().exp()
         yield "student", {"consistency": (factor * own * error).mean()}, {"tangent": g.detach().square().mean().sqrt()}
@@ -127,10 +125,3 @@ class ContinuousConsistencyDistillation:
     def student_config(self) -> dict[str, Any]:
         """Return the range of the guidance, or that it is baked in."""
         return guidance_facts(self.options.w_min, self.options.w_max)
-
-
-def fixed_weight(angle: Tensor, kind: str) -> Tensor | None:
-    """Return the weight of angles (N,), (N,) float64; None for 1. alpha: cos. snr-clipped: min(1 / tan^2, 5) / 5."""
-    if kind == "one":
-        return None
-    return angle.cos() if kind == "alpha" else (1 / angle.tan() ** 2).clamp(max=SNR_LIMIT) / SNR_LIMIT

@@ -15,7 +15,7 @@ from scottbench.diffusion import add_noise, to_x0_eps, wide
 from scottbench.models.diffusion_model import run_unet
 from scottbench.models.pipeline import fast_layout
 from scottbench.models.transfer import sent
-from scottbench.training.discriminator import Discriminator, accuracies, pair_accuracy, trainable_share, weighted_term
+from scottbench.training.discriminator import Discriminator, accuracies, cross_entropy, pair_accuracy, trainable_share, weighted_term
 from scottbench.training.distillation import draw_times
 from scottbench_ufogen.options import UFOGenOptions
 
@@ -109,7 +109,7 @@ def discriminator_loss(real: Tensor, fake: Tensor, clamp: float | None) -> Tenso
     above it and fake logits below its negative count as at it, so that they give no gradient."""
     if clamp is not None:
         real, fake = real.clamp(max=clamp), fake.clamp(min=-clamp)
-    return softplus(-real).mean() + softplus(fake).mean()
+    return cross_entropy(real, fake)
 
 
 def generator_loss(fake: Tensor, clamp: float | None) -> Tensor:

@@ -31,7 +31,7 @@ from scottbench.registry.guard import Owner, guarded, is_ours, useful_line
 from scottbench.registry.label import Label
 from scottbench.registry.lazy import lazy
 from scottbench.registry.nouns import KINDS
-from scottbench.registry.paths import FLAG, GROUP, UNKNOWN, PathPoint, given_paths, points_of
+from scottbench.registry.paths import FLAG, GROUP, UNKNOWN, PathPoint, given_paths, outermost, points_of
 from scottbench.registry.presets import read_draft, settle
 from scottbench.text import closest, did_you_mean, is_name, one_line
 
@@ -206,12 +206,7 @@ def load_plugins(entry_points: Iterable[Any] | None = None) -> Plugins:
 
 def _with_paths(installed: list[Any]) -> list[Any]:
     """The installed entry points and those that paths bring. Raises UsageError for a path that cannot be used."""
-    return [*installed, *points_of(given_paths(), {_module(point) for point in installed if not _is_bundled(point)})]
-
-
-def _module(entry_point: Any) -> str:
-    """The outermost module of an entry point."""
-    return str(entry_point.value).partition(":")[0].partition(".")[0].strip()
+    return [*installed, *points_of(given_paths(), {outermost(point.value) for point in installed if not _is_bundled(point)})]
 
 
 def _is_bundled(entry_point: Any) -> bool:
@@ -223,7 +218,7 @@ def _replaced(found: list[Any]) -> list[Any]:
     paths = [point for point in found if isinstance(point, PathPoint)]
     names, modules = {point.name for point in paths}, {point.module for point in paths}
     others = [point for point in found if not isinstance(point, PathPoint) and not _is_bundled(point)] if paths else []
-    return [point for point in others if point.name in names or _module(point) in modules]
+    return [point for point in others if point.name in names or outermost(point.value) in modules]
 
 
 def _settle_presets(plugins: Plugins) -> None:

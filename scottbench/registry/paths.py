@@ -56,11 +56,16 @@ class PathPoint:
     @property
     def module(self) -> str:
         """Name the outermost module."""
-        return self.value.partition(":")[0].partition(".")[0].strip()
+        return outermost(self.value)
 
     def load(self) -> Any:
         """Import the plug-in, whatever it raises."""
         return importlib.metadata.EntryPoint(self.name, self.value, GROUP).load()
+
+
+def outermost(target: str) -> str:
+    """Name the outermost module of what an entry point names, "package.module:attribute"."""
+    return target.partition(":")[0].partition(".")[0].strip()
 
 
 def given_paths() -> list[str]:

@@ -10,6 +10,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.fits import misfit
 from scottbench.registry.guard import Guarded, PluginFailed
 from scottbench.registry.lazy import lazy
+from scottbench.registry.loader import Plugins
 from scottbench.registry.nouns import NoOptions
 from scottbench.registry.options import make_options, options_of
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject
@@ -56,6 +57,30 @@ def checked_options(who: str, options: type, given: dict[str, str] | None = None
     except TypeError:
         return made
     raise NotConforming(f"{who}: its options take the unknown key '{UNKNOWN}'.", "Let the dataclass make __init__.", options)
+
+
+def made_options(subject: Subject) -> Any:
+    """Make a noun's default options, once. Raises NotConforming where they break a rule."""
+    return subject.once("options", lambda: checked_options(subject.who, subject.noun.options))
+
+
+def everything(subject: Subject) -> Plugins:
+    """Return all plug-ins. Raises Doubt where only the noun is at hand."""
+    if subject.plugins is None:
+        raise Doubt(f"{subject.who}: nothing else is registered here.", "Check the whole package: scottbench plugin check DIR.")
+    return subject.plugins
+
+
+def check_named(subject: Subject, kind: str, name: str, mend: str, at: str) -> None:
+    """Look up a name, or PACKAGE/NAME, that a noun gives. mend: the first word of the fix; at: its place. Raises NotConforming for one
+    that nobody registers."""
+    plugins = everything(subject)
+    if plugins.named(kind, name) is None:
+        raise NotConforming(
+            f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
+            f"{mend}: scottbench list {kind}s.",
+            at,
+        )
 
 
 def check_fields(subject: Subject) -> str:
@@ -118,9 +143,7 @@ def check_docstrings(subject: Subject) -> str:
 def check_names(subject: Subject) -> str:
     """The names of other nouns are registered: the trainer of a method, the roles of a metric. Raises NotConforming, or Doubt where
     only the noun is at hand."""
-    plugins, noun = subject.plugins, subject.noun
-    if plugins is None:
-        raise Doubt(f"{subject.who}: nothing else is registered here.", "Check the whole package: scottbench plugin check DIR.")
+    plugins, noun = everything(subject), subject.noun
     named: list[tuple[str, str, str]] = []
     if subject.kind == "method" and noun.trainer not in (None, "plain"):
         named.append(("trainer", noun.trainer, "trainer"))
@@ -128,12 +151,7 @@ def check_names(subject: Subject) -> str:
         in_presets = {role for found in plugins.nouns["preset"].values() for role in getattr(found.noun, "extractors", {})}
         named += [("extractor", role, "features") for role in noun.roles if role not in in_presets | set(ROLES)]
     for kind, name, at in named:
-        if name not in plugins.nouns[kind]:
-            raise NotConforming(
-                f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
-                f"Register it, or correct the name: scottbench list {kind}s.",
-                at,
-            )
+        check_named(subject, kind, name, "Register it, or correct the name", at)
     return f"{', '.join(f'{kind} {name}' for kind, name, _ in named)}: registered" if named else "it names nothing else"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from scottbench.plan.code import digest_of
 from scottbench.registry.loader import Plugin, Plugins
+from scottbench.registry.paths import outermost
 from scottbench.store.files import read_json
 from scottbench.testing.finding import Check, Doubt, NotConforming
 from scottbench.testing.where import Code, shown
@@ -136,7 +137,7 @@ def file_of(plugin: Plugin) -> str:
     """Return the file of a plug-in's outermost module, not imported again; "" of one in memory."""
     import importlib.util
 
-    module = plugin.target.partition(":")[0].partition(".")[0]
+    module = outermost(plugin.target)
     loaded = sys.modules.get(module)
     found = getattr(loaded, "__file__", None)
     if found is None and loaded is None:
@@ -286,9 +287,9 @@ def older_of(subject: PluginSubject) -> Path | None:
 
     if subject.older is not None:
         return subject.older
-    module = subject.plugin.target.partition(":")[0].partition(".")[0]
+    module = outermost(subject.plugin.target)
     for point in importlib.metadata.entry_points(group="scottbench"):
-        if point.value.partition(":")[0].partition(".")[0] == module and point.dist is not None:
+        if outermost(point.value) == module and point.dist is not None:
             for tail in (f"{module}/__init__.py", f"{module}.py"):
                 place = Path(str(point.dist.locate_file(tail)))
                 if place.is_file() and place.resolve() != Path(subject.file).resolve():

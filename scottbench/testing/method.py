@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -19,7 +19,7 @@ from scottbench.models.sampling import watched
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import Method
 from scottbench.testing.analytic import FORMS, SHAPE, Form, Network, analytic_model, mean_of
-from scottbench.testing.common import checked_options
+from scottbench.testing.common import made_options as options_of
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
 from scottbench.testing.randomness import unmoved
 from scottbench.text import counts_in_words, one_line
@@ -86,15 +86,11 @@ class Runner:
             assert predict is not None
             return predict(*asked)
 
-        return self.method.sample(watched(_with(sampling, raw), self.calls))
+        return self.method.sample(watched(replace(sampling, predict=raw), self.calls))
 
     def written(self) -> int:
         """Count the tensors of noise that are not as they were given."""
         return sum(not torch.equal(given, kept) for given, kept in self.drawn)
-
-
-def _with(sampling: Any, raw: Callable[..., Tensor]) -> Any:
-    return replace(sampling, predict=raw)
 
 
 def student_of(subject: Subject) -> dict[str, Any] | None:
@@ -126,11 +122,6 @@ def _facts(subject: Subject) -> dict[str, Any]:
 def runner(subject: Subject, steps: int) -> Runner:
     """Give the method's runner at a number of steps, made once."""
     return cast(Runner, subject.once(f"runner {steps}", lambda: Runner(subject, steps, options_of(subject))))
-
-
-def options_of(subject: Subject) -> Any:
-    """Make the default options, once. Raises NotConforming where they break a rule."""
-    return subject.once("options", lambda: checked_options(subject.who, subject.noun.options))
 
 
 def counts_of(subject: Subject) -> list[int]:

@@ -13,7 +13,7 @@ from scottbench.errors import ScottbenchError, UsageError
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import CellFeatures, Influence, Metric, read_only
 from scottbench.stats.intervals import halves
-from scottbench.testing.common import checked_options
+from scottbench.testing.common import made_options as options_of
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
 from scottbench.testing.made import made_cells, rows_of
 from scottbench.testing.randomness import unmoved
@@ -55,11 +55,6 @@ def ask(subject: Subject, what: str, cells: Sequence[CellFeatures], locked: bool
     metric, given = subject.noun, [replace(cell, memo={}, reference_memo={}) for cell in cells]
     one = given if metric.scope == "seeds" else given[0]
     return getattr(metric, what)(read_only(one) if locked else one, options_of(subject))
-
-
-def options_of(subject: Subject) -> Any:
-    """Make the default options, once. Raises NotConforming where they break a rule."""
-    return subject.once("options", lambda: checked_options(subject.who, subject.noun.options))
 
 
 def value_of(subject: Subject) -> float:

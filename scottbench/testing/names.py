@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,20 @@ from scottbench.registry.label import Label
 from scottbench.registry.loader import Plugins
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
+from scottbench.testing.common import check_named, everything
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject
-from scottbench.text import did_you_mean, one_line
+from scottbench.text import one_line
 
 
 def known(subject: Subject, named: Iterator[tuple[str, str]]) -> str:
     """Look up (kind, name) of all that a file names, each also as NAME@key=value. Raises NotConforming for the first that nobody
     registers."""
-    plugins = everything(subject)
     found = []
     for kind, text in named:
         name = Label.parse(text).name
-        if plugins.named(kind, name) is None:
-            raise NotConforming(
-                f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
-                f"Correct the name: scottbench list {kind}s.",
-                name,
-            )
+        check_named(subject, kind, name, "Correct the name", name)
         found.append(f"{kind} {name}")
     return f"{len(set(found))} names, all registered"
-
-
-def everything(subject: Subject) -> Plugins:
-    """Return all plug-ins. Raises Doubt where only the noun is at hand."""
-    if subject.plugins is None:
-        raise Doubt(f"{subject.who}: nothing else is registered here.", "Check the whole package: scottbench plugin check DIR.")
-    return subject.plugins
 
 
 # --- presets ---------------------------------------------------------------------------------------------------------
@@ -112,15 +100,19 @@ def check_preset_roles(subject: Subject) -> str:
         found = plugins.named("metric", Label.parse(text).name)
         if found is None:
             continue
-        for role in found.noun.roles:
-            roles += 1
-            if role not in preset.extractors and role not in plugins.nouns["extractor"]:
-                raise NotConforming(
-                    f"{subject.who}: metric '{found.noun.name}' needs role '{role}', and there is no [extractors.{role}].",
-                    f"Add [extractors.{role}], or leave the metric out.",
-                    found.noun.name,
-                )
+        roles += len(found.noun.roles)
+        for role in _absent(plugins, preset, found.noun.roles):
+            raise NotConforming(
+                f"{subject.who}: metric '{found.noun.name}' needs role '{role}', and there is no [extractors.{role}].",
+                f"Add [extractors.{role}], or leave the metric out.",
+                found.noun.name,
+            )
     return f"{roles} roles of metrics have an extractor"
+
+
+def _absent(plugins: Plugins, preset: Preset, roles: Iterable[str]) -> list[str]:
+    """Roles that neither the preset nor an extractor of that name fills."""
+    return [role for role in roles if role not in preset.extractors and role not in plugins.nouns["extractor"]]
 
 
 def check_preset_files(subject: Subject) -> str:
@@ -221,9 +213,8 @@ def _lacks(plugins: Plugins, claim: Claim, preset: Preset) -> str:
         metric, method = plugins.named("metric", Label.parse(comparison.metric).name), plugins.named("method", Label.parse(arm.method).name)
         if metric is None or method is None:
             return f"{comparison.metric} or {arm.method} is not registered"
-        for role in metric.noun.roles:
-            if role not in preset.extractors and role not in plugins.nouns["extractor"]:
-                return f"no extractor '{role}' for {metric.noun.name}"
+        for role in _absent(plugins, preset, metric.noun.roles):
+            return f"no extractor '{role}' for {metric.noun.name}"
         trainer = method.noun.trainer
         if trainer not in (None, "plain") and trainer not in preset.students and trainer not in plugins.nouns["trainer"]:
             return f"no student of '{trainer}', and no trainer"

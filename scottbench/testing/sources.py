@@ -15,7 +15,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.hookspecs import hookimpl
 from scottbench.registry.loader import FILES, HOOKS, Plugin, Plugins, load_plugins
 from scottbench.registry.nouns import KINDS
-from scottbench.registry.paths import GIVEN
+from scottbench.registry.paths import GIVEN, outermost
 from scottbench.text import did_you_mean, one_line
 
 
@@ -102,7 +102,7 @@ def loaded(source: str) -> tuple[Plugins, list[Plugin]]:
 
 def is_at(plugin: Plugin, path: Path) -> bool:
     """Tell whether the module of a plug-in is a file, or the package of a folder."""
-    found = getattr(sys.modules.get(plugin.target.partition(":")[0].partition(".")[0]), "__file__", None)
+    found = getattr(sys.modules.get(outermost(plugin.target)), "__file__", None)
     if not isinstance(found, str):
         return False
     file, wanted = Path(found).resolve(), path.resolve()

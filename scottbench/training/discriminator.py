@@ -8,12 +8,13 @@ discriminator. "full" and "whole" own a copy of the U-Net instead, whose up bloc
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from scottbench.diffusion import wide
 from scottbench.models.diffusion_model import Text, UNet, run_unet
@@ -87,6 +88,44 @@ class Discriminator(nn.Module):
                 p.requires_grad_(True)
 
 
+@contextmanager
+def learning(parameters: Sequence[nn.Parameter], learn: bool) -> Iterator[None]:
+    """Let gradients reach parameters inside, or not; outside they do."""
+    for p in parameters:
+        p.requires_grad_(learn)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
+
+
+def middle_block(unet: UNet) -> nn.Module:
+    """Return the block with the smallest features: the middle one, or the last that goes down where there is none."""
+    return unet.down_blocks[-1] if unet.mid_block is None else unet.mid_block
+
+
+@contextmanager
+def outputs_of(blocks: Sequence[nn.Module], graph: bool = True) -> Iterator[list[Tensor]]:
+    """Keep the features, (N,c,h,w) each, that blocks of a U-Net give inside, in the order in which they run; a down block gives what it
+    hands across beside them. graph=False: what runs behind the last of them gets no graph."""
+    found: list[Tensor] = []
+    before = torch.is_grad_enabled()
+
+    def keep(module: nn.Module, given: Any, made: Any) -> None:
+        found.append(made[0] if isinstance(made, tuple) else made)
+        if not graph and len(found) == len(blocks):
+            torch.set_grad_enabled(False)
+
+    hooks = [block.register_forward_hook(keep) for block in blocks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+        torch.set_grad_enabled(before)
+
+
 def add_lora(unet: UNet, rank: int) -> UNet:
     """Add the adapter (B = 0: features equal the teacher's at the start) and leave it switched off."""
     adapted = lora.add_lora(unet, rank, TARGETS, ADAPTER)
@@ -103,6 +142,11 @@ def trainable_share(discriminator: Discriminator) -> float:
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
     """Return E[relu(1 - D(real))] + E[relu(1 + D(fake))] of logits (N,): 2 when D says nothing."""
     return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+
+
+def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
+    """Return BCE(D(real), 1) + BCE(D(fake), 0) of logits (N,...): 2 ln 2 when D says nothing."""
+    return softplus(-real).mean() + softplus(fake).mean()
 
 
 class LossScale(Protocol):

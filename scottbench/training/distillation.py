@@ -86,7 +86,13 @@ def time_weight(schedule: Schedule, t: Tensor, kind: TimeWeight) -> Tensor | Non
     """
     if kind == "one":
         return None
-    alpha, sigma = torch.as_tensor(schedule.alpha(t)), torch.as_tensor(schedule.sigma(t))
+    return weight_of(torch.as_tensor(schedule.alpha(t)), torch.as_tensor(schedule.sigma(t)), kind)
+
+
+def weight_of(alpha: Tensor, sigma: Tensor, kind: TimeWeight) -> Tensor | None:
+    """Return lambda of `time_weight` where the time is given by alpha and sigma, (N,...) each; None for 1."""
+    if kind == "one":
+        return None
     return alpha if kind == "alpha" else ((alpha / sigma) ** 2).clamp(max=SNR_LIMIT) / SNR_LIMIT
 
 
@@ -104,17 +110,19 @@ def adapters_off(unet: UNet) -> Iterator[None]:
         unet.enable_adapters()
 
 
-def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor) -> tuple[Tensor, Tensor]:
+def guided_teacher(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return (x0, eps) of the teacher at the raw output F(text) + w (F(text) - F(uncond)), conditional and unconditional pass in one batch.
 
-    z (N,C,h,w); t (N,) int64; text (N,L,D); uncond (1,L,D); w (N,) = s - 1.
+    z (N,C,h,w); t (N,) int64; text (N,L,D); uncond (1,L,D); w (N,) = s - 1, or None: unguided, the conditional pass alone.
     """
     return to_x0_eps(teacher.schedule, z, t, guided_output(teacher, z, t, text, uncond, w), teacher.prediction)
 
 
-def guided_output(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor) -> Tensor:
+def guided_output(teacher: DiffusionModel, z: Tensor, t: Tensor, text: Text, uncond: Text, w: Tensor | None) -> Tensor:
     """Return the teacher's raw output with guidance w per sample, (N,C,h,w) float32 at least; t (N,), whole or fractional, and the rest as
     for `guided_teacher`."""
+    if w is None:
+        return wide(teacher.network(z, t, text))
     both = joined([text, TextCondition.of(uncond).expand(len(text))])
     cond, unc = wide(teacher.network(torch.cat([z, z]), torch.cat([t, t]), both)).chunk(2)
     return guide(cond, unc, w.view(-1, 1, 1, 1))

@@ -57,7 +57,7 @@ def loss_of(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: torch.Tensor, size: int = 100) -> torch.Tensor:
     """Posterior means (N,4,16,16) float32 of uint8 images (N,3,64,64)."""
-    return torch.cat([vae.encode(common.to_float(part)).latent_dist.mode() for part in images.split(size)])
+    return torch.cat([vae.encode(common.to_float(part).to(vae.device)).latent_dist.mode() for part in images.split(size)])
 
 
 @torch.no_grad()

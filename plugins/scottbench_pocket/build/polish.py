@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import common, teacher, text_encoder
+from . import autoencoder, common, teacher, text_encoder
 
 HELD_OUT = 353
 """Training items that the polish leaves out, to see whether it learns by heart."""
@@ -31,10 +31,7 @@ class Polish:
         self.arguments, self.device, self.step = arguments, device, 0
         images, captions = common.load_split("train", arguments.data)
         vae, tokenizer = AutoencoderKL.from_pretrained(model / "vae").to(device), CLIPTokenizer.from_pretrained(model / "tokenizer")
-        with torch.inference_mode():
-            parts = [vae.encode(common.to_float(part).to(device)).latent_dist.mode() for part in images.split(256)]
-        # a plain tensor: an inference tensor may not enter autograd
-        latents = (torch.cat(parts) * vae.config.scaling_factor).clone()
+        latents = autoencoder.encode(vae, images)
         ids = text_encoder.tokens(tokenizer, captions).to(device)
         self.empty = text_encoder.tokens(tokenizer, [""]).to(device)
         order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))
@@ -56,14 +53,6 @@ class Polish:
         pick = torch.randint(len(self.ids), (size,), device=self.device)
         dropped = torch.rand(size, 1, device=self.device) < teacher.DROPOUT
         return self.latents[pick], torch.where(dropped, self.empty, self.ids[pick])
-
-    def held_out_loss(self, model: nn.Module) -> float:
-        """Compute the training loss on the items that were left out, with fixed noise."""
-        with torch.no_grad(), torch.random.fork_rng(devices=[0] if self.device.startswith("cuda") else []):
-            torch.manual_seed(0)
-            parts = zip(*(part.split(100) for part in self.held_out), strict=True)
-            losses = [teacher.loss_of(model, self.alphas, z, ids).item() for z, ids in parts]
-        return sum(losses) / len(losses)
 
     def train(self) -> None:
         """Train until the budget ends, with a line every 200 updates."""
@@ -100,11 +89,11 @@ def main() -> None:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     run = Polish(arguments)
-    before = run.held_out_loss(run.model.eval())
+    before = teacher.held_out_loss(run.model.eval(), run.alphas, *run.held_out)
     run.model.train()
     run.train()
     model = run.averaged()
-    after, images = run.held_out_loss(model), run.step * arguments.batch
+    after, images = teacher.held_out_loss(model, run.alphas, *run.held_out), run.step * arguments.batch
     shipped = common.ASSETS / "model"
     teacher.export(model.cpu(), shipped, arguments.out)
     facts = {"updates": run.step, "batch": arguments.batch, "images": images, "seconds": round(run.clock.elapsed, 1), "lr": arguments.lr,

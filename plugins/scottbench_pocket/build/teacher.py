@@ -85,11 +85,9 @@ def loss_of(model: nn.Module, alphas: torch.Tensor, z0: torch.Tensor, ids: torch
 @torch.no_grad()
 def held_out_loss(model: nn.Module, alphas: torch.Tensor, latents: torch.Tensor, ids: torch.Tensor) -> float:
     """Compute the training loss on held-out latents (N,4,16,16) and tokens (N,24) with fixed noise; keep the random state as it was."""
-    state = torch.get_rng_state()
-    torch.manual_seed(0)
-    value = sum(loss_of(model, alphas, z, i).item() for z, i in zip(latents.split(100), ids.split(100))) / len(latents.split(100))
-    torch.set_rng_state(state)
-    return value
+    with torch.random.fork_rng(devices=[latents.device] if latents.is_cuda else []):
+        torch.manual_seed(0)
+        return sum(loss_of(model, alphas, z, i).item() for z, i in zip(latents.split(100), ids.split(100))) / len(latents.split(100))
 
 
 def export(model: Teacher, work: Path, out: Path) -> None:

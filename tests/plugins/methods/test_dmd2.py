@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +10,9 @@ from scottbench_dmd2 import register_methods
 from scottbench_dmd2.fake_score import FakeScore
 from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.sampler import sample, timesteps
-from scottbench_dmd2.trainer import DistributionMatching, counts, head_loss, matching_direction, target_of
+from scottbench_dmd2.trainer import DistributionMatching, counts, matching_direction, target_of
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train
+from tiny_training import Registry, batch_of, train, whole_and_cut
 
 from scottbench.diffusion import Schedule, add_noise, to_x0_eps
 from scottbench.errors import UsageError
@@ -23,6 +21,7 @@ from scottbench.models.transfer import Ahead
 from scottbench.registry.nouns import Sampling
 from scottbench.registry.options import make_options
 from scottbench.training.context import Context
+from scottbench.training.discriminator import cross_entropy
 
 SD = Schedule.scaled_linear()
 SMALL = {"lr": "1e-3", "fake_lr": "1e-3", "fake_updates": "2"}
@@ -229,7 +228,7 @@ def test_a_fresh_head_says_nothing(pipeline):
 
 def test_the_head_s_loss_in_closed_form():
     log1p = lambda x: math.log1p(math.exp(x))  # noqa: E731
-    found = head_loss(torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0]))
+    found = cross_entropy(torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0]))
     assert float(found) == pytest.approx((log1p(-2) + log1p(1)) / 2 + (log1p(0.5) + log1p(-3)) / 2)
 
 
@@ -325,16 +324,7 @@ def test_a_few_steps_train_export_and_sample_and_their_passes_are_counted(pipeli
 
 def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
     options = SMALL | {"steps": "4"}
-    whole = train(Registry(pipeline), "tiny", "dmd2", tmp_path / "whole", max_steps=4, options=options)
-
-    def interrupt(event, step, *rest):
-        if event == "train" and step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Registry(pipeline), "tiny", "dmd2", tmp_path / "cut", max_steps=4, options=options, progress=interrupt)
-    cut = train(Registry(pipeline), "tiny", "dmd2", tmp_path / "cut", max_steps=4, options=options, resume=True)
-    digests = [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]
+    digests = whole_and_cut(pipeline, "dmd2", tmp_path, options, steps=4, at=3)
     assert digests[0] == digests[1]
 
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +19,7 @@ from scottbench_flash.trainer import FlashDistillation, Look
 from scottbench_solvers.options import EulerOptions
 from scottbench_solvers.spacing import spaced
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train
+from tiny_training import Registry, batch_of, train, whole_and_cut
 
 from scottbench.diffusion import Schedule, add_noise
 from scottbench.errors import UsageError
@@ -336,16 +334,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
 
 def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
     """One step in each phase, cut after the second."""
-    whole = train(Registry(pipeline), "tiny", "flash", tmp_path / "whole", max_steps=4, options=SMALL)
-
-    def interrupt(event, step, *rest):
-        if event == "train" and step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Registry(pipeline), "tiny", "flash", tmp_path / "cut", max_steps=4, options=SMALL, progress=interrupt)
-    cut = train(Registry(pipeline), "tiny", "flash", tmp_path / "cut", max_steps=4, options=SMALL, resume=True)
-    digests = [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]
+    digests = whole_and_cut(pipeline, "flash", tmp_path, SMALL, steps=4, at=2)
     assert digests[0] == digests[1]
 
 

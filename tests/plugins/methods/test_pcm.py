@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
@@ -12,15 +10,16 @@ import torch
 from analytic import SD, TEXT, Network, column, gaussian
 from scottbench_pcm.heads import FeatureDiscriminator
 from scottbench_pcm.options import PCMOptions, SamplerOptions
-from scottbench_pcm.phases import Phases, edges
+from scottbench_pcm.phases import Phases
 from scottbench_pcm.sampler import sample, timesteps
 from scottbench_pcm.trainer import PhasedConsistencyDistillation, chosen, renoised
 from scottbench_solvers import ddim
 from scottbench_solvers.options import DDIMOptions
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train
+from tiny_training import Registry, batch_of, train, whole_and_cut
 
 from scottbench.diffusion import add_noise, skipping_grid
+from scottbench.diffusion import even_edges as edges
 from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.claims import read_claim
@@ -364,16 +363,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options, passes
 
 def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
     options = SMALL | {"discriminator": "heads", "adv_scale": "gradient", "empty_prompts": "0.2"}
-
-    def interrupt(event, step, *rest):
-        if event == "train" and step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    whole = train(Registry(pipeline), "tiny", "pcm", tmp_path / "whole", max_steps=4, options=options)
-    with pytest.raises(KeyboardInterrupt):
-        train(Registry(pipeline), "tiny", "pcm", tmp_path / "cut", max_steps=4, options=options, progress=interrupt)
-    cut = train(Registry(pipeline), "tiny", "pcm", tmp_path / "cut", max_steps=4, options=options, resume=True)
-    digests = [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]
+    digests = whole_and_cut(pipeline, "pcm", tmp_path, options, steps=4, at=2)
     assert digests[0] == digests[1]
 
 

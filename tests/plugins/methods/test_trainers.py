@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import signal
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from scottbench_scott import register_methods as scott_methods
 from scottbench_scott.options import SCottOptions
 from scottbench_scott.trainer import StochasticConsistencyDistillation
 from tiny import tiny_pipeline
-from tiny_training import Registry, train
+from tiny_training import Registry, train, whole_and_cut
 
 from scottbench.diffusion import guidance_embedding, pseudo_huber
 from scottbench.errors import TrainingDiverged, UsageError
@@ -220,17 +218,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, name, options):
 @pytest.mark.parametrize("name, options", [("cd", {}), ("scott", {"disc_rank": "4"})])
 def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path, name, options):
     options = {**FAST, **options}
-    whole = train(Registry(pipeline), "tiny", name, tmp_path / "whole", max_steps=6, options=options)
-
-    def interrupt(event, step, *rest):
-        if event == "train" and step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Registry(pipeline), "tiny", name, tmp_path / "cut", max_steps=6, options=options, progress=interrupt)
-    assert not (tmp_path / "cut" / "student.json").exists()
-    cut = train(Registry(pipeline), "tiny", name, tmp_path / "cut", max_steps=6, options=options, resume=True)
-    digests = [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]
+    digests = whole_and_cut(pipeline, name, tmp_path, options, steps=6, at=3)
     assert digests[0] == digests[1]
     start = train(Registry(pipeline), "tiny", name, tmp_path / "other", max_steps=6, options=options, seed=1)
     assert json.loads((start / "student.json").read_text())["weights_digest"] != digests[0]

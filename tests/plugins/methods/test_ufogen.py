@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +11,7 @@ from scottbench_ufogen.options import UFOGenOptions
 from scottbench_ufogen.sampler import sample, timesteps
 from scottbench_ufogen.trainer import DiffusionGAN, discriminator_loss, generator_loss
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train
+from tiny_training import Registry, batch_of, train, whole_and_cut
 
 from scottbench.diffusion import Schedule, add_noise, x0_from_eps
 from scottbench.errors import UsageError
@@ -285,16 +283,7 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
 @pytest.mark.parametrize("kind", ["whole", "lora"])
 def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path, kind):
     options = SMALL | {"discriminator": kind, "disc_rank": "4"}
-    whole = train(Registry(pipeline), "tiny", "ufogen", tmp_path / "whole", max_steps=5, options=options)
-
-    def interrupt(event, step, *rest):
-        if event == "train" and step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Registry(pipeline), "tiny", "ufogen", tmp_path / "cut", max_steps=5, options=options, progress=interrupt)
-    cut = train(Registry(pipeline), "tiny", "ufogen", tmp_path / "cut", max_steps=5, options=options, resume=True)
-    digests = [json.loads((out / "student.json").read_text())["weights_digest"] for out in (whole, cut)]
+    digests = whole_and_cut(pipeline, "ufogen", tmp_path, options, steps=5, at=3)
     assert digests[0] == digests[1]
 
 

@@ -312,6 +312,8 @@ def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[
                 continue
             raise UsageError(f"metric '{one_line(label)}' compares with reference images, and there are none. Give some with --reference "
                              "FOLDER|NAME, or leave it out.")
+        if request.scoring and request.metrics is None and registered.noun.teacher is not None:
+            continue  # scored pictures have no teacher
         options = make_options(registered.noun.options, label.options, f"metric '{label.name}'")
         found[label] = MetricChoice(label, registered.noun, options, registered.distribution, registered.version)
     if not found:

@@ -14,7 +14,7 @@ from scottbench.plan.inputs import doubts, open_inputs
 from scottbench.plan.pictures import Reference
 from scottbench.plan.published import published_lines
 from scottbench.plan.request import RunRequest, recorded
-from scottbench.plan.teachers import require_teachers
+from scottbench.plan.teachers import default_metrics, require_teachers
 from scottbench.plan.trial import try_out
 from scottbench.registry.presets import Preset
 from scottbench.store.folder import spans
@@ -110,6 +110,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
     inputs = open_inputs(plugins, choices)
     schedule = None if inputs.model is None else inputs.model.schedule
     cells = make_cells(inputs.methods, choices.steps, choices.seeds, schedule)
+    choices, inputs, left_out = default_metrics(plugins, choices, inputs, cells)
     named = identity(plugins, choices, inputs, cells)
     require_teachers(named.metrics, cells, inputs.sources, choices.roles, choices.preset, inputs.n)
     published = [] if inputs.model is None else published_lines(inputs.methods, inputs.model_name, inputs.model.digest)
@@ -133,7 +134,7 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         recorded=inputs.recorded,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *published, *unusual_steps(cells), *unsealed(cells), *tried],
+        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *published, *unusual_steps(cells), *unsealed(cells), *tried, *left_out],
         own_data=choices.dataset.own if not request.scoring else inputs.data_name == choices.preset.dataset,
         broken=inputs.broken,
     )

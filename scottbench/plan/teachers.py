@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from scottbench.errors import MissingAsset, UsageError
 from scottbench.plan import code, device
 from scottbench.plan.cells import PlannedCell, PlannedMetric, TeacherImages, checked_timesteps
+from scottbench.plan.choices import roles as find_roles
 from scottbench.registry.options import make_options
 from scottbench.store.assets import cache_dir, file_digest
 from scottbench.store.files import canonical
@@ -63,6 +64,42 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
     }  # fmt: skip
     whole, bare = (hashlib.sha256(canonical(record)).hexdigest() for record in (what | made, what))
     return TeacherImages(name, steps, seed, guidance, whole, bare)
+
+
+def default_metrics(
+    plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence[PlannedCell]
+) -> tuple[Choices, Inputs, list[str]]:  # fmt: skip
+    """Leave out metrics that nobody named and that compare with teacher's images which neither the run makes nor the preset brings, as of
+    another model or other prompts. Return choices and inputs without them, and a line for the user about each.
+
+    The cache does not count here: whether a run measures them must not depend on what ran before it.
+    """
+    if choices.request.metrics is not None:
+        return choices, inputs, []
+    left = [choice for choice in choices.metrics if not _at_hand(plugins, choices, inputs, choice, cells)]
+    if not left:
+        return choices, inputs, []
+    metrics = [choice for choice in choices.metrics if choice not in left]
+    roles, extractors = find_roles(plugins, choices.preset, metrics)
+    sources = {role: source for role, source in inputs.sources.items() if role in extractors}
+    lines = [
+        f"{choice.label} is left out: preset '{choices.preset.name}' brings no teacher's images of this model and these prompts. "
+        f"Named by --metrics, it says how they are made" for choice in left
+    ]  # fmt: skip
+    kept = dataclasses.replace(choices, metrics=metrics, roles=roles, extractors=extractors)
+    return kept, dataclasses.replace(inputs, sources=sources), lines
+
+
+def _at_hand(plugins: Plugins, choices: Choices, inputs: Inputs, choice: MetricChoice, cells: Sequence[PlannedCell]) -> bool:
+    """Say whether a metric compares with no teacher's images, or with such as the run makes or the preset brings."""
+    if choice.metric.teacher is None:
+        return True
+    images = None if inputs.model is None else teacher_images(plugins, choices, inputs, choice)
+    if images is None or images.cell_in(cells) is not None:
+        return images is not None
+    sources = [inputs.sources[choices.roles[role]] for role in choice.metric.roles]
+    files = [brought_file(images, source, choices.preset) for source in sources]
+    return all(path is not None and kept_rows(path) >= inputs.n for path in files)
 
 
 def kept_file(images: TeacherImages, source: Source) -> Path:

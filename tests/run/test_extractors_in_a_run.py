@@ -211,6 +211,30 @@ def test_a_preset_brings_the_teachers_features_and_they_stand_before_those_of_th
         plan_of(bringing, FID_T)
 
 
+def test_a_default_metric_whose_teachers_images_are_not_at_hand_is_left_out_with_a_line(run, plugins, cache, files, tmp_path, monkeypatch):
+    """What ran before decides nothing: the cache has them, and they count only where the run makes them or the preset brings them."""
+    text = (files / "preset.toml").read_text()
+    listed = next(line for line in text.splitlines() if line.startswith("metrics = "))
+    text = f'teachers = "{tmp_path}"\n' + text.replace(listed, f'metrics = ["stars", "{FID_T}"]')
+    bringing = tiny_plugins(files, preset=text, metrics=METRICS, items=Sorted, extractors=[STARS])
+
+    def default(**given):
+        return make_plan(bringing, RunRequest("tiny", device="cpu", command="test", **{"methods": ["hop"], "steps": [2], **given}))
+
+    def names(plan):
+        return [str(metric.label) for metric in plan.metrics]
+
+    bare = default()
+    assert names(bare) == ["stars"] and "image" not in bare.sources
+    (line,) = [line for line in bare.warnings if line.startswith(FID_T)]
+    assert "is left out: preset 'tiny' brings no teacher's images of this model and these prompts" in line
+    assert names(default(methods=["hop", "ode"])) == ["stars", FID_T]
+    assert names(plan_of(bringing, "stars", FID_T)) == ["stars", FID_T]  # named: the cache serves
+    bring(plan_of(bringing, FID_T))
+    whole = default()
+    assert names(whole) == ["stars", FID_T] and not [line for line in whole.warnings if line.startswith(FID_T)]
+
+
 def test_a_damaged_file_of_the_cache_is_named(run, plugins, cache, tmp_path):
     (kept,) = (cache / "teachers").iterdir()
     data = kept.read_bytes()

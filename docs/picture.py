@@ -27,11 +27,18 @@ COLUMNS, SIDE, GAP = 6, 64, 4
 IMG = re.compile(r'<img [^>]*?src="data:image/\w+;base64,([^"]+)"[^>]*?alt="([^"]*)"')
 
 
+def methods(record: RunRecord) -> list[str]:
+    """Methods of the picture; a second training of one, `METHOD@student=NAME`, is left to the report."""
+    return [name for name in dict.fromkeys(cell.method for cell in record.cells) if "@student=" not in name]
+
+
 def shown(record: RunRecord) -> list[tuple[str, int]]:
-    """Methods and steps of the rows: each student at 2 steps, and the teacher's sampler of the most steps."""
-    students = [(cell.method, cell.steps) for cell in record.cells if cell.steps == 2]
-    teacher = max(record.cells, key=lambda cell: cell.steps)
-    return [*students, (teacher.method, teacher.steps)]
+    """Methods and steps of the rows: each at 2 steps where it has them, else at its first number of steps."""
+    found = []
+    for name in methods(record):
+        steps = [cell.steps for cell in record.cells if cell.method == name]
+        found.append((name, 2 if 2 in steps else steps[0]))
+    return found
 
 
 def samples(record: RunRecord) -> list[tuple[str, list[Image.Image]]]:
@@ -43,14 +50,16 @@ def samples(record: RunRecord) -> list[tuple[str, list[Image.Image]]]:
             rows.setdefault(what, []).append(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB"))
     found = [("real image", rows["reference image"][:COLUMNS])]
     for method, steps in shown(record):
-        found.append((f"{method}, {steps} steps", rows[f"{method}, {steps} steps"][:COLUMNS]))
+        label = f"{method}, {steps} step{'s'[: steps > 1]}"
+        found.append((label, rows[label][:COLUMNS]))
     return found
 
 
 def points(record: RunRecord) -> dict[str, list[tuple[int, float, float, float]]]:
     """Method -> (network calls, FID, low, high) of each number of steps."""
     found: dict[str, list[tuple[int, float, float, float]]] = {}
-    for cell in record.cells:
+    drawn = set(methods(record))
+    for cell in (cell for cell in record.cells if cell.method in drawn):
         around = cell.intervals["fid"]
         found.setdefault(cell.method, []).append((cell.facts["nfe"], cell.values["fid"], around.low, around.high))
     return found

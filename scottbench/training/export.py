@@ -69,8 +69,8 @@ def export(loop: Loop, config: dict, folder: Path) -> None:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-    if state.stream is not None:
-        facts["skipped_items"] = state.stream["skipped"]
+    if state.place is not None:
+        facts["skipped_items"] = state.place["skipped"]
     if state.best is not None:
         facts["best_on_curve"] = {"value": state.best, "step": state.best_step}
     for number, name in enumerate(loop.kept()):

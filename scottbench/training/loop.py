@@ -63,7 +63,7 @@ class State:
     """Points of the curve since then."""
     scaler: dict | None = None
     """State of float16's loss scale."""
-    stream: dict | None = None
+    place: dict | None = None
     """Place in a stream of items, of all processes; None where the step alone says it."""
 
 
@@ -399,7 +399,7 @@ class Loop:
         self.writer.wait()  # one copy of the training in the CPU's memory, not two
         main = self.accelerator.is_main_process
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
-        self.state.stream = self.place_in_stream()
+        self.state.place = self.place_in_stream()
         flat = checkpoint.flatten(self.tensors(), self.optimizers, main)
         broken = sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()})
         if agree(self.accelerator, [bool(broken)])[0]:
@@ -431,7 +431,7 @@ class Loop:
         trainer: Any = self.distillation  # `memory` and `check_memory` are optional
         try:
             if self.data.stream is not None:
-                self.data.stream.resume(self.state.stream, self.state.step)
+                self.data.stream.resume(self.state.place, self.state.step)
             checkpoint.same_memory(memory, self.memory())
             if memory is not None:
                 getattr(trainer, "check_memory", lambda memory: None)(memory)

@@ -93,7 +93,7 @@ def test_a_resumed_training_sees_the_items_that_an_uninterrupted_one_does(tmp_pa
     again.run(Budget(None, 34), quiet)
     assert seen(again) == seen(whole, at) and seen(first) == seen(whole)[:at]
     assert not set(bad) & {item for _, items in seen(whole) for item in items}
-    skipped = [one.state.stream["skipped"] for one in (whole, again)]
+    skipped = [one.state.place["skipped"] for one in (whole, again)]
     logged = [json.loads(line).get("data/skipped", 0) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
     assert skipped[0] == skipped[1] >= 6 and 0 < logged[-1] <= skipped[0]
 
@@ -145,11 +145,11 @@ def test_what_cannot_be_streamed_is_one_line():
         few.stream.cut(2, 40)
 
 
-@pytest.mark.parametrize("change", [{"stream": None}, {"stream": {"epoch": 0}}, {"spans": [[0, 10**7]]}, {"skipped": -1}])
+@pytest.mark.parametrize("change", [{"place": None}, {"place": {"epoch": 0}}, {"spans": [[0, 10**7]]}, {"skipped": -1}])
 def test_a_checkpoint_with_a_place_that_cannot_be_is_refused(tmp_path, change):
     loop = loop_on(tmp_path, Shards())
     loop.run(Budget(None, 2), quiet)
-    state = change["stream"] if "stream" in change else loop.state.stream | change
+    state = change["place"] if "place" in change else loop.state.place | change
     with pytest.raises((ValueError, DamagedAsset)):
         loop.data.stream.resume(state, 2)
 

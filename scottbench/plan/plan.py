@@ -134,7 +134,8 @@ def make_plan(plugins: Plugins, request: RunRequest) -> Plan:
         recorded=inputs.recorded,
         settings=recorded(request, choices.preset),
         seconds=time.perf_counter() - started,
-        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *published, *unusual_steps(cells), *unsealed(cells), *tried, *left_out],
+        warnings=[*inputs.remarks, *doubts(inputs.methods, inputs.model), *published, *unusual_steps(cells), *unsealed(cells), *tried,
+                  *left_out],
         own_data=choices.dataset.own if not request.scoring else inputs.data_name == choices.preset.dataset,
         broken=inputs.broken,
     )

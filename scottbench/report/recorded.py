@@ -35,8 +35,12 @@ class RecordedCell:
 
 def recorded_rows(record: RunRecord, metrics: Sequence[MetricRecord], cells: Sequence[CellRecord]) -> list[RecordedCell]:
     """Find the rows of the preset's published run that may stand beside `cells`: equal N, and a metric with an equal fingerprint, but for
-    the version that computed it. What the run has measured itself is left out."""
+    the version that computed it. What the run has measured itself is left out, and so are all where the published run is not known to be of
+    the model that this run samples."""
     recorded = section(record.manifest, "recorded")
+    sampled = section(section(record.manifest, "plan"), "model").get("digest")
+    if sampled is not None and recorded.get("model") != sampled:
+        return []
     ours = {metric: _what(*cell.fingerprints[metric]) for cell in cells for metric in cell.fingerprints}
     own = {(cell.method, cell.steps) for cell in record.cells}
     note = (

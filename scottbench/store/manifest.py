@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
 from scottbench.store.files import with_check
 from scottbench.store.types import Amount, Digest, Natural, Optional, Positive, Reasons, rule
@@ -164,6 +164,7 @@ class Recorded(TypedDict):
     schema: Literal["scottbench.recorded/1"]
     source: Annotated[str, rule(description="name of the published run")]
     version: Annotated[str, rule(description="scottbench that made it")]
+    model: NotRequired[Annotated[Digest, rule(description="sha256 of the weights that were sampled; absent of older versions")]]
     rows: list[RecordedRow]
 
 

@@ -134,7 +134,8 @@ def test_a_recorded_teacher_stands_in_where_its_n_and_fingerprint_are_equal(reco
     record = record_of()
     values = {"fid": {"value": 0.5, "low": 0.4, "high": 0.6, "fingerprint": "fid(); scottbench 0.9; n=256"}}
     rows = [{"method": "ddim", "steps": 50, "nfe": 100, "n": 256, "values": values}]
-    recorded = {"schema": "scottbench.recorded/1", "source": "reports/main", "version": "0.9", "rows": rows}
+    model = record.manifest["plan"]["model"]["digest"]
+    recorded = {"schema": "scottbench.recorded/1", "source": "reports/main", "version": "0.9", "model": model, "rows": rows}
     told = facts_of(replace(record, manifest={**record.manifest, "recorded": recorded}))["Teacher"]
     assert told == "ddim at 50 steps (recorded): FID 0.500 [0.400, 0.600]. The best row is 0.260 worse, at 2 of 100 network evaluations."
 

@@ -22,7 +22,7 @@ def rows(folder: Path) -> dict[str, Any]:
     found = run.results.filter(run.results["value"].is_not_null()).to_dicts()
     return {
         "schema": "scottbench.recorded/1", "source": f"{folder.parent.name}/{folder.name}",
-        "version": manifest["environment"]["packages"]["scottbench"],
+        "version": manifest["environment"]["packages"]["scottbench"], "model": manifest["plan"]["model"]["digest"],
         "rows": [row(cell, found) for cell in manifest["cells"] if cell["student"] is None and cell["error"] is None],
     }  # fmt: skip
 

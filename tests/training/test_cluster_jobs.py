@@ -119,3 +119,49 @@ def test_a_job_is_sound_bash_and_says_how_it_is_started(path):
 def test_arguments_that_are_missing_are_one_line():
     found = subprocess.run([str(JOBS / "submit.sh"), "two", "main"], capture_output=True, text=True)
     assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1) and "usage" in found.stderr
+
+
+# --- Dockerfile ------------------------------------------------------------------------------------------------------
+
+
+def instructions() -> list[tuple[str, str]]:
+    """[("FROM", "python:3.11-slim-bookworm AS wheel"), ...]: lines put together, comments left out."""
+    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    whole = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in whole.splitlines() if line.strip())]
+
+
+def let_through() -> set[str]:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    return {line[1:] for line in lines if line.startswith("!")}
+
+
+def test_the_dockerfile_copies_what_is_there_and_what_a_wheel_needs():
+    found = instructions()
+    assert {word for word, _ in found} <= {"FROM", "WORKDIR", "COPY", "RUN", "ARG", "ENV", "USER", "ENTRYPOINT", "CMD"}
+    copied = [source for word, rest in found if word == "COPY" and "--from" not in rest for source in rest.split()[:-1]]
+    assert copied and all((ROOT / source).exists() for source in copied) and set(copied) == let_through()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"], *(p.split("/")[0] for p in packages)}
+    assert needed == set(copied)
+
+
+def test_the_dockerfile_installs_an_extra_of_the_project_on_a_python_that_it_supports():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = instructions()
+    stages = {rest.split(" AS ")[1] for word, rest in found if word == "FROM" and " AS " in rest}
+    assert {re.search(r"--from=(\S+)", rest)[1] for word, rest in found if word == "COPY" and "--from" in rest} <= stages
+    least = re.search(r"(\d+\.\d+)", project["requires-python"])[1]
+    assert {re.match(r"python:(\d+\.\d+)-slim-bookworm", rest)[1] for word, rest in found if word == "FROM"} == {least}
+    runs = [rest for word, rest in found if word == "RUN"]
+    (extras,) = [re.search(r"pip install --no-cache-dir \"\$1\[(.+)\]\"", run)[1] for run in runs if "pip install" in run]
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    (apt,) = [run for run in runs if "apt-get" in run]
+    names = re.search(r"apt-get install --yes --no-install-recommends ([a-z0-9+. -]+) && rm -rf /var/lib/apt/lists/\*$", apt)[1].split()
+    assert names and all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name) for name in names)
+    entry = json.loads(next(rest for word, rest in found if word == "ENTRYPOINT"))
+    assert set(entry) <= set(project["scripts"])
+    users = [number for number, (word, _) in enumerate(found) if word == "USER"]
+    assert users and "useradd" in runs[-1] and all(word not in ("RUN", "COPY") for word, _ in found[users[-1] :])  # not root

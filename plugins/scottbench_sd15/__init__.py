@@ -37,5 +37,5 @@ def register_datasets() -> list[Dataset]:
 
 @hookimpl
 def register_presets() -> list[Path]:
-    """Register the preset of this setting."""
-    return [HERE / "sd15.toml"]
+    """Register the preset of this setting, and SCott's tables."""
+    return [HERE / "sd15.toml", *sorted(HERE.glob("scott-paper-*.toml"))]

@@ -8,7 +8,7 @@ that the host itself understands after a method's @ are in `OF_HOST`; all others
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +178,7 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     values = {key: value for key, value in request.options.items() if key in known} | dict(label.without(*OF_HOST).options)
     asked = label.options.get("guidance", request.guidance)
     options = make_options(method.options, values, f"method '{method.name}'")
-    student, steps = _student(method, label, request, text), _steps(label, text)
+    student, steps = _student(method, label, {*request.students, *preset.adopted}, text), _steps(label, text)
     guidance = of_preset(preset, method, student) if asked is None else _guidance(asked, text)
     return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps, frozenset(values))
 
@@ -188,6 +188,8 @@ def of_preset(preset: Preset, method: Method, student: str | None) -> float:
 
     student: the name of its student; a student of another name than its trainer has the trainer's scale, unless the preset names it.
     """
+    if student in preset.adopted:  # the scales are of the preset's own methods and students; in published ones it is baked, mostly
+        return preset.guidance.get(student, 1.0)
     names = (method.name, student, method.trainer)
     return next((preset.guidance[name] for name in names if name is not None and name in preset.guidance), method.guidance)
 
@@ -203,12 +205,12 @@ def _guidance(value: str | float, where: str) -> float:
     return scale
 
 
-def _student(method: Method, label: Label, request: RunRequest, text: str) -> str | None:
+def _student(method: Method, label: Label, known: Collection[str], text: str) -> str | None:
     """The name of a method's student. Raises UsageError: it has none, or nothing goes by the name."""
     if "student" not in label.options:
         return method.trainer
     name = label.options["student"]
-    if name not in request.students:
+    if name not in known:
         name = one_line(name)
         raise UsageError(f"{one_line(text)}: no student goes by the name '{name}'. Give its folder: --student {name}=FOLDER")
     return name

@@ -202,6 +202,8 @@ def find_students(choices: Choices) -> dict[str, Path]:
             folders[name] = Path(request.students[name]).expanduser()
         elif name in preset.students:
             folders[name] = preset.path(preset.students[name])
+        elif name in preset.adopted:
+            folders[name] = preset.path(preset.published[name].folder)
         else:
             absent.append(
                 f"method '{method.name}' samples a student of trainer '{method.trainer}', and preset '{preset.name}' has none. "
@@ -209,14 +211,16 @@ def find_students(choices: Choices) -> dict[str, Path]:
     if absent:
         raise MissingAsset("\n".join(absent))
     gather({
-        name: functools.partial(read_student, folder, maker(needed[name], preset))
+        name: functools.partial(read_student, folder, maker(name, needed[name], preset))
         for name, folder in folders.items()
     })
     return folders
 
 
-def maker(method: Method, preset: Preset) -> str:
+def maker(student: str, method: Method, preset: Preset) -> str:
     """Return the line, but for --out, that would make a student for a method."""
+    if student in preset.adopted:
+        return f"scottbench fetch {preset.name} && {preset.published[student].line(student)}"
     trained = f"scottbench train {method.trainer} --preset {preset.name}"
     return trained if method.trainer is not None else f"scottbench adopt FILE --as {PLAIN}"
 

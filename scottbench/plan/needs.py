@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.loader import Plugins
 from scottbench.registry.nouns import Dataset, Extractor, Metric, Model
 from scottbench.registry.presets import Preset
-from scottbench.store.fetch.table import TABLE, Asset, of_hub, read_assets
+from scottbench.store.fetch.table import TABLE, Asset, File, inside, of_hub, read_assets
 from scottbench.text import did_you_mean, one_line
 
 PURPOSES = {"run": ("evaluation",), "train": ("evaluation", "train")}
@@ -104,6 +105,11 @@ def _of_preset(plugins: Plugins, known: Mapping[str, Asset], preset: Preset, pur
     for name in metrics:
         if name in plugins.nouns["metric"]:
             _of_metric(plugins, known, plugins.nouns["metric"][name].noun, preset.extractors, needs, preset)
+    for name, one in preset.published.items():
+        if not (folder := preset.path(one.folder)).is_dir():
+            then = f"{one.line(name)} --out {shlex.quote(str(folder))}".replace("{", "{{").replace("}", "}}")
+            files = tuple(File(inside(file)) for file in one.files)
+            needs.add(Asset(name, f"published student {name}, to be adopted", one.licence, files, one.hub, then=then))
     made = [name for name, folder in preset.students.items() if not preset.path(folder).is_dir()]
     if made:
         needs.notes.append(f"students {', '.join(made)} of preset {preset.name} are made by `scottbench train`, not fetched")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scottbench.errors import UsageError
 from scottbench.models.student import PLAIN
 from scottbench.plan import device
-from scottbench.plan.data import DataChoice, choose_data
+from scottbench.plan.data import DataChoice, choose_data, choose_reference
 from scottbench.plan.pictures import check_rows
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Extractor, Method, Metric
@@ -85,8 +85,10 @@ class Choices:
     request: RunRequest
     preset: Preset
     dataset: DataChoice
-    """Where prompts and reference images come from; of pictures that are scored it is what they are compared with, and only where there
-    is a reference of this kind."""
+    """Where prompts come from; of pictures that are scored it is what they are compared with, and only where there is a reference of
+    this kind."""
+    reference: DataChoice | None
+    """Where the reference images of a run come from: `dataset` where they are its own, one a prompt; None where there are none."""
     methods: list[MethodChoice]
     metrics: list[MetricChoice]
     roles: dict[str, str]
@@ -115,15 +117,23 @@ def choose(plugins: Plugins, request: RunRequest) -> Choices:
     methods = [] if request.scoring else find_methods(plugins, preset, request)
     check_students(plugins, request, methods)
     check_rows(request.pictures, [str(choice.label) for choice in methods])
-    metrics = find_metrics(plugins, preset, request)
+    dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
+    reference = _reference(plugins, preset, request, dataset)
+    metrics = find_metrics(plugins, preset, request, None if reference is not None else dataset)
     check_seeds(metrics, request.seeds)
     needed, specs = roles(plugins, preset, metrics)
     place = device.choose_device(request.device, preset)
     device.check_compile(request.compile, place)
     device.check_tf32(request.tf32)
-    dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
-    return Choices(request, preset, dataset, methods, metrics, needed, specs, steps, seeds, place, device.choose_dtype(preset, place))
+    return Choices(request, preset, dataset, reference, methods, metrics, needed, specs, steps, seeds, place,
+                   device.choose_dtype(preset, place))
+
+
+def _reference(plugins: Plugins, preset: Preset, request: RunRequest, dataset: DataChoice) -> DataChoice | None:
+    if request.scoring:
+        return None if request.reference is None else dataset
+    return choose_reference(plugins, preset, request.reference, dataset)
 
 
 def check_numbers(request: RunRequest) -> None:
@@ -302,17 +312,18 @@ def at_guidance(label: str, scale: str) -> str:
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
-def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[MetricChoice]:
-    """Find each metric, each once. Raises UsageError: an unknown name or option, or none at all."""
+def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest, alone: DataChoice | None = None) -> list[MetricChoice]:
+    """Find each metric, each once. alone: the data, where there are no reference images: the preset's metrics that compare with some are
+    left out then. Raises UsageError: an unknown name or option, a metric that needs what is not there, or none at all."""
     found: dict[Label, MetricChoice] = {}
-    alone = request.scoring and request.reference is None
     for text in preset.metrics if request.metrics is None else request.metrics:
         label = Label.parse(text)
         registered = plugins.find("metric", label.name)
-        if alone and registered.noun.reference:
+        if alone is not None and registered.noun.reference:
             if request.metrics is None:
                 continue
-            raise UsageError(f"metric '{one_line(label)}' compares with reference images, and there are none. Give some with --reference "
+            why = "there are none" if request.scoring else f"dataset '{alone.name}' has prompts alone"
+            raise UsageError(f"metric '{one_line(label)}' compares with reference images, and {why}. Give some with --reference "
                              "FOLDER|NAME, or leave it out.")
         options = make_options(registered.noun.options, label.options, f"metric '{label.name}'")
         found[label] = MetricChoice(label, registered.noun, options, registered.distribution, registered.version)

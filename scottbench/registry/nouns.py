@@ -99,6 +99,8 @@ class Dataset:
     """Name of the option that is the place of the data: such a dataset opens what --dataset FOLDER names. "" for one that has its own."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Split -> its number of items, where that is known without the files: for what a plan tells of costs."""
+    reference: str | None = ""
+    """Dataset, NAME or NAME@key=value, whose images are the reference; "" for its own, one a prompt; None where it has no images."""
 
 
 # --- Method ----------------------------------------------------------------------------------------------------------

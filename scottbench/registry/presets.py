@@ -54,6 +54,9 @@ class Preset:
     """Methods that `run` samples when the user names none."""
     steps: list[int]
     """Numbers of sampling steps that `run` takes when the user names none."""
+    reference: str | None = None
+    """Dataset, or folder of pictures, whose images generated ones are compared with, a set apart from the prompts: NAME or NAME@key=value.
+    None: that of the dataset, usually one image a prompt."""
     folder: Path = Path(".")
     """Folder of the TOML file; not a key of it."""
     data: dict[str, Any] = field(default_factory=dict)
@@ -244,6 +247,8 @@ def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("model_card", "recorded", "teachers"):
         if key in found:
             found[key] = _path(folder, found[key])
+    if isinstance(found.get("reference"), str) and found["reference"].startswith((".", "~", "/")):
+        found["reference"] = _path(folder, found["reference"])
     if isinstance(found.get("students"), dict):
         found["students"] = {name: _path(folder, one) for name, one in found["students"].items()}
     if isinstance(found.get("adopted"), dict):
@@ -277,6 +282,8 @@ def extended(base: Preset, draft: Draft) -> Preset:
         table["data_limits"] = []  # they are about the other's data
     if {"model", "dataset"} & draft.table.keys() and "quoted" not in draft.table:
         table["quoted"] = []
+    if "dataset" in draft.table and "reference" not in draft.table:
+        table.pop("reference", None)
     if {"model", "dataset"} & draft.table.keys() and "model_card" not in draft.table:
         table.pop("model_card", None)
     data = {} if "dataset" in draft.table else base.data

@@ -24,7 +24,7 @@ class Terminated(BaseException):
 
 
 class MakeRoom(Terminated):
-    """SIGUSR1, a scheduler's warning before it takes the machine away, as an exception. Exit code 138, by which a job knows to start again."""
+    """SIGUSR1, a scheduler's warning before it takes the machine away, as an exception. By exit code 138 a job knows to start again."""
 
 
 class Interrupted(BaseException):

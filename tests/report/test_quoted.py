@@ -52,5 +52,5 @@ def test_the_page_has_the_table(tmp_path):
 
     root = fake_run(tmp_path / "run", n=6, quoted=[ROW | {"source": "<b>table 2</b>"}])
     build(root)
-    page = (root / "index.html").read_text(encoding="utf-8")
+    page = (root / "report" / "index.html").read_text(encoding="utf-8")
     assert "Numbers that papers print" in page and "&lt;b&gt;table 2&lt;/b&gt;; confidence A" in page

@@ -112,14 +112,14 @@ def sbatch(folder: Path, arguments: list[str]) -> int:
             restarts += 1
         with open(folder / f"codes.{number}", "a") as codes:
             codes.write(f"{code} ")
-    print(number)
+    sys.stdout.write(f"{number}\n")
     return 0
 
 
 def scontrol(folder: Path, arguments: list[str]) -> int:
     """`show hostnames A,B` and `requeue JOB`."""
     if arguments[:2] == ["show", "hostnames"]:
-        print(arguments[2].replace(",", "\n"))
+        sys.stdout.write(arguments[2].replace(",", "\n") + "\n")
     else:
         assert arguments[0] == "requeue"
         (folder / f"requeue.{arguments[1]}").touch()
@@ -158,7 +158,7 @@ def scottbench(folder: Path, arguments: list[str]) -> int:
         asking.connect(str(folder / "socket"))
         asking.sendall(json.dumps(arguments).encode() + b"\n")
         code, out, err = json.loads(asking.makefile().readline())
-    print(out, err, flush=True)
+    sys.stdout.write(f"{out} {err}\n")
     return code
 
 

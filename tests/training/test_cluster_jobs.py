@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import signal
@@ -41,7 +42,7 @@ def served(cli):
     return serve
 
 
-def warn_once(slurm, when):
+def warn_once(slurm, when, wait=60.0):
     """A callback of Progress that warns the job at the first event for which `when` holds, and waits until the signal has come."""
     warned = []
 
@@ -49,20 +50,20 @@ def warn_once(slurm, when):
         if not warned and when(*values):
             warned.append(values)
             slurm.warn()
-            time.sleep(60)
+            time.sleep(wait)  # a training notes the signal and goes on; a run is cut short
 
     return event
 
 
 def small_chunks(monkeypatch):
+    for name in ("run.execute", "run.merge", "plan.plan"):
+        importlib.import_module(f"scottbench.{name}")
     for name, module in list(sys.modules.items()):
         if name.startswith(("scottbench.plan.", "scottbench.store.", "scottbench.run.")) and "CHUNK" in vars(module):
             monkeypatch.setattr(module, "CHUNK", 4)
 
 
 def test_shards_that_are_pre_empted_are_queued_again_and_merged_to_the_bytes_of_one_run(slurm, cli, tmp_path, monkeypatch):
-    import scottbench.run.execute
-    import scottbench.run.merge
     from scottbench.text.progress import Progress
 
     small_chunks(monkeypatch)
@@ -87,12 +88,11 @@ def test_a_training_on_two_nodes_saves_its_step_is_queued_again_and_goes_on(slur
     def step(stage, *values):
         return stage == "train" and values[0] == 2
 
-    monkeypatch.setattr(Progress, "train_event", told := warn_once(slurm, step))
-    monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(0.5 if seconds == 60 else seconds))
-    code, _, asked = slurm.run(["sbatch", str(JOBS / "nodes.sbatch"), "s", *TRAIN], served(cli), tmp_path)
+    monkeypatch.setattr(Progress, "train_event", warn_once(slurm, step, 0.5))
+    _, _, asked = slurm.run(["sbatch", str(JOBS / "nodes.sbatch"), "s", *TRAIN], served(cli), tmp_path)
     log = (slurm.folder / "log.7001").read_text()
     assert asked == [[*TRAIN, "--out", "s"], [*TRAIN, "--out", "s", "--resume"]], log
-    assert "asked to make room; the checkpoint of step 2 is kept in s" in log and told is not None
+    assert "asked to make room; the checkpoint of step 2 is kept in s" in log
     assert json.loads((tmp_path / "s" / "student.json").read_text())["steps"] == 4
     assert slurm.called("scontrol").count(["requeue", "7001"]) == 1
     assert (slurm.folder / "codes.7001").read_text().split() == ["0"]

@@ -61,7 +61,7 @@ def test_the_numbers_of_coco_2017_are_those_of_the_claims(plugins):
     papers = {(one.method, one.steps): one.value for one in plugins.find("preset", NAMES[0]).noun.papers if one.metric == "fid"}
     claims = {name: plugins.find("claim", name).noun.compare for name in ("headline-instaflow", "headline-ufogen", "beats-cd",
                                                                          "flash-improves-with-steps")}  # fmt: skip
-    quoted = {name: [one.quoted for one in compare if one.quoted is not None][0] for name, compare in claims.items()}
+    quoted = {name: next(one.quoted for one in compare if one.quoted is not None) for name, compare in claims.items()}
     for name, worse in {"headline-instaflow": ("InstaFlow 0.9B", 1), "headline-ufogen": ("UFOGen", 4), "beats-cd": ("LCM", 2)}.items():
         assert (papers["SCott", 2], papers[worse]) == (quoted[name].better, quoted[name].worse)
     flash = quoted["flash-improves-with-steps"]

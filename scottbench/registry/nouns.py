@@ -286,6 +286,11 @@ class CellFeatures:
     teacher: Callable[[str, int, int], dict[str, np.ndarray]] | None = None
     """(method, steps, seed) -> extractor role -> (n, d) float32 of the images that a method made of the same prompts from the teacher, at
     the preset's guidance: a cell of the same run, or kept of an earlier one. Raises MissingAsset, which says how to make them."""
+    apart: bool = False
+    """The reference is a set of its own, not one image for each prompt, however many it has."""
+    part_of: tuple[CellFeatures, np.ndarray] | None = None
+    """Of some of a cell's images beside its whole reference, as intervals draw them: the cell, and the (n,) indices of these images in it,
+    so that one search can serve all such parts."""
 
 
 def read_only(given: Any) -> Any:

@@ -16,7 +16,7 @@ from scottbench.plan.identity import reference_digest, source_record
 from scottbench.store.assets import cache_dir
 from scottbench.store.environment import arithmetic, environment
 from scottbench.store.files import canonical
-from scottbench.store.folder import RunFolder
+from scottbench.store.folder import CHUNK, RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,8 @@ class ReferenceCache:
     def __init__(self, plan: Plan, sources: Mapping[str, Source]) -> None:
         """Name the folders. sources: role -> network."""
         self.folders: dict[str, RunFolder] = {}
-        if plan.reference is None or not plan.reference.own:
-            return  # one image a prompt: another run may have other prompts
+        if plan.reference is None or not plan.reference.own or plan.chunk != CHUNK:
+            return  # one image a prompt, and another run may have other prompts; or a probe of a few images
         facts: dict[str, Any] = {
             "images": reference_digest(plan.reference.items.digest, plan.reference.n),
             "chunk": plan.chunk,
@@ -59,6 +59,7 @@ class ReferenceCache:
         folder = self.folders.get(role)
         try:
             if folder is not None:
+                folder.root.mkdir(parents=True, exist_ok=True)
                 folder.put_features(PLACE, span, ids, features)
         except (ScottbenchError, OSError):
             self.folders.pop(role, None)

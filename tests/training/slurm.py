@@ -153,7 +153,12 @@ def scottbench(folder: Path, arguments: list[str]) -> int:
         while not told and time.monotonic() < end:
             time.sleep(0.02)
         return 138 if told else 0
-    signal.signal(signal.SIGUSR1, lambda *_: os.kill(int(os.environ["FAKE_TEST"]), signal.SIGUSR1))
+
+    def tell(*_: object) -> None:
+        os.kill(int(os.environ["FAKE_TEST"]), signal.SIGUSR1)
+        (folder / "told").touch()
+
+    signal.signal(signal.SIGUSR1, tell)
     with socket.socket(socket.AF_UNIX) as asking:
         asking.connect(str(folder / "socket"))
         asking.sendall(json.dumps(arguments).encode() + b"\n")

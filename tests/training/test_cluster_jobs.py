@@ -42,7 +42,7 @@ def served(cli):
     return serve
 
 
-def warn_once(slurm, when, wait=60.0):
+def warn_once(slurm, when):
     """A callback of Progress that warns the job at the first event for which `when` holds, and waits until the signal has come."""
     warned = []
 
@@ -50,7 +50,9 @@ def warn_once(slurm, when, wait=60.0):
         if not warned and when(*values):
             warned.append(values)
             slurm.warn()
-            time.sleep(wait)  # a training notes the signal and goes on; a run is cut short
+            end = time.monotonic() + 60
+            while not (slurm.folder / "told").exists() and time.monotonic() < end:  # a training notes the signal; a run is cut short here
+                time.sleep(0.02)
 
     return event
 
@@ -88,7 +90,7 @@ def test_a_training_on_two_nodes_saves_its_step_is_queued_again_and_goes_on(slur
     def step(stage, *values):
         return stage == "train" and values[0] == 2
 
-    monkeypatch.setattr(Progress, "train_event", warn_once(slurm, step, 0.5))
+    monkeypatch.setattr(Progress, "train_event", warn_once(slurm, step))
     _, _, asked = slurm.run(["sbatch", str(JOBS / "nodes.sbatch"), "s", *TRAIN], served(cli), tmp_path)
     log = (slurm.folder / "log.7001").read_text()
     assert asked == [[*TRAIN, "--out", "s"], [*TRAIN, "--out", "s", "--resume"]], log

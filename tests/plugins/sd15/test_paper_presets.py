@@ -18,7 +18,7 @@ from scottbench.registry.loader import load_plugins
 from scottbench.registry.presets import read_draft, settle
 from scottbench.store.fetch.table import of_hub
 
-NAMES = ("scott-paper-coco2017",)
+NAMES = ("scott-paper-coco2017", "scott-paper-coco2014", "scott-paper-mjhq")
 SIZES = {"scott-paper-coco2017": 5_000, "scott-paper-coco2014": 30_000, "scott-paper-mjhq": 5_000}
 
 

@@ -69,10 +69,9 @@ def test_the_numbers_of_coco_2017_are_those_of_the_claims(plugins):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_published_students_are_fetched_and_then_adopted_by_lines_that_the_command_line_takes(plugins, name, tmp_path, monkeypatch):
+def test_published_students_are_fetched_and_then_adopted_by_lines_that_the_command_line_takes(plugins, name):
     from scottbench.cli.adopt import adopt
 
-    monkeypatch.setenv("HOME", str(tmp_path))
     needs = needs_of(plugins, [name], "run")
     preset = plugins.find("preset", name).noun
     there = {asset.name: asset for asset in needs.assets}
@@ -83,14 +82,19 @@ def test_published_students_are_fetched_and_then_adopted_by_lines_that_the_comma
         assert all(of_hub(f"{one.hub}/{file}") is not None for file in one.files)
         line = asset.then.format(folder="")
         words = line.split()
-        assert words[:2] == ["scottbench", "adopt"] and words[-2:] == ["--out", str(tmp_path / one.folder[2:])]
+        assert words[:2] == ["scottbench", "adopt"] and words[-2:] == ["--out", str(preset.path(one.folder))]
         parsed = adopt.make_context("adopt", words[2:]).params
         assert parsed["method"] == one.flags.split()[1] and parsed["name"] == student
         documented = (Path(__file__).parents[3] / "docs" / "published-students.md").read_text()
         method = one.flags.split()[1]
         assert one.flags.startswith("--as ") and re.search(rf"{re.escape(one.hub)}\S* --as {method} ", documented), student
-    (tmp_path / preset.published["lcm-lora"].folder[2:]).mkdir(parents=True)
-    assert "lcm-lora" not in {asset.name for asset in needs_of(plugins, [name], "run").assets}
+
+
+def test_a_student_that_was_adopted_is_not_fetched_again(plugins, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".local/share/scottbench/students/sd15/lcm-lora").mkdir(parents=True)
+    there = {asset.name for asset in needs_of(plugins, [NAMES[0]], "run").assets}
+    assert "lcm-lora" not in there and "flash-sd" in there
 
 
 def test_a_student_that_is_not_here_is_named_with_the_lines_that_bring_it(plugins, tmp_path, monkeypatch):

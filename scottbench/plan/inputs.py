@@ -239,17 +239,19 @@ def find_students(choices: Choices) -> dict[str, Path]:
     if absent:
         raise MissingAsset("\n".join(absent))
     gather({
-        name: functools.partial(read_student, folder, maker(name, needed[name], preset))
+        name: functools.partial(read_student, folder, maker(name, needed[name], choices))
         for name, folder in folders.items()
     })
     return folders
 
 
-def maker(student: str, method: Method, preset: Preset) -> str:
+def maker(student: str, method: Method, choices: Choices) -> str:
     """Return the line, but for --out, that would make a student for a method."""
+    preset, sizes = choices.preset, choices.dataset.dataset.sizes
     if student in preset.adopted:
         return f"scottbench fetch {preset.name} && {preset.published[student].line(student)}"
     trained = f"scottbench train {method.trainer} --preset {preset.name}"
+    trained += " --dataset NAME" if sizes and "train" not in sizes else ""  # the preset's data are for evaluation alone
     return trained if method.trainer is not None else f"scottbench adopt FILE --as {PLAIN}"
 
 

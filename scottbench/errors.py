@@ -91,6 +91,7 @@ EXIT_CODES = {
     6: "gate not met (compare --gate, claims --gate)",
     70: "unexpected: a bug of ours; scottbench-crash.txt, in the current folder, has versions and traceback to attach to a report",
     130: "interrupted by Ctrl-C; finished chunks are kept, the message says how to go on",
+    138: "asked to make room (SIGUSR1: a scheduler's pre-emption or end of time); what is finished is kept, start the same job again",
     143: "terminated (SIGTERM); finished chunks are kept, the message says how to go on",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scottbench import CellFeatures
-from scottbench.metrics import BallLoss, Balls, Neighbours, ball_loss, balls, nearest_neighbours
+from scottbench.metrics import BallLoss, BallParts, Balls, Neighbours, ball_loss, balls, balls_of_parts, nearest_neighbours
 
 NAME = "scottbench_metrics.neighbours"
 
@@ -11,8 +11,21 @@ NAME = "scottbench_metrics.neighbours"
 def of_cell(cell: CellFeatures, k: int) -> Balls:
     """Count the points of the cell and of the reference in each other's balls, once for all metrics of the cell."""
     key = (NAME, "balls", k)
+    if key not in cell.memo and cell.part_of is not None:
+        whole, kept = cell.part_of
+        parts = parts_of(whole, k)
+        if parts is not None and len(kept) > k:
+            cell.memo[key] = parts.of(kept)
     if key not in cell.memo:
         cell.memo[key] = balls(cell.reference["image"], cell.generated["image"], k, near_real(cell, k), near_generated(cell, k))
+    return cell.memo[key]
+
+
+def parts_of(cell: CellFeatures, k: int) -> BallParts | None:
+    """Search the cell once for all its parts; None where that would keep too much."""
+    key = (NAME, "parts", k)
+    if key not in cell.memo:
+        cell.memo[key] = balls_of_parts(cell.reference["image"], cell.generated["image"], k, near_real(cell, k))
     return cell.memo[key]
 
 

@@ -33,7 +33,7 @@ from scottbench.cli.leaderboard import leaderboard
 from scottbench.cli.list import list_nouns
 from scottbench.cli.merge import merge
 from scottbench.cli.plugin import plugin
-from scottbench.cli.printing import Interrupted, Terminated, fail, stopped
+from scottbench.cli.printing import Interrupted, MakeRoom, Terminated, fail, stopped
 from scottbench.cli.report import report
 from scottbench.cli.run import plan, resume, run
 from scottbench.cli.runs import runs
@@ -125,6 +125,21 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _make_room(number: int, frame: FrameType | None) -> None:
+    # schedulers send SIGTERM right after it, or the same twice: neither may cut what is being put away now; SIGKILL ends it anyway
+    for each in (number, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise MakeRoom
+
+
+def _heed_signals() -> None:
+    """Turn SIGTERM, and SIGUSR1 where the system has it, into exceptions; also where whoever started us ignores them, as the job that
+    starts torchrun does so that it outlives SIGUSR1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, _make_room)
+
+
 def _count_interrupts() -> None:
     """Tell a Ctrl-C from a KeyboardInterrupt that a plug-in raises, unless whoever started us had Ctrl-C ignored."""
     from scottbench.registry import guard
@@ -137,7 +152,7 @@ def _count_interrupts() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line of this process and exit with its code."""
     streams.prepare()
-    signal.signal(signal.SIGTERM, _terminate)
+    _heed_signals()
     _count_interrupts()
     gc.freeze()  # this process is ours: scottbench.models.importing keeps the libraries out of the collector's way
     warnings.formatwarning = told_once(warnings.formatwarning)
@@ -170,6 +185,8 @@ def _ended_by(error: BaseException, arguments: list[str]) -> int:
         return fail(error.format_message(), 2)
     if isinstance(error, (Interrupted, KeyboardInterrupt, click.Abort)):
         return fail(stopped("interrupted", error), 130)
+    if isinstance(error, MakeRoom):
+        return fail(stopped("asked to make room", error), 138)
     if isinstance(error, Terminated):
         return fail(stopped("terminated", error), 143)
     if isinstance(error, (ReaderGone, BrokenPipeError)):

@@ -26,7 +26,7 @@ def print_cost(plugins: Plugins, request: RunRequest, out: Path | None, as_json:
     with contextlib.redirect_stdout(sys.stderr):
         plan, predicted = _planned(plugins, request)
     if plan is None:
-        _print_prediction(predicted, as_json)
+        _print_prediction(plugins, predicted, as_json)
         return
     with contextlib.redirect_stdout(sys.stderr):
         from scottbench.run.estimate import estimate
@@ -104,7 +104,7 @@ def _planned(plugins: Plugins, request: RunRequest) -> tuple[Plan | None, Any]:
     return None, predicted
 
 
-def _print_prediction(found: RunPrediction, as_json: bool) -> None:
+def _print_prediction(plugins: Plugins, found: RunPrediction, as_json: bool) -> None:
     """Print what a run would cost that cannot be begun yet."""
     from scottbench.cli.predicted import run_document, run_lines
     from scottbench.cli.printing import print_json
@@ -116,8 +116,20 @@ def _print_prediction(found: RunPrediction, as_json: bool) -> None:
     print(f"not planned to the end: something is not here yet  preset {found.preset}  {len(found.cells)} cells x {found.n:,} prompts")
     rows = [[cell.id, f"{cell.guidance:g}", f"{found.n:,}", str(cell.nfe), f"{1000 * cell.seconds_per_image:.1f}"] for cell in found.cells]
     show_cells(rows)
-    for line in run_lines(found):
+    for line in [*run_lines(found), _downloads(plugins, found.preset)]:
         print(printable(line))
+
+
+def _downloads(plugins: Plugins, preset: str) -> str:
+    """Say in a line what the public files of a preset come to, those that are here included."""
+    from scottbench.plan.needs import needs_of
+    from scottbench.text import bytes_in_words, count
+
+    files = [file for asset in needs_of(plugins, [preset], "run").assets for file in asset.files]
+    sizes = [file.size for file in files if file.size is not None]
+    unknown = len(files) - len(sizes)
+    more = f" and {count(unknown, 'file')} of unknown size" if unknown else ""
+    return f"download {bytes_in_words(sum(sizes))} in {count(len(sizes), 'file')}{more}, all in all: scottbench fetch {preset}"
 
 
 def _folder(plan: Plan, out: Path | None) -> Path | None:

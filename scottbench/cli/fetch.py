@@ -154,8 +154,8 @@ def _bring(left: Sequence[Item], places: Places, ledger: Ledger, folder: Path | 
                 import_all(left, folder, work)
         except KeyboardInterrupt:
             raise Interrupted(shlex.join(["scottbench", *sys.argv[1:]]), kept) from None
-        except Terminated:
-            raise Terminated(shlex.join(["scottbench", *sys.argv[1:]]), kept) from None
+        except Terminated as error:  # or MakeRoom
+            raise type(error)(shlex.join(["scottbench", *sys.argv[1:]]), kept) from None
     click.echo(f"{len(left)} file{'s' if len(left) > 1 else ''} in place")
 
 

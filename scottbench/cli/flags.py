@@ -47,6 +47,7 @@ FLAGS = [
     setting("--student", name="students", multiple=True, metavar="NAME=FOLDER", help="In place of the preset's; may be repeated."),
     setting("--model", name="model", metavar="NAME|FOLDER", help="Teacher: a name, or a Stable Diffusion pipeline folder."),
     setting("--dataset", name="dataset", metavar="NAME|FOLDER", help="Data in place of the preset's: a name, or a folder of pictures."),
+    setting("--reference", name="reference", metavar="NAME|FOLDER", help="Real images to compare with, apart from the prompts."),
     setting("--prompts", name="prompts", metavar="FILE", help="Captions of such a folder: CSV, JSONL, JSON or lines of text."),
     click.option("--allow-unsafe-checkpoint", is_flag=True, help="Read pickled weights of --model; recorded and shown in the report."),
     click.option("-c", "--config", metavar="FILE", is_eager=True, callback=_read_config, help="TOML file with any of these values."),
@@ -115,7 +116,8 @@ SAMPLED = (
     "methods", "steps", "preset", "seeds", "options", "guidance", "device", "students", "model", "allow_unsafe_checkpoint", "config",
 )  # fmt: skip
 """The flags that say how pictures are made; the others choose data and metrics."""
-NOT_SAMPLED: dict[str, Any] = {"metrics": (), "limit": None, "batch_size": "auto", "dataset": None, "prompts": None, "pictures": (),
+NOT_SAMPLED: dict[str, Any] = {"metrics": (), "limit": None, "batch_size": "auto", "dataset": None, "reference": None, "prompts": None,
+                              "pictures": (),
                               "compile": "off", "tf32": "off"}
 """Values of the other flags, for a verb that has none of them."""
 
@@ -154,6 +156,7 @@ def make_request(values: dict[str, Any], command: str) -> tuple[RunRequest, int 
         students=folders("--student", values["students"]),
         model=values["model"],
         dataset=values["dataset"],
+        reference=values["reference"],
         prompts=values["prompts"],
         pictures=folders("--method", values["pictures"]),
         allow_unsafe_checkpoint=values["allow_unsafe_checkpoint"],

@@ -23,6 +23,10 @@ class Terminated(BaseException):
     """
 
 
+class MakeRoom(Terminated):
+    """SIGUSR1, a scheduler's warning before it takes the machine away, as an exception. By exit code 138 a job knows to start again."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C in a run, with the command that goes on: click would put a line of its own before the message of a KeyboardInterrupt."""
 

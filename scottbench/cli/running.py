@@ -144,8 +144,8 @@ def execute_plan(
         outcome = attempt(made, plugins, folder, size, progress.run_event, shard)
     except KeyboardInterrupt:
         raise Interrupted(resume_line(folder, made, plugins)) from None
-    except Terminated:
-        raise Terminated(resume_line(folder, made, plugins)) from None
+    except Terminated as error:  # or MakeRoom
+        raise type(error)(resume_line(folder, made, plugins)) from None
     return outcome.failure, outcome.folder
 
 

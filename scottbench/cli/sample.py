@@ -70,7 +70,7 @@ def _made(session: Session, folder: Path, command: str, progress: Progress) -> S
         made = Samples(session, found)
         if found:
             made.finish(folder, command)
-        kind = Terminated if isinstance(error, Terminated) else Interrupted
+        kind = type(error) if isinstance(error, Terminated) else Interrupted
         raise kind(command, f"{count(len(found), 'picture')} of {session.total} in {folder}") from None
     made = Samples(session, found)
     made.finish(folder, command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,20 +118,24 @@ def train(command: str, name: str, dry_run: bool, quiet: bool, **values: Any) ->
 @contextlib.contextmanager
 def stopping(out: Path, command: str) -> Iterator[None]:
     """Say on the way out of a training that a signal stops which checkpoint is kept and how to go on. Raises Interrupted or Terminated."""
-    from scottbench.cli.printing import Interrupted, Terminated
+    from scottbench.cli.printing import Interrupted, MakeRoom, Terminated
 
+    # a worker, or a training that Python started, ends by SystemExit
+    by_code: dict[object, type[BaseException]] = {143: Terminated, 138: MakeRoom}
     try:
         yield
     except (KeyboardInterrupt, Terminated, SystemExit) as error:
-        if isinstance(error, SystemExit) and error.code != 128 + signal.SIGTERM:
-            raise
+        kind = Interrupted if isinstance(error, KeyboardInterrupt) else type(error)
+        if isinstance(error, SystemExit):
+            if error.code not in by_code:
+                raise
+            kind = by_code[error.code]
         from scottbench.training.folder import kept_step
 
         step, again = kept_step(out), command if "--resume" in command.split() else f"{command} --resume"
         kept = f"the checkpoint of step {step} is kept in {out}"
         if step is None:
             kept = "no checkpoint had been made yet; what was encoded is kept"
-        kind = Interrupted if isinstance(error, KeyboardInterrupt) else Terminated
         raise kind(command if step is None else again, kept) from None
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from scottbench.metrics.ball_influence import density_influence as density_influence
     from scottbench.metrics.ball_influence import precision_influence as precision_influence
     from scottbench.metrics.ball_influence import recall_influence as recall_influence
+    from scottbench.metrics.ball_parts import BallParts as BallParts
+    from scottbench.metrics.ball_parts import balls_of_parts as balls_of_parts
     from scottbench.metrics.checks import BadFeatures as BadFeatures
     from scottbench.metrics.checks import score_column as score_column
     from scottbench.metrics.clip import ClipScore as ClipScore
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
 _FILES = """
 ball_counts: Balls PRDC balls prdc
 ball_influence: BallLoss ball_loss coverage_influence density_influence precision_influence recall_influence
+ball_parts: BallParts balls_of_parts
 checks: BadFeatures score_column
 clip: ClipScore clip_score
 diversity: Diversity pairwise_distance

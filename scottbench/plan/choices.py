@@ -8,14 +8,14 @@ that the host itself understands after a method's @ are in `OF_HOST`; all others
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import UsageError
 from scottbench.models.student import PLAIN
 from scottbench.plan import device
-from scottbench.plan.data import DataChoice, choose_data
+from scottbench.plan.data import DataChoice, choose_data, choose_reference
 from scottbench.plan.pictures import check_rows
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Extractor, Method, Metric
@@ -85,8 +85,10 @@ class Choices:
     request: RunRequest
     preset: Preset
     dataset: DataChoice
-    """Where prompts and reference images come from; of pictures that are scored it is what they are compared with, and only where there
-    is a reference of this kind."""
+    """Where prompts come from; of pictures that are scored it is what they are compared with, and only where there is a reference of
+    this kind."""
+    reference: DataChoice | None
+    """Where the reference images of a run come from: `dataset` where they are its own, one a prompt; None where there are none."""
     methods: list[MethodChoice]
     metrics: list[MetricChoice]
     roles: dict[str, str]
@@ -115,15 +117,23 @@ def choose(plugins: Plugins, request: RunRequest) -> Choices:
     methods = [] if request.scoring else find_methods(plugins, preset, request)
     check_students(plugins, request, methods)
     check_rows(request.pictures, [str(choice.label) for choice in methods])
-    metrics = find_metrics(plugins, preset, request)
+    dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
+    reference = _reference(plugins, preset, request, dataset)
+    metrics = find_metrics(plugins, preset, request, None if reference is not None else dataset)
     check_seeds(metrics, request.seeds)
     needed, specs = roles(plugins, preset, metrics)
     place = device.choose_device(request.device, preset)
     device.check_compile(request.compile, place)
     device.check_tf32(request.tf32)
-    dataset = choose_data(plugins, preset, DataAsked(request.reference, None) if request.scoring else request)
     steps, seeds = request.steps if request.steps else preset.steps, list(dict.fromkeys(request.seeds))
-    return Choices(request, preset, dataset, methods, metrics, needed, specs, steps, seeds, place, device.choose_dtype(preset, place))
+    return Choices(request, preset, dataset, reference, methods, metrics, needed, specs, steps, seeds, place,
+                   device.choose_dtype(preset, place))
+
+
+def _reference(plugins: Plugins, preset: Preset, request: RunRequest, dataset: DataChoice) -> DataChoice | None:
+    if request.scoring:
+        return None if request.reference is None else dataset
+    return choose_reference(plugins, preset, request.reference, dataset)
 
 
 def check_numbers(request: RunRequest) -> None:
@@ -178,7 +188,7 @@ def _choice(text: str, label: Label, method: Method, preset: Preset, request: Ru
     values = {key: value for key, value in request.options.items() if key in known} | dict(label.without(*OF_HOST).options)
     asked = label.options.get("guidance", request.guidance)
     options = make_options(method.options, values, f"method '{method.name}'")
-    student, steps = _student(method, label, request, text), _steps(label, text)
+    student, steps = _student(method, label, {*request.students, *preset.adopted}, text), _steps(label, text)
     guidance = of_preset(preset, method, student) if asked is None else _guidance(asked, text)
     return MethodChoice(label.without("steps"), method, options, float(guidance), asked is not None, student, steps, frozenset(values))
 
@@ -188,6 +198,8 @@ def of_preset(preset: Preset, method: Method, student: str | None) -> float:
 
     student: the name of its student; a student of another name than its trainer has the trainer's scale, unless the preset names it.
     """
+    if student in preset.adopted:  # the scales are of the preset's own methods and students; in published ones it is baked, mostly
+        return preset.guidance.get(student, 1.0)
     names = (method.name, student, method.trainer)
     return next((preset.guidance[name] for name in names if name is not None and name in preset.guidance), method.guidance)
 
@@ -203,12 +215,12 @@ def _guidance(value: str | float, where: str) -> float:
     return scale
 
 
-def _student(method: Method, label: Label, request: RunRequest, text: str) -> str | None:
+def _student(method: Method, label: Label, known: Collection[str], text: str) -> str | None:
     """The name of a method's student. Raises UsageError: it has none, or nothing goes by the name."""
     if "student" not in label.options:
         return method.trainer
     name = label.options["student"]
-    if name not in request.students:
+    if name not in known:
         name = one_line(name)
         raise UsageError(f"{one_line(text)}: no student goes by the name '{name}'. Give its folder: --student {name}=FOLDER")
     return name
@@ -300,17 +312,18 @@ def at_guidance(label: str, scale: str) -> str:
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
-def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest) -> list[MetricChoice]:
-    """Find each metric, each once. Raises UsageError: an unknown name or option, or none at all."""
+def find_metrics(plugins: Plugins, preset: Preset, request: RunRequest, alone: DataChoice | None = None) -> list[MetricChoice]:
+    """Find each metric, each once. alone: the data, where there are no reference images: the preset's metrics that compare with some are
+    left out then. Raises UsageError: an unknown name or option, a metric that needs what is not there, or none at all."""
     found: dict[Label, MetricChoice] = {}
-    alone = request.scoring and request.reference is None
     for text in preset.metrics if request.metrics is None else request.metrics:
         label = Label.parse(text)
         registered = plugins.find("metric", label.name)
-        if alone and registered.noun.reference:
+        if alone is not None and registered.noun.reference:
             if request.metrics is None:
                 continue
-            raise UsageError(f"metric '{one_line(label)}' compares with reference images, and there are none. Give some with --reference "
+            why = "there are none" if request.scoring else f"dataset '{alone.name}' has prompts alone"
+            raise UsageError(f"metric '{one_line(label)}' compares with reference images, and {why}. Give some with --reference "
                              "FOLDER|NAME, or leave it out.")
         if request.scoring and request.metrics is None and registered.noun.teacher is not None:
             continue  # scored pictures have no teacher

@@ -11,7 +11,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Dataset, NoOptions
 from scottbench.registry.options import make_options, options_of
-from scottbench.registry.presets import Preset
+from scottbench.registry.presets import Preset, rooted
 from scottbench.text import one_line
 
 if TYPE_CHECKING:
@@ -65,8 +65,26 @@ def choose_data(plugins: Plugins, preset: Preset, request: DataRequest) -> DataC
     return _choice(found, values, text is None)
 
 
-def _asked(plugins: Plugins, text: str) -> tuple[Dataset, dict[str, Any]]:
-    """A dataset and its options, from what stands after --dataset."""
+def choose_reference(plugins: Plugins, preset: Preset, asked: str | None, data: DataChoice) -> DataChoice | None:
+    """Find where the reference images of a run are from: what the user asked for, else the preset, else the dataset itself, says.
+
+    Returns `data` where they are its own, one a prompt; None where there are none. Raises UsageError as `choose_data`.
+    """
+    text = asked
+    if text is None and data.own and preset.reference is not None:
+        text = rooted({"reference": preset.reference}, preset.folder)["reference"]
+    if text is None:
+        text = data.dataset.reference
+    if text is None or text == "":
+        return None if text is None else data
+    found = _choice(*_asked(plugins, text, "--reference"), False)
+    if found.dataset.reference is None:
+        raise UsageError(f"dataset '{found.name}' has prompts alone, no images to compare with. Name another with --reference.")
+    return data if (found.dataset, found.options) == (data.dataset, data.options) else found
+
+
+def _asked(plugins: Plugins, text: str, flag: str = "--dataset") -> tuple[Dataset, dict[str, Any]]:
+    """A dataset and its options, from what stands after --dataset or --reference."""
     head, at, tail = text.rpartition("@")
     place, chosen = (head, tail) if at and "=" in tail and not _is_there(text) else (text, "")
     options = dict(Label.parse(f"x@{chosen}").options) if chosen else {}
@@ -75,14 +93,14 @@ def _asked(plugins: Plugins, text: str) -> tuple[Dataset, dict[str, Any]]:
     if named is not None:
         found = named.noun
         if found.path_option and found.path_option not in options:
-            raise UsageError(f"dataset '{place}' is of a folder that you name: --dataset FOLDER, or {place}@{found.path_option}=FOLDER")
+            raise UsageError(f"dataset '{place}' is of a folder that you name: {flag} FOLDER, or {place}@{found.path_option}=FOLDER")
         return found, options
     of_places = next((noun for noun in nouns if noun.path_option), None)
     if of_places is not None and _is_there(place):
         return of_places, {**options, of_places.path_option: place}
     if os.sep in place or place.startswith((".", "~")):
-        raise UsageError(f"no folder {one_line(place)}: --dataset takes a name (scottbench list datasets), or a folder of pictures with "
-                         "captions.")
+        raise UsageError(f"no folder {one_line(place)}: {flag} takes a name (scottbench list datasets), or a folder of pictures"
+                         f"{' with captions' if flag == '--dataset' else ''}.")
     plugins.find("dataset", place)
     raise AssertionError(place)  # found above
 

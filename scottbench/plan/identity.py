@@ -72,6 +72,7 @@ def registered(plugins: Plugins, choices: Choices, model: str) -> list[Registere
     used += [plugins.of("extractor", choice.extractor) for choice in choices.extractors.values()]
     has_data = not choices.request.scoring or choices.request.reference is not None
     used += [plugins.of("dataset", choices.dataset.dataset)] if has_data else []
+    used += [plugins.of("dataset", choices.reference.dataset)] if choices.reference is not None else []
     used += [found] if (found := plugins.named("model", model)) is not None else []
     return list({id(one): one for one in used}.values())
 

@@ -27,6 +27,7 @@ from scottbench.plan.pictures import (
     rows_of_run,
 )
 from scottbench.plan.published import student_options
+from scottbench.registry.label import Label
 from scottbench.registry.presets import Preset
 from scottbench.store.assets import Needed, gather, offline, require
 from scottbench.store.environment import flush_denormals, set_tf32
@@ -83,6 +84,7 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
         found = gather({
             "model": lambda: open_model(plugins, preset, choices.request, choices.device),
             "items": lambda: choices.dataset.open("evaluation"),
+            "reference": lambda: _apart(choices),
             "students": lambda: find_students(choices),
             "card": lambda: preset_record(preset, "model card", preset.model_card),
             "recorded": lambda: recorded_rows(preset),
@@ -94,10 +96,36 @@ def open_inputs(plugins: Plugins, choices: Choices) -> Inputs:
     n = count(items, choices.request.limit, choices.dataset.name)
     rows = rows_of_run(choices.request.pictures, items, n, choices.dataset.name)
     methods += [as_method(label, pictures) for label, pictures in rows.items()]
-    remarks = [*getattr(items, "remarks", []), *remarks_of(rows), *long_prompts(items, n)]
+    remarks = [*getattr(items, "remarks", []), *left_out(choices), *remarks_of(rows), *long_prompts(items, n)]
     card = found["card"] if choices.dataset.own else None
-    return Inputs(name, model, choices.dataset.name, items, n, Reference(items, n), methods,
+    return Inputs(name, model, choices.dataset.name, items, n, _real(choices, items, n, found["reference"]), methods,
                   {role: found[f"extractor {role}"] for role in sources}, card, found["recorded"], remarks)  # fmt: skip
+
+
+def _apart(choices: Choices) -> Items | None:
+    """The reference images of a run that are a set of their own."""
+    chosen = choices.reference
+    return None if chosen is None or chosen is choices.dataset else open_reference(chosen)
+
+
+def _real(choices: Choices, items: Items, n: int, apart: Items | None) -> Reference | None:
+    """The reference images of a run of the first n items. apart: of `_apart`."""
+    if choices.reference is None:
+        return None
+    if apart is None:
+        return Reference(items, n)
+    return Reference(apart, count(apart, None, choices.reference.name, prompts=False), choices.reference.name, own=True)
+
+
+def left_out(choices: Choices) -> list[str]:
+    """Tell, in a line or none, which of the preset's metrics a run leaves out, since its data have no images to compare with."""
+    if choices.reference is not None or choices.request.metrics is not None:
+        return []
+    kept = {str(choice.label) for choice in choices.metrics}
+    names = [name for name in choices.preset.metrics if str(Label.parse(name)) not in kept]
+    line = (f"left out: {', '.join(names)}, which compare with reference images; dataset '{choices.dataset.name}' has prompts alone "
+            "(--reference NAME gives it some)")  # fmt: skip
+    return [line] if names else []
 
 
 def _of_pictures(choices: Choices) -> Inputs:
@@ -202,6 +230,8 @@ def find_students(choices: Choices) -> dict[str, Path]:
             folders[name] = Path(request.students[name]).expanduser()
         elif name in preset.students:
             folders[name] = preset.path(preset.students[name])
+        elif name in preset.adopted:
+            folders[name] = preset.path(preset.published[name].folder)
         else:
             absent.append(
                 f"method '{method.name}' samples a student of trainer '{method.trainer}', and preset '{preset.name}' has none. "
@@ -209,15 +239,19 @@ def find_students(choices: Choices) -> dict[str, Path]:
     if absent:
         raise MissingAsset("\n".join(absent))
     gather({
-        name: functools.partial(read_student, folder, maker(needed[name], preset))
+        name: functools.partial(read_student, folder, maker(name, needed[name], choices))
         for name, folder in folders.items()
     })
     return folders
 
 
-def maker(method: Method, preset: Preset) -> str:
+def maker(student: str, method: Method, choices: Choices) -> str:
     """Return the line, but for --out, that would make a student for a method."""
+    preset, sizes = choices.preset, choices.dataset.dataset.sizes
+    if student in preset.adopted:
+        return f"scottbench fetch {preset.name} && {preset.published[student].line(student)}"
     trained = f"scottbench train {method.trainer} --preset {preset.name}"
+    trained += " --dataset NAME" if sizes and "train" not in sizes else ""  # the preset's data are for evaluation alone
     return trained if method.trainer is not None else f"scottbench adopt FILE --as {PLAIN}"
 
 
@@ -296,8 +330,9 @@ def recorded_rows(preset: Preset) -> dict | None:
     return found
 
 
-def count(items: Items, limit: int | None, dataset: str) -> int:
-    """Count the items of the run and check them: ids are unique and safe as file names, prompts are not empty. Raises UsageError."""
+def count(items: Items, limit: int | None, dataset: str, prompts: bool = True) -> int:
+    """Count the items of the run and check them: ids are unique and safe as file names, prompts, if they count, are not empty. Raises
+    UsageError."""
     size = len(items.ids)
     if limit is not None and limit > size:
         raise UsageError(f"--limit {limit}: the evaluation split of dataset '{dataset}' has {size} items; allowed: 1 to {size}.")
@@ -307,7 +342,7 @@ def count(items: Items, limit: int | None, dataset: str) -> int:
         check_name(item_id, f"item id of dataset '{dataset}'")
     if len(set(ids)) < n:
         raise UsageError(f"dataset '{dataset}' has two items of one id; ids must be unique.")
-    blank = [item_id for item_id, prompt in zip(ids, items.prompts[:n]) if not prompt.strip()]
+    blank = [item_id for item_id, prompt in zip(ids, items.prompts[:n]) if prompts and not prompt.strip()]
     if blank:
         raise UsageError(f"dataset '{dataset}' has {len(blank)} items without a prompt (the first is '{blank[0]}'). Leave them out of it.")
     return n

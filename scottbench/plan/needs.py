@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from scottbench.errors import UsageError
 from scottbench.registry.loader import Plugins
 from scottbench.registry.nouns import Dataset, Extractor, Metric, Model
 from scottbench.registry.presets import Preset
-from scottbench.store.fetch.table import TABLE, Asset, of_hub, read_assets
+from scottbench.store.fetch.table import TABLE, Asset, File, inside, of_hub, read_assets
 from scottbench.text import did_you_mean, one_line
 
 PURPOSES = {"run": ("evaluation",), "train": ("evaluation", "train")}
@@ -86,6 +87,7 @@ def _of_noun(plugins: Plugins, known: Mapping[str, Asset], word: str, purpose: s
         _of_model(known, found["model"], needs)
     if "dataset" in found:
         _of_dataset(known, found["dataset"], purpose, needs)
+        _of_reference(plugins, known, found["dataset"].reference, purpose, needs)
     if "extractor" in found:
         _of_extractor(known, found["extractor"], {}, needs)
     if "metric" in found:
@@ -99,11 +101,18 @@ def _of_preset(plugins: Plugins, known: Mapping[str, Asset], preset: Preset, pur
     if preset.model in plugins.nouns["model"]:
         _of_model(known, plugins.nouns["model"][preset.model].noun, needs)
     if preset.dataset in plugins.nouns["dataset"]:
-        _of_dataset(known, plugins.nouns["dataset"][preset.dataset].noun, purpose, needs)
+        data = plugins.nouns["dataset"][preset.dataset].noun
+        _of_dataset(known, data, purpose, needs)
+        _of_reference(plugins, known, data.reference if preset.reference is None else preset.reference, purpose, needs)
     metrics = dict.fromkeys([*preset.metrics, *(preset.train.get("metrics", []) if purpose == "train" else [])])
     for name in metrics:
         if name in plugins.nouns["metric"]:
             _of_metric(plugins, known, plugins.nouns["metric"][name].noun, preset.extractors, needs, preset)
+    for name, one in preset.published.items():
+        if not (folder := preset.path(one.folder)).is_dir():
+            then = f"{one.line(name)} --out {shlex.quote(str(folder))}".replace("{", "{{").replace("}", "}}")
+            files = tuple(File(inside(file)) for file in one.files)
+            needs.add(Asset(name, f"published student {name}, to be adopted", one.licence, files, one.hub, then=then))
     made = [name for name, folder in preset.students.items() if not preset.path(folder).is_dir()]
     if made:
         needs.notes.append(f"students {', '.join(made)} of preset {preset.name} are made by `scottbench train`, not fetched")
@@ -115,6 +124,13 @@ def _of_model(known: Mapping[str, Asset], model: Model, needs: Needs) -> None:
 
 def _of_dataset(known: Mapping[str, Asset], dataset: Dataset, purpose: str, needs: Needs) -> None:
     _add(needs, (asset for asset in known.values() if dataset.name in asset.datasets and {*asset.splits} & {*PURPOSES[purpose]}))
+
+
+def _of_reference(plugins: Plugins, known: Mapping[str, Asset], reference: str | None, purpose: str, needs: Needs) -> None:
+    """Add what a reference set of its own needs. reference: NAME or NAME@key=value; "" or None where there is none."""
+    name = (reference or "").partition("@")[0]
+    if name in plugins.nouns["dataset"]:
+        _of_dataset(known, plugins.nouns["dataset"][name].noun, purpose, needs)
 
 
 def _of_metric(plugins: Plugins, known: Mapping[str, Asset], metric: Metric, extractors: Mapping[str, dict], needs: Needs,

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 PREFIX = "SCOTTBENCH_"
 NAMES = ("preset", "methods", "steps", "metrics", "limit", "seeds", "guidance", "options", "device", "students", "model", "dataset",
-         "prompts", "batch_size", "compile", "tf32")
+         "prompts", "batch_size", "compile", "tf32", "reference")
 """Settings that a variable and a config file may give; flags have the same names with dashes."""
-LISTS, TABLES, PATHS = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}, {"students", "model", "dataset", "prompts"}
-OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guidance", "students")
+LISTS, TABLES = {"methods", "steps", "metrics", "seeds"}, {"options", "students"}
+PATHS = {"students", "model", "dataset", "prompts", "reference"}
+OF_PRESET = ("methods", "steps", "metrics", "device", "model", "dataset", "guidance", "students", "reference")
 NOT_KEPT = ("command", "origins")
 SWITCHES = {"gradient_checkpointing", "fsdp", "offload", "tf32"}
 """Settings of a training that a config file gives as true or false."""
@@ -194,7 +195,8 @@ class RunRequest:
     """Numbers of sampling steps, for the methods that have none of their own (name@steps=N); [] for the preset's."""
     metrics: list[str] | None = None
     limit: int | None = None
-    """Only the first `limit` items of the evaluation split; the reference set is the same items."""
+    """Only the first `limit` items of the evaluation split; the reference is the images of the same items, unless it is a set of its
+    own, which stays whole."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Each a cell of every method and step count."""
     guidance: float | None = None
@@ -220,7 +222,8 @@ class RunRequest:
     scoring: bool = False
     """Measure `pictures` alone: no method is sampled and no model opened."""
     reference: str | None = None
-    """Name of a dataset, or a folder or archive, that `pictures` are compared with when they are scored; None: prompts alone."""
+    """Name of a dataset, or a folder or archive, whose images are the reference. None: of a run the preset's, else the dataset's own; of
+    pictures that are scored there is none, only their prompts."""
     command: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     """Field -> where its value comes from ("flag", "SCOTTBENCH_STEPS", "file bench.toml"), for those that were given."""

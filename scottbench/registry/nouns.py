@@ -99,6 +99,8 @@ class Dataset:
     """Name of the option that is the place of the data: such a dataset opens what --dataset FOLDER names. "" for one that has its own."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Split -> its number of items, where that is known without the files: for what a plan tells of costs."""
+    reference: str | None = ""
+    """Dataset, NAME or NAME@key=value, whose images are the reference; "" for its own, one a prompt; None where it has no images."""
 
 
 # --- Method ----------------------------------------------------------------------------------------------------------
@@ -284,6 +286,11 @@ class CellFeatures:
     teacher: Callable[[str, int, int], dict[str, np.ndarray]] | None = None
     """(method, steps, seed) -> extractor role -> (n, d) float32 of the images that a method made of the same prompts from the teacher, at
     the preset's guidance: a cell of the same run, or kept of an earlier one. Raises MissingAsset, which says how to make them."""
+    apart: bool = False
+    """The reference is a set of its own, not one image for each prompt, however many it has."""
+    part_of: tuple[CellFeatures, np.ndarray] | None = None
+    """Of some of a cell's images beside its whole reference, as intervals draw them: the cell, and the (n,) indices of these images in it,
+    so that one search can serve all such parts."""
 
 
 def read_only(given: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from scottbench.errors import UsageError
 from scottbench.registry.fields import TOML, check_keys, describe, fits, make
+from scottbench.registry.published import Adopted, Quoted, read_adopted, read_quoted
 from scottbench.registry.toml import NoToml, read_table
 from scottbench.text import did_you_mean, is_name, one_line
 
@@ -53,6 +54,9 @@ class Preset:
     """Methods that `run` samples when the user names none."""
     steps: list[int]
     """Numbers of sampling steps that `run` takes when the user names none."""
+    reference: str | None = None
+    """Dataset, or folder of pictures, whose images generated ones are compared with, a set apart from the prompts: NAME or NAME@key=value.
+    None: that of the dataset, usually one image a prompt."""
     folder: Path = Path(".")
     """Folder of the TOML file; not a key of it."""
     data: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +90,20 @@ class Preset:
     `scottbench.training.settings.TrainSettings`."""
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> what `scottbench train --recipe NAME` trains by, over `train`: any of its keys, and those that `RECIPE_KEYS` adds."""
+    adopted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name of a student -> published weights, as `scottbench.registry.published.Adopted` says; methods sample it by @student=NAME."""
+    quoted: list[dict[str, Any]] = field(default_factory=list)
+    """Numbers of papers, as `scottbench.registry.published.Quoted` says, for the report."""
+
+    @property
+    def published(self) -> dict[str, Adopted]:
+        """Return `adopted` as records."""
+        return read_adopted(self.adopted, f"preset {self.name}")
+
+    @property
+    def papers(self) -> list[Quoted]:
+        """Return `quoted` as records."""
+        return read_quoted(self.quoted, f"preset {self.name}")
 
     def path(self, relative: str) -> Path:
         """Return a path of the TOML file as seen from here; an absolute or `~` path is taken as it is."""
@@ -96,7 +114,7 @@ OF_FILE = ("folder", "data", "data_folder")
 """Fields that are no keys of a preset file."""
 KEYS = {item.name: item for item in fields(Preset) if item.name not in OF_FILE}
 """The keys of a preset file, with the fields that they fill."""
-TABLES = ("students", "guidance", "extractors", "train", "recipes")
+TABLES = ("students", "guidance", "extractors", "train", "recipes", "adopted")
 """Keys whose entries a preset that extends another takes over one by one."""
 ADDED = ("students", "guidance", "extractors", "train", "limits")
 """Keys that a file may add entries of to another plug-in's preset."""
@@ -229,8 +247,15 @@ def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("model_card", "recorded", "teachers"):
         if key in found:
             found[key] = _path(folder, found[key])
+    if isinstance(found.get("reference"), str) and found["reference"].startswith((".", "~", "/")):
+        found["reference"] = _path(folder, found["reference"])
     if isinstance(found.get("students"), dict):
         found["students"] = {name: _path(folder, one) for name, one in found["students"].items()}
+    if isinstance(found.get("adopted"), dict):
+        found["adopted"] = {
+            name: {**one, "folder": _path(folder, one["folder"])} if isinstance(one, dict) and "folder" in one else one
+            for name, one in found["adopted"].items()
+        }
     if isinstance(found.get("extractors"), dict):
         found["extractors"] = {
             role: {**one, "folder": _path(folder, one["folder"])} if isinstance(one, dict) and "folder" in one else one
@@ -255,6 +280,10 @@ def extended(base: Preset, draft: Draft) -> Preset:
         table[key] = _over(table.get(key, {}), value) if key in TABLES and isinstance(value, dict) else value
     if "dataset" in draft.table and "data_limits" not in draft.table:
         table["data_limits"] = []  # they are about the other's data
+    if {"model", "dataset"} & draft.table.keys() and "quoted" not in draft.table:
+        table["quoted"] = []
+    if "dataset" in draft.table and "reference" not in draft.table:
+        table.pop("reference", None)
     if {"model", "dataset"} & draft.table.keys() and "model_card" not in draft.table:
         table.pop("model_card", None)
     data = {} if "dataset" in draft.table else base.data
@@ -304,6 +333,10 @@ def _check(preset: Preset, where: str) -> None:
         raise UsageError(f"{where}: name {preset.name!r} may have letters, digits, '_', '.' and '-' only")
     if not preset.steps or min(preset.steps) < 1:
         raise UsageError(f"{where}: steps must be numbers of at least 1, found {preset.steps}")
+    read_adopted(preset.adopted, where)
+    read_quoted(preset.quoted, where)
+    if both := preset.adopted.keys() & preset.students.keys():
+        raise UsageError(f"{where}: student {sorted(both)[0]} stands in [students] and in [adopted]")
     check_keys(preset.train, TRAIN_KEYS, where, "train")
     _check_kinds(preset.train, TRAIN_KINDS, where, "train")
     for name, recipe in preset.recipes.items():

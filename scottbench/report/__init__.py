@@ -81,11 +81,12 @@ def contents(record: RunRecord) -> dict[str, Any]:
     from scottbench.report.memory import memory
     from scottbench.report.pairs import claims_table, pairs_table
     from scottbench.report.pictures import BUDGET
+    from scottbench.report.quoted import quoted_tables
     from scottbench.report.results import results_tables
     from scottbench.report.samples import SEEDS, failures, sample_grid
     from scottbench.report.verdicts import verdict_row
 
-    results, charts = [*results_tables(record), *category_tables(record)], figures(record)
+    results, charts = [*results_tables(record), *category_tables(record), *quoted_tables(record)], figures(record)
     grid, failed = sample_grid(record, SEEDS, BUDGET * 3 // 4), failures(record, BUDGET // 4)
     remembered = memory(record, BUDGET // 4)
     timing, card, recipe = tables.timing_table(record), tables.card_table(record), tables.cells_table(record)

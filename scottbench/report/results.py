@@ -195,7 +195,10 @@ def _seeds_caption(record: RunRecord, cells: list[CellRecord], parts: int, marks
 
 
 def _dataset(record: RunRecord) -> str:
-    return record.plan.get("dataset", {}).get("name", "the dataset")
+    """The data in words: their name, and beside it a reference that is a set of its own, with its number M of images."""
+    name = str(section(record.plan, "dataset").get("name", "the dataset"))
+    own = section(record.plan, "dataset").get("reference")
+    return f"{name} against M = {number(own.get('n'))} images of {own.get('name')}" if isinstance(own, dict) else name
 
 
 def _ranking(record: RunRecord, cells: list[CellRecord], best: Sequence[set[int]]) -> str:

@@ -58,8 +58,10 @@ def inventory(folder: RunFolder, plan: Plan) -> Inventory:
 
 
 def roles_of(plan: Plan, owner: str) -> list[str]:
-    """List the roles under which the features of an owner lie: a cell's id, or "reference", which no extractor of scores sees."""
-    return [role for role, source in plan.sources.items() if owner != "reference" or not source.gives_score]
+    """List the roles under which the features of an owner lie: a cell's id, or "reference", which no extractor of scores sees, and no other
+    of which no metric compares with reference images."""
+    asked = {plan.roles[role] for metric in plan.metrics if metric.noun.reference for role in metric.noun.roles}
+    return [role for role, source in plan.sources.items() if owner != "reference" or (role in asked and not source.gives_score)]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ def estimate(plan: Plan, folder: Path | None) -> Estimate:
         own[cell.id] if cell.id in own else dataclasses.replace(probed[cell.method.label, cell.steps], id=cell.id) for cell in plan.cells
     ]
     left = 1 - done.whole / done.chunks
-    seconds = plan.n * (reference + sum(cell.seconds_per_image for cell in cells))
+    real = 0 if plan.reference is None else plan.reference.n
+    seconds = real * reference + plan.n * sum(cell.seconds_per_image for cell in cells)
     size = plan.n * sum(cell.bytes_per_image for cell in cells)
     return Estimate(cells, left * seconds, round(left * size), done, len(own))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from scottbench.store.environment import arithmetic
 from scottbench.store.events import log_digest, read_events, read_log, spent
 from scottbench.store.files import read_plain, timestamp
 from scottbench.store.folder import LOCK
-from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, Recorded, Reference, SeedsEntry, Status
+from scottbench.store.manifest import SCHEMA, CellEntry, Level, Manifest, MetricEntry, QuotedValue, Recorded, Reference, SeedsEntry, Status
 from scottbench.store.reader import LARGEST_TABLE, RECORDS, damaged
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def start(plan: Plan, work: Work, environments: list[dict[str, Any]]) -> Manifes
         samples={"ids": list(plan.items.ids[shown]), "prompts": list(plan.items.prompts[shown])},
         model_card=plan.model_card,
         recorded=cast("Recorded | None", plan.recorded),
+        quoted=quoted_values(plan),
         limits=[*plan.preset.limits, *of_data(plan), *unsafe_sentence(plan), *(f"{line[:1].upper()}{line[1:]}" for line in plan.warnings)],
         reference=reference_entry(plan),
     )
@@ -68,6 +70,11 @@ def level(plan: Plan, environments: list[dict[str, Any]]) -> Level:
     """
     kinds = {arithmetic(entry["environment"]) for entry in environments}
     return "exact" if plan.exact and len(kinds) == 1 else "tolerance"
+
+
+def quoted_values(plan: Plan) -> list[QuotedValue] | None:
+    """Return the papers' numbers that the preset brings, which are about its own data; None where there are none."""
+    return [cast(QuotedValue, asdict(one)) for one in plan.preset.papers] or None if plan.own_data else None
 
 
 def unsafe_sentence(plan: Plan) -> list[str]:

@@ -131,7 +131,8 @@ def shared_features(work: Work) -> CellFeatures:
     pictures = None if reference is None else lambda indices: reference.items.images(list(map(int, indices)))
     return CellFeatures(
         n, {}, by_role(work.plan, real), by_role(work.plan, text), reference_images=pictures,
-        ids=tuple(items.ids[:n]), prompts=tuple(items.prompts[:n]), metadata=columns_of(items, n))
+        ids=tuple(items.ids[:n]), prompts=tuple(items.prompts[:n]), metadata=columns_of(items, n),
+        apart=reference is not None and reference.own)
 
 
 def columns_of(items: Items, n: int) -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from scottbench.errors import UsageError
+from scottbench.run.chunks import roles_of
 from scottbench.store.verify import Findings
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _again(found: Findings, work: Work, owner: str, role: str, span: range, exac
     """Make the features of a chunk again, from the stored images, the reference images or the prompts, and compare."""
     import numpy as np
 
-    if owner == "reference" and work.extractors[role].source.gives_score:
+    if role not in roles_of(work.plan, owner):
         return
     extractor, ids, name = work.extractors[role], work.ids(span, owner), f"features/{owner}/{role}/{span.start:05d}"
     if owner == "text":

@@ -16,6 +16,7 @@ from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.queued import Images, decode
 from scottbench.models.sampling import Sampler, micro_batches
 from scottbench.plan.plan import PlannedCell
+from scottbench.run.chunks import roles_of
 from scottbench.run.clock import machine_load
 from scottbench.run.sentinels import LOOKS, look
 from scottbench.run.session import Made, Work
@@ -29,14 +30,24 @@ def reference_features(work: Work) -> None:
         for span in work.mine_of("reference"):
             ids, items = work.ids(span, "reference"), work.real_items
             shown = span.start == 0 and work.folder.get_images(("images", "reference"), span, ids) is None
-            lacking = [role for role, extractor in work.extractors.items() if not extractor.source.gives_score
-                       and work.folder.get_features(("features", "reference", role), span, ids) is None]  # fmt: skip
+            lacking = [role for role in roles_of(work.plan, "reference")
+                       if work.folder.get_features(("features", "reference", role), span, ids) is None]  # fmt: skip
+            lacking = [role for role in lacking if not _from_cache(work, role, span, ids)]
             done += len(span)
             if not shown and not lacking:
                 work.progress("reference", done)
                 continue
             images = items.images(span)
             work.conveyor.put(partial(_keep_reference, work, span, images, shown, lacking, done))
+
+
+def _from_cache(work: Work, role: str, span: range, ids: Sequence[str]) -> bool:
+    """Take a chunk of features of the reference from those of an earlier run; false where there are none."""
+    features = work.reference_cache.get(role, span, ids)
+    if features is not None:
+        with work.storing():
+            work.folder.put_features(("features", "reference", role), span, ids, features)
+    return features is not None
 
 
 def _keep_reference(work: Work, span: range, images: np.ndarray, shown: bool, lacking: Sequence[str], done: int) -> None:
@@ -49,6 +60,7 @@ def _keep_reference(work: Work, span: range, images: np.ndarray, shown: bool, la
         features = work.extractors[role].features(images)
         with work.storing():
             work.folder.put_features(("features", "reference", role), span, ids, features)
+            work.reference_cache.put(role, span, ids, features)
     work.log_event("chunk", part="reference", first=span.start)
     work.progress("reference", done)
 

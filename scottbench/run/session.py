@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from scottbench.registry.condition import TextCondition
 from scottbench.run.chunks import Shard, all_spans, bind
 from scottbench.run.clock import Clock
 from scottbench.run.conveyor import Conveyor
+from scottbench.run.reference_cache import ReferenceCache
 from scottbench.store.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -79,6 +81,11 @@ class Work:
 
     def __post_init__(self) -> None:
         bind(self.folder, self.plan)
+
+    @functools.cached_property
+    def reference_cache(self) -> ReferenceCache:
+        """Return the features of the reference set that earlier runs made."""
+        return ReferenceCache(self.plan, {role: extractor.source for role, extractor in self.extractors.items()})
 
     @property
     def chunks(self) -> list[range]:

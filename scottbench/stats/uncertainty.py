@@ -90,7 +90,7 @@ def half(cell: CellFeatures, number: int, kept: np.ndarray) -> CellFeatures:
     return CellFeatures(
         len(kept), cut["generated"], cut["reference"], cut["text"], memo, reference_memo, _half_reader(cell.images, kept),
         _half_reader(cell.reference_images, kept) if whole else cell.reference_images, tuple(cell.ids[i] for i in kept) if cell.ids else (),
-        tuple(cell.prompts[i] for i in kept) if cell.prompts else (), metadata, made)
+        tuple(cell.prompts[i] for i in kept) if cell.prompts else (), metadata, made, cell.apart, None if whole else (cell, kept))
 
 
 def _half_reader(images: Callable[[Sequence[int]], np.ndarray] | None, kept: np.ndarray) -> Callable[[Sequence[int]], np.ndarray] | None:
@@ -101,7 +101,7 @@ def _half_reader(images: Callable[[Sequence[int]], np.ndarray] | None, kept: np.
 def paired(given: CellFeatures | list[CellFeatures]) -> bool:
     """True where the reference has one image for each prompt, by its number."""
     cells = given if isinstance(given, list) else [given]
-    return all(len(rows) == cell.n for cell in cells for rows in cell.reference.values())
+    return not any(cell.apart for cell in cells) and all(len(rows) == cell.n for cell in cells for rows in cell.reference.values())
 
 
 def interval_or_reason(metric: Metric, given: CellFeatures | list[CellFeatures], options: Any, value: float) -> Uncertainty | str:

@@ -168,6 +168,21 @@ class Recorded(TypedDict):
     rows: list[RecordedRow]
 
 
+class QuotedValue(TypedDict):
+    """A number that a paper prints, shown beside this run's and ranked with nothing."""
+
+    method: Annotated[str, rule(description="the method as the paper calls it")]
+    steps: Annotated[Natural, rule(description="0: not stated")]
+    metric: str
+    value: float
+    n: Positive
+    dataset: str
+    source: Annotated[str, rule(description="table or page where it stands")]
+    confidence: Literal["A", "B", "C"]
+    row: Annotated[str, rule(description='method of this run whose value stands beside it; "": none')]
+    remark: str
+
+
 @dataclass
 class Manifest:
     """manifest.json of a run that begins, goes on or has ended."""
@@ -205,6 +220,7 @@ class Manifest:
         "Folder of chunks -> sha256 over the digests of its side-cars, which have those of the chunks; empty before the run has ended."))]
     log: Annotated[Log | None, rule(description="the event log up to the end of the run; null before")]
     recorded: Annotated[Recorded | None, Optional, rule(description="what the preset brings of a published run; null: nothing")] = None
+    quoted: Annotated[list[QuotedValue] | None, Optional, rule(description="papers' numbers that the preset brings; null: none")] = None
     shard: Annotated[str | None, Optional, rule(description="I/K: the part of the chunks that was made here; null: all of them")] = None
     scored: Annotated[Digest | None, Optional, rule(description="hash of the plan whose images were measured again")] = None
     check: Annotated[Digest | None, Optional, rule(description="sha256 of all that this record says, but for itself")] = None

@@ -148,24 +148,27 @@ def _places(
         listed = [tuple(name.split("/")) for name in sealed]
         kept = [place for place in listed if len(place) == 3 and place[0] == "features"]
         return {**places, **{place: real if place[1] == "reference" else wanted for place in kept}}
-    roles = _roles(found, folder, plan, wanted[0], "reference" if real else cells[0])
+    # the reference has features only of networks by which a metric compares with it
+    of_real = _roles(folder, plan, real[0], "reference") if real else {}
+    roles = {**of_real, **_roles(folder, plan, wanted[0], cells[0])}
+    asked = {entry.get("digest"): role for role, entry in plan["extractors"].items()}
+    for digest in () if folder.binding.older else asked.keys() - roles.values():
+        found.wrong.append(f"features: those of '{one_line(asked[digest])}' are missing")
     places |= {("features", owner, role): wanted for owner in cells for role in roles}
-    places |= {("features", "reference", role): real for role in roles if real}
+    places |= {("features", "reference", role): real for role in of_real}
     # a network without a text tower makes no features of prompts
     return places | {("features", "text", role): wanted for role in roles if (folder.root / "features" / "text" / role).is_dir()}
 
 
-def _roles(found: Findings, folder: RunFolder, plan: dict[str, Any], first: range, owner: str) -> list[str]:
-    """Roles under which the features of a plan's networks lie: two roles with one network share a folder. owner: whose to look at."""
+def _roles(folder: RunFolder, plan: dict[str, Any], first: range, owner: str) -> dict[str, str]:
+    """Role under which the features of a plan's network lie, with its digest: two roles with one network share a folder. owner: whose to
+    look at; first: its first chunk."""
     there = sorted(path.name for path in (folder.root / "features" / owner).glob("*") if SAFE.fullmatch(path.name))
     if folder.binding.older:
-        return [role for role in there if role in plan["extractors"]]
-    first = next(iter(real_spans(plan)), first) if owner == "reference" else first
+        return {role: str(plan["extractors"][role].get("digest")) for role in there if role in plan["extractors"]}
     made = {role: (folder.facts(("features", owner, role), first) or {}).get("extractor") for role in there}
-    scores = owner == "reference"  # which have none
-    wanted = {entry.get("digest"): role for role, entry in plan["extractors"].items() if not (scores and entry.get("gives") == "score")}
-    found.wrong += [f"features/{owner}: those of '{one_line(wanted[one])}' are missing" for one in wanted.keys() - made.values()]
-    return [role for role, digest in made.items() if digest in wanted]
+    asked = {entry.get("digest") for entry in plan["extractors"].values()}
+    return {role: str(digest) for role, digest in made.items() if digest in asked}
 
 
 def _state(

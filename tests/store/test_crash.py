@@ -77,7 +77,8 @@ def test_kill_9_at_random_moments_loses_at_most_the_chunk_in_work(server, undist
     assert manifest["wall_seconds"] == pytest.approx(sum(last.values()), abs=0.5)
 
 
-@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(("number", "code", "word"), [
+    (signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted"), (signal.SIGUSR1, 138, "asked to make room")])  # fmt: skip
 def test_a_signal_saves_the_state_and_prints_the_line_that_goes_on(server, undisturbed, tmp_path, number, code, word):
     root = tmp_path / "run"
     process = server.start(*RUN, folder=tmp_path)

@@ -332,7 +332,8 @@ def test_a_folder_that_is_read_only_is_one_line(cli, tmp_path, monkeypatch):
 # --- signals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number, code, word", [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+@pytest.mark.parametrize("number, code, word", [
+    (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGUSR1, 138, "asked to make room")])  # fmt: skip
 def test_a_signal_says_what_is_kept_and_how_to_go_on(cli, tmp_path, monkeypatch, number, code, word):
     from scottbench.text.progress import Progress
 
@@ -380,3 +381,26 @@ def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
     finally:
         signal.signal(signal.SIGINT, before)
     assert loop.state.step == 3
+
+
+def test_a_scheduler_s_two_signals_cut_no_checkpoint_and_the_user_s_second_one_does(tmp_path):
+    """SIGUSR1 and SIGTERM of a pre-emption come within a moment, in any order, the first perhaps twice."""
+    number, other = signal.SIGUSR1, signal.SIGTERM
+    for name, order in {"a": (number, other), "b": (other, number), "c": (number, number, other, other)}.items():
+        seen = []
+
+        def event(*values, order=order, seen=seen):
+            seen.append(values[1])
+            for each in order:
+                os.kill(os.getpid(), each)
+
+        with pytest.raises(SystemExit) as caught:
+            run(toy_loop(tmp_path / name), 6, event)
+        again = toy_loop(tmp_path / name)
+        again.resume()
+        assert (caught.value.code, seen, again.state.step) == (138, [1], 1), name
+    for order in ((other, other), (number, signal.SIGINT)):
+        out = tmp_path / str(order)
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            run(toy_loop(out), 6, lambda *event, order=order: [os.kill(os.getpid(), each) for each in order])
+        assert not (out / "checkpoint").exists()

@@ -1,0 +1,27 @@
+"""Options of the datasets; nothing heavy is imported for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SIDE = 512
+"""Pixels of a reference picture of COCO, unless other ones are asked for."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Which captions are drawn."""
+
+    captions: Path | None = None
+    """A file of your own, a prompt a line, in place of the rule: --prompts FILE."""
+    seed: int = 0
+    """Seed of the rule."""
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """How the pictures are brought to one size."""
+
+    side: int = SIDE
+    """Pixels of the centred square, by LANCZOS."""

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,29 @@ def no_network():
     socket.socket.connect, socket.getaddrinfo = guarded, guarded_lookup
     yield
     socket.socket.connect, socket.getaddrinfo = connect, lookup
+
+
+LONG = (
+    "calibration/", "gpu/", "test_documents.py", "test_guide.py", "test_import.py", "test_kit.py", "test_prediction.py", "test_preset.py",
+    "test_shipped_students.py", "test_students.py", "test_training.py",
+)  # fmt: skip
+"""Files of few tests that take half a minute: started last, one of them would keep one worker busy while the other has nothing to do."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Several workers begin with the long files, then take those of the most tests (tox: --no-loadscope-reorder, an order of its own)."""
+    if hasattr(config, "workerinput"):
+        counts = Counter(item.path for item in items)
+        items.sort(key=lambda item: (not any(part in item.nodeid for part in LONG), -counts[item.path]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """How far a student follows its guidance is measured at every export, by some 60 passes of the teacher: half of a tiny training.
+    Tests take two steps of its ODE in place of ten; test_student_copies.py holds the measure itself."""
+    module = sys.modules.get("scottbench.training.distillation")
+    if module is not None:
+        module.SLOPE_STEPS = 2
 
 
 @pytest.fixture(scope="module")

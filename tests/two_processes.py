@@ -1,13 +1,20 @@
-"""Run by test_training.py, once as two processes and once as one: two steps of SCott and CD on a tiny U-Net, and of the toy.
+"""Run by test_training.py: two steps of SCott and CD on a tiny U-Net, and of the toy, as two processes and as one.
 
     python two_processes.py OUT    writes OUT/{start,one,two,toy-one,toy-two,cd,cd-split}.npy
+
+The three processes are children of this one, which imports everything once; the two have the variables that torchrun and accelerate set.
 """
 
+import os
+import socket
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # an optimizer imports it at its first step: once here, not in three processes
+import torch.distributed.fsdp
 from accelerate import Accelerator
 from scottbench_cd.options import CDOptions
 from scottbench_cd.trainer import ConsistencyDistillation
@@ -59,7 +66,7 @@ def numbers(loop: Loop) -> np.ndarray:
     return torch.cat([full(t).flatten() for group in loop.tensors().values() for t in group.values()]).numpy().copy()
 
 
-def main(out: Path) -> None:
+def train(out: Path) -> None:
     accelerator = Accelerator(cpu=True)
     processes = accelerator.num_processes
     scott = SCottOptions(disc_rank=2, h=2, lr=1e-3, disc_lr=1e-3, w_min=0.0, w_max=2.0)
@@ -90,5 +97,30 @@ def toy(out: Path, accelerator) -> np.ndarray:
     return torch.cat([p.detach().flatten() for p in loop.distillation.networks["student"].parameters()]).numpy()
 
 
+def started(out: Path, **variables: str) -> int:
+    """Fork a process that trains under a launcher's variables; its number."""
+    number = os.fork()
+    if number:
+        return number
+    code = 1
+    try:
+        os.environ |= variables
+        train(out)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main(out: Path) -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    numbers = [started(out, RANK=rank, LOCAL_RANK=rank, **both) for rank in "01"] + [started(out)]
+    return max(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) != 0 for number in numbers)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

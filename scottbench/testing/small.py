@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +66,14 @@ def small_loop(
     teacher = tiny_model() if model is None else model
     made = make_options(trainer.options, options, f"trainer '{trainer.name}'")
     out.mkdir(parents=True, exist_ok=True)
-    return loop_around(trainer, made, context_for(teacher, encoded(teacher, MadeItems(ITEMS)), out, plugins), out, **settings)
+    data = copy.deepcopy(_made_data()) if model is None else encoded(teacher, MadeItems(ITEMS))
+    return loop_around(trainer, made, context_for(teacher, data, out, plugins), out, **settings)
+
+
+@functools.lru_cache(1)
+def _made_data() -> Data:
+    """Encode the made items by the tiny teacher, once a process; to be copied."""
+    return encoded(tiny_model(), MadeItems(ITEMS))
 
 
 def context_for(teacher: DiffusionModel, data: Data, out: Path, plugins: Plugins | None = None) -> Context:

@@ -98,6 +98,8 @@ WRONG = {
     "run.image('a', 1)": "call-arg",
     "from scottbench import Runs": "attr-defined",
 }
+UNREAD = "torch numpy diffusers transformers accelerate safetensors matplotlib scipy pandas pyarrow altair great_tables hvplot".split()
+"""Packages whose insides no type of the face needs: without them the check takes a third of the time."""
 
 
 def test_a_type_checker_knows_every_public_name(tmp_path):
@@ -106,9 +108,11 @@ def test_a_type_checker_knows_every_public_name(tmp_path):
     script = tmp_path / "uses.py"
     first = len(USES.splitlines()) + 1
     script.write_text(USES + "\n".join(WRONG) + "\n")
+    skipped = ",".join(f"{name}.*" for name in UNREAD)
+    (tmp_path / "mypy.ini").write_text(f"[mypy]\n[mypy-{skipped}]\nfollow_imports = skip\n")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", "", "--follow-imports=silent", "--ignore-missing-imports", "--no-incremental",
-         "--check-untyped-defs", str(script)],
+        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--follow-imports=silent", "--ignore-missing-imports",
+         "--no-incremental", "--check-untyped-defs", str(script)],
         capture_output=True, text=True, timeout=280, cwd=tmp_path)  # fmt: skip
     found = [line for line in done.stdout.splitlines() if re.match(r"uses.py:\d+: (error|note: Revealed)", line)]
     said = {int(line.split(":")[1]): line for line in found}

@@ -35,16 +35,23 @@ def words_of(text: str) -> Table:
     return Table(text, [Column(text, wrap=True), Column("words", wrap=True)], [[Entry(text), Entry(text, small=(text,))]] * 30)
 
 
-@pytest.mark.skipif(PDFLATEX is None and not REQUIRED, reason="no pdflatex on PATH; set SCOTTBENCH_REQUIRE_LATEX=1 to make this an error")
-@pytest.mark.parametrize("columns", ["onecolumn", "twocolumn"])
-def test_every_table_compiles_in_an_article_with_nothing_over_an_edge(tmp_path, columns):
-    assert PDFLATEX is not None, "SCOTTBENCH_REQUIRE_LATEX=1, but no pdflatex is on PATH: apt-get install texlive-latex-recommended"
-    run = fake_run(tmp_path / "run", [(method, steps) for method in ("scott", "cd") for steps in (1, 2, 4)])
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> list[str]:
+    """Tables of hostile words, and every table of two runs in two looks."""
+    place = tmp_path_factory.mktemp("latex")
+    run = fake_run(place / "run", [(method, steps) for method in ("scott", "cd") for steps in (1, 2, 4)])
     # in half a page's width one row of all these words is longer than a page
-    texts = [latex(table_of(HOSTILE), Look(), "a"), latex(table_of(HOSTILE[-90:]), Look("compact"), "b"), latex(words_of(HOSTILE))]
+    found = [latex(table_of(HOSTILE), Look(), "a"), latex(table_of(HOSTILE[-90:]), Look("compact"), "b"), latex(words_of(HOSTILE))]
     for folder in (PUBLISHED, run):
         for look in (Look(), Look("compact", "pm")):
-            texts += [path.read_text() for path in export(folder, Choice(("latex",), (), look), tmp_path / "tex", records=False)]
+            found += [path.read_text() for path in export(folder, Choice(("latex",), (), look), place / "tex", records=False)]
+    return found
+
+
+@pytest.mark.skipif(PDFLATEX is None and not REQUIRED, reason="no pdflatex on PATH; set SCOTTBENCH_REQUIRE_LATEX=1 to make this an error")
+@pytest.mark.parametrize("columns", ["onecolumn", "twocolumn"])
+def test_every_table_compiles_in_an_article_with_nothing_over_an_edge(texts, tmp_path, columns):
+    assert PDFLATEX is not None, "SCOTTBENCH_REQUIRE_LATEX=1, but no pdflatex is on PATH: apt-get install texlive-latex-recommended"
     (tmp_path / "all.tex").write_text("\n".join([
         rf"\documentclass[{columns}]{{article}}", r"\usepackage{booktabs,tabularx}", r"\extrafloats{200}", r"\begin{document}",
         "\n\\clearpage\n".join(texts), r"\end{document}"]))  # fmt: skip

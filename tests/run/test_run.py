@@ -48,6 +48,13 @@ def manifest(root):
 
 
 CELLS = ["ode__s2__seed0", "hop__s2__seed0"]
+WITHOUT_PAGE = pytest.mark.usefixtures("no_page")
+"""For tests of images and tables: the report would be half of their time."""
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    monkeypatch.setattr("scottbench.report.build", lambda root: root)
 
 
 def test_a_run_leaves_everything_that_was_promised(folder):
@@ -134,6 +141,7 @@ def test_stored_features_are_those_of_the_stored_images(folder, plan):
         assert np.array_equal(np.asarray(Image.open(archive.open("dot-03.png"))), Dots().images([3])[0])
 
 
+@WITHOUT_PAGE
 @pytest.mark.parametrize("size", [1, 7])
 def test_images_do_not_depend_on_the_batch_size(folder, plan, plugins, tmp_path, monkeypatch, size):
     """Not by one bit, nor do the results; and every noise is a function of the item alone."""
@@ -157,6 +165,7 @@ def test_images_do_not_depend_on_the_batch_size(folder, plan, plugins, tmp_path,
     assert (other / "results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
 
 
+@WITHOUT_PAGE
 def test_images_depend_on_seed_prompt_method_and_guidance(folder, plugins, tmp_path):
     base = images(folder, "ode__s2__seed0").astype(int)
     changed = make_plan(plugins, RunRequest("tiny", methods=["ode"], seeds=[1], device="cpu"))
@@ -169,6 +178,7 @@ def test_images_depend_on_seed_prompt_method_and_guidance(folder, plugins, tmp_p
     assert len({image.tobytes() for image in base}) == 12
 
 
+@WITHOUT_PAGE
 def test_a_prefix_has_the_images_of_the_whole(folder, plugins, tmp_path):
     other = execute(make_plan(plugins, RunRequest("tiny", methods=["hop"], limit=5, device="cpu")), plugins, tmp_path / "run", None, quiet)
     with zipfile.ZipFile(other / "images/hop__s2__seed0/00000-00004.zip") as archive:
@@ -176,6 +186,7 @@ def test_a_prefix_has_the_images_of_the_whole(folder, plugins, tmp_path):
     assert np.array_equal(np.stack(found), images(folder, "hop__s2__seed0")[:5])
 
 
+@WITHOUT_PAGE
 def test_two_runs_of_one_plan_have_the_same_bytes(folder, files, tmp_path):
     again = tiny_plugins(files)
     other = execute(make_plan(again, RunRequest("tiny", device="cpu", command="other words")), again, tmp_path / "run", None, quiet)
@@ -183,6 +194,7 @@ def test_two_runs_of_one_plan_have_the_same_bytes(folder, files, tmp_path):
         assert (other / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+@WITHOUT_PAGE
 def test_a_killed_run_goes_on_with_its_finished_chunks(folder, files, plugins, monkeypatch, tmp_path):
     """Killed in the third round, before its first cell; the second attempt makes what is missing and no more."""
     monkeypatch.setattr("scottbench.store.folder.CHUNK", 4)
@@ -211,6 +223,7 @@ def test_a_killed_run_goes_on_with_its_finished_chunks(folder, files, plugins, m
     assert (root / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
 
 
+@WITHOUT_PAGE
 def test_a_flipped_bit_is_found_and_that_chunk_made_again(folder, plan, plugins, tmp_path):
     import shutil
 
@@ -304,6 +317,7 @@ def test_every_image_must_take_the_same_number_of_evaluations(files, tmp_path, m
     assert pl.read_parquet(tmp_path / "run" / "results.parquet")["value"].is_null().all()
 
 
+@WITHOUT_PAGE
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_on_a_cpu_the_networks_always_see_the_same_number_of_images(files, tmp_path, monkeypatch, batch_size):
     """Matrix kernels sum in another order for another number of rows: without this, bytes would depend on --batch-size."""
@@ -342,6 +356,7 @@ def test_a_metric_that_fails_costs_no_other_metric_its_number(files, tmp_path):
     assert "KeyError" in (tmp_path / "run/errors/hop__s2__seed0-crash.txt").read_text()
 
 
+@WITHOUT_PAGE
 def test_a_full_disk_stops_the_run_and_it_can_go_on(plan, plugins, folder, tmp_path, monkeypatch):
     original, room = RunFolder.put_images, [2]
 
@@ -359,6 +374,7 @@ def test_a_full_disk_stops_the_run_and_it_can_go_on(plan, plugins, folder, tmp_p
     assert (root / "results.parquet").read_bytes() == (folder / "results.parquet").read_bytes()
 
 
+@WITHOUT_PAGE
 def test_each_set_of_weights_is_opened_once(files, tmp_path, monkeypatch):
 
     opened, original = [], worker.open_student

@@ -26,6 +26,18 @@ def student_with(files, folder, **facts):
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    """What TRAIN with one step leaves; copied, not used."""
+    options = {"lr": "1e-3", "w_min": "0", "w_max": "4"}
+    return train(with_cd(files), "tiny", "cd", tmp_path_factory.mktemp("trained") / "s", max_steps=1, batch_size=4, options=options)
+
+
+@pytest.fixture
+def after_one_step(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "s")
+
+
 HOP = ("run", "-p", "tiny", "-m", "hop", "-n", "2", "-q", "--student", "hop=s")
 
 
@@ -116,8 +128,7 @@ def test_a_training_split_smaller_than_a_batch_is_exit_code_2_and_nothing_is_wri
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_resumed_training_of_another_configuration_is_exit_code_2_and_leaves_all_as_it_was(cli, tmp_path):
-    assert cli(*TRAIN, "--max-steps", "1")[0] == 0
+def test_a_resumed_training_of_another_configuration_is_exit_code_2_and_leaves_all_as_it_was(cli, after_one_step, tmp_path):
     before = contents(tmp_path / "s")
     go_on = (*TRAIN, "--max-steps", "2", "--resume")
     refused(cli(*(word.replace("lr=1e-3", "lr=0.5") for word in go_on)), 2,
@@ -132,16 +143,15 @@ def test_a_resumed_training_of_another_configuration_is_exit_code_2_and_leaves_a
     refused(cli(*go_on), 3, "cannot read s/training.json", "another --out")
 
 
-def test_nothing_to_resume_is_exit_code_2_or_3(cli, tmp_path):
+def test_nothing_to_resume_is_exit_code_2_or_3(cli, trained, tmp_path):
     refused(cli(*TRAIN, "--resume"), 2, "nothing to resume at s: no training.json. Start without --resume")
-    assert cli(*TRAIN, "--max-steps", "1")[0] == 0
+    shutil.copytree(trained, tmp_path / "s", dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "s" / "checkpoint")
     refused(cli(*TRAIN, "--max-steps", "2", "--resume"), 3, "nothing to resume: s/checkpoint has no checkpoint")
     assert (tmp_path / "s" / "student.json").is_file()
 
 
-def test_a_full_disk_keeps_the_checkpoint_before_and_is_exit_code_4(cli, tmp_path, monkeypatch):
-    assert cli(*TRAIN, "--max-steps", "1")[0] == 0
+def test_a_full_disk_keeps_the_checkpoint_before_and_is_exit_code_4(cli, after_one_step, tmp_path, monkeypatch):
     before = contents(tmp_path / "s" / "checkpoint")
 
     def full(*arguments):
@@ -182,10 +192,9 @@ def test_a_diverging_training_is_exit_code_1_and_what_it_says_to_do_works(cli, t
     assert json.loads((tmp_path / "s" / "student.json").read_text())["steps"] == 2
 
 
-def test_an_update_that_breaks_the_weights_does_not_replace_a_good_checkpoint(files, tmp_path, monkeypatch):
+def test_an_update_that_breaks_the_weights_does_not_replace_a_good_checkpoint(files, after_one_step, tmp_path, monkeypatch):
     """Loss and gradient were finite, the update was not, and a checkpoint is due before the next step would show it."""
-    options = {"lr": "1e-3", "w_min": "0", "w_max": "4"}
-    out = train(with_cd(files), "tiny", "cd", tmp_path / "s", max_steps=1, options=options)
+    options, out = {"lr": "1e-3", "w_min": "0", "w_max": "4"}, tmp_path / "s"
     kept = contents(out / "checkpoint")
 
     def breaks(ema, student, decay):

@@ -12,7 +12,7 @@ from scottbench_dmd2.options import DMD2Options
 from scottbench_dmd2.sampler import sample, timesteps
 from scottbench_dmd2.trainer import DistributionMatching, counts, matching_direction, target_of
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train, whole_and_cut
+from tiny_training import Registry, batch_of, train
 
 from scottbench.diffusion import Schedule, add_noise, to_x0_eps
 from scottbench.errors import UsageError
@@ -320,12 +320,6 @@ def test_a_few_steps_train_export_and_sample_and_their_passes_are_counted(pipeli
             latents = sample(student.sampling(b["text"], b["uncond"], 1.0, lambda k: torch.randn(4, 4, 8, 8), steps, None))
         assert latents.shape == (4, 4, 8, 8) and torch.isfinite(latents).all()
     assert student.evaluations == 4 * 5
-
-
-def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
-    options = SMALL | {"steps": "4"}
-    digests = whole_and_cut(pipeline, "dmd2", tmp_path, options, steps=4, at=3)
-    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -19,7 +19,7 @@ from scottbench_flash.trainer import FlashDistillation, Look
 from scottbench_solvers.options import EulerOptions
 from scottbench_solvers.spacing import spaced
 from tiny import tiny_pipeline
-from tiny_training import Registry, batch_of, train, whole_and_cut
+from tiny_training import Registry, batch_of, train
 
 from scottbench.diffusion import Schedule, add_noise
 from scottbench.errors import UsageError
@@ -330,12 +330,6 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
             latents = sample(student.sampling(b["text"], b["uncond"], 1.0, lambda k: torch.randn(4, 4, 8, 8), steps, None))
         assert latents.shape == (4, 4, 8, 8) and torch.isfinite(latents).all()
     assert student.evaluations == 4 * 7
-
-
-def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
-    """One step in each phase, cut after the second."""
-    digests = whole_and_cut(pipeline, "flash", tmp_path, SMALL, steps=4, at=2)
-    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize(("options", "message"), [

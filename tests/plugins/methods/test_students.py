@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import tiny_plugin
@@ -32,8 +33,7 @@ def files(tmp_path_factory):
     return tiny_plugin.make_files(tmp_path_factory.mktemp("files"))
 
 
-@pytest.fixture
-def plugins(files):
+def plugins_of(files):
     """The tiny plug-in with CD's method and trainer beside its own."""
     text = tiny_plugin.PRESET + '\n[train]\nbatch_size = 4\nmetrics = ["agreement", "gap"]\n'
     found = tiny_plugin.tiny_plugins(files, preset=text)
@@ -41,6 +41,22 @@ def plugins(files):
         found.nouns[kind] |= {noun.name: tiny_plugin.registered(kind, noun) for noun in nouns}
     found.nouns["preset"]["tiny"].noun.guidance["cd"] = 2.5
     return found
+
+
+@pytest.fixture
+def plugins(files):
+    return plugins_of(files)
+
+
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    """A student of one step; copied, not used."""
+    return train(plugins_of(files), "tiny", "cd", tmp_path_factory.mktemp("trained") / "s", max_steps=1, options=FAST)
+
+
+@pytest.fixture
+def out(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "s")
 
 
 @pytest.fixture
@@ -196,16 +212,14 @@ def test_guidance_outside_a_student_s_range_is_refused():
         check_guidance("cd@skip=20", 2.0, {"guidance": "baked"})
 
 
-def test_a_student_of_another_model_is_refused(plugins, files, tmp_path):
-    out = train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST)
+def test_a_student_of_another_model_is_refused(plugins, out):
     facts = json.loads((out / "student.json").read_text())
     (out / "student.json").write_text(json.dumps(sealed(facts | {"teacher_digest": "f" * 64})))
     with pytest.raises(DamagedAsset, match="was distilled from a teacher with digest ffffffffffff.*Name its own teacher with --model"):
         make_plan(plugins, RunRequest("tiny", methods=["cd"], students={"cd": str(out)}))
 
 
-def test_a_student_without_its_weights_or_with_others_is_refused(plugins, files, tmp_path):
-    out = train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST)
+def test_a_student_without_its_weights_or_with_others_is_refused(plugins, out):
     request = RunRequest("tiny", methods=["cd"], students={"cd": str(out)})
     weights = out / "unet" / "diffusion_pytorch_model.safetensors"
     data = weights.read_bytes()
@@ -219,8 +233,7 @@ def test_a_student_without_its_weights_or_with_others_is_refused(plugins, files,
     make_plan(plugins, request)
 
 
-def test_a_number_of_steps_that_it_was_not_made_for_is_told(plugins, files, tmp_path):
-    out = train(plugins, "tiny", "cd", tmp_path / "s", max_steps=1, options=FAST)
+def test_a_number_of_steps_that_it_was_not_made_for_is_told(plugins, out):
     request = {"preset": "tiny", "methods": ["cd"], "students": {"cd": str(out)}}
     assert make_plan(plugins, RunRequest(**request, steps=[1, 8])).warnings == []
     assert make_plan(plugins, RunRequest(**request, steps=[2, 9])).warnings == ["method 'cd' was made for 1 to 8 steps, not for 9."]

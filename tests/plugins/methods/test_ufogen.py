@@ -280,10 +280,10 @@ def test_a_few_steps_train_export_and_sample(pipeline, tmp_path, options):
         open_student(open_pipeline(pipeline), out, "instaflow")
 
 
-@pytest.mark.parametrize("kind", ["whole", "lora"])
-def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path, kind):
-    options = SMALL | {"discriminator": kind, "disc_rank": "4"}
-    digests = whole_and_cut(pipeline, "ufogen", tmp_path, options, steps=5, at=3)
+def test_an_interrupted_training_resumes_bit_for_bit(pipeline, tmp_path):
+    """With the discriminator that shares the teacher; the default one: tests/testing/test_kit.py."""
+    options = SMALL | {"discriminator": "lora", "disc_rank": "4"}
+    digests = whole_and_cut(pipeline, "ufogen", tmp_path, options, steps=4, at=3)
     assert digests[0] == digests[1]
 
 

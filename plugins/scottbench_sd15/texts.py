@@ -38,7 +38,7 @@ class Prompts:
         return len(self.ids)
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Raise UsageError: there are none."""
+        """Raise UsageError in place of (n,H,W,3) pictures: there are none."""
         raise UsageError("these data are prompts alone, without images to compare with. Name some with --reference NAME|FOLDER.")
 
 
@@ -71,7 +71,7 @@ def only_evaluation(dataset: str, split: str) -> None:
 
 
 def read_text(path: Path, dataset: str, fetch: str) -> str:
-    """Read a file of UTF-8 text. Raises MissingAsset, DamagedAsset: too large, no text."""
+    """Read a file of UTF-8 text. Raises MissingAsset; DamagedAsset for one that is too large, or no text."""
     if not path.is_file():
         raise MissingAsset(f"dataset '{dataset}' cannot be used:\n  missing {path}  fetch: scottbench fetch {fetch}")
     if path.stat().st_size > LARGEST:
@@ -87,7 +87,7 @@ def read_text(path: Path, dataset: str, fetch: str) -> str:
 def open_list(listed: TextList, split: str) -> Prompts:
     """Open a published list: every row with a prompt, in the order of the file; ids are the numbers of its rows.
 
-    Raises UsageError for another split, MissingAsset, DamagedAsset for a file that is no such table.
+    Raises UsageError for another split, MissingAsset, DamagedAsset for a file that is no such table (a ValueError within).
     """
     only_evaluation(listed.dataset, split)
     chosen = os.environ.get(listed.variable)

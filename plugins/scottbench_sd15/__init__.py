@@ -27,7 +27,6 @@ def register_models() -> list[Model]:
 def register_datasets() -> list[Dataset]:
     """Register COCO 2017 and 2014, MJHQ, PartiPrompts and DrawBench."""
     coco = "captions CC BY 4.0; images under their owners' Flickr terms (cocodataset.org)"
-    mjhq = "none is stated: pictures of Midjourney's users, collected by Playground"
     return [
         Dataset(
             name="coco2017-5k",
@@ -36,6 +35,15 @@ def register_datasets() -> list[Dataset]:
             licence=coco,
             sizes={"evaluation": 5_000, "train": 118_287},
         ),
+        *coco2014_datasets(coco),
+        *mjhq_datasets(),
+        *lists_of_prompts(),
+    ]
+
+
+def coco2014_datasets(licence: str) -> list[Dataset]:
+    """Make the prompts and the reference of MSCOCO 2014."""
+    return [
         Dataset(
             name="coco2014-30k",
             summary="MSCOCO 2014, 30,000 captions of val2014 drawn by a fixed rule, against all of its pictures (coco2014-val)",
@@ -49,24 +57,37 @@ def register_datasets() -> list[Dataset]:
             name="coco2014-val",
             summary="MSCOCO 2014 validation, all 40,504 images at 512x512: the reference of coco2014-30k",
             open=lazy("scottbench_sd15.coco2014:open_coco2014_val"),
-            licence=coco,
+            licence=licence,
             options=ReferenceOptions,
             sizes={"evaluation": 40_504},
         ),
+    ]
+
+
+def mjhq_datasets() -> list[Dataset]:
+    """Make MJHQ's two."""
+    licence = "none is stated: pictures of Midjourney's users, collected by Playground"
+    return [
         Dataset(
             name="mjhq-5k",
             summary="MJHQ-30K, 500 of each of ten categories at 1024x1024, with tables by category",
             open=lazy("scottbench_sd15.mjhq:open_mjhq_5k"),
-            licence=mjhq,
+            licence=licence,
             sizes={"evaluation": 5_000},
         ),
         Dataset(
             name="mjhq-30k",
             summary="MJHQ-30K, all 30,000 pictures of ten categories at 1024x1024, with tables by category",
             open=lazy("scottbench_sd15.mjhq:open_mjhq_30k"),
-            licence=mjhq,
+            licence=licence,
             sizes={"evaluation": 30_000},
         ),
+    ]
+
+
+def lists_of_prompts() -> list[Dataset]:
+    """Make the published lists of prompts alone."""
+    return [
         Dataset(
             name="parti-prompts",
             summary="PartiPrompts, 1,632 prompts of 12 categories; prompts alone",

@@ -52,11 +52,11 @@ def own_list(path: Path) -> Prompts:
     found = [(f"{number:05d}", line) for number, line in enumerate(lines) if line]
     if not found:
         raise DamagedAsset(f"{path} has no prompts: give one a line.")
-    return Prompts(*map(list, zip(*found, strict=True)))
+    return Prompts([item for item, _ in found], [text for _, text in found])
 
 
 def all_captions(path: Path) -> dict[int, str]:
-    """Read {annotation id: caption} of a file of COCO captions; blank captions are left out. Raises DamagedAsset."""
+    """Read {annotation id: caption} of a file of COCO captions; blank ones are left out. Raises DamagedAsset, for each ValueError too."""
     if path.stat().st_size > LARGEST:
         raise DamagedAsset(f"{path} has {bytes_in_words(path.stat().st_size)}; at most {bytes_in_words(LARGEST)} are read as captions.")
     found: dict[int, str] = {}

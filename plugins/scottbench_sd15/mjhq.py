@@ -96,7 +96,7 @@ class Files:
         return (category, item) in self.names if self.zip is not None else (self.folder / category / f"{item}.jpg").is_file()
 
     def read(self, category: str, item: str) -> bytes:
-        """Read the bytes of a picture. Raises DamagedAsset."""
+        """Read the bytes of a picture. Raises DamagedAsset, for each ValueError within too."""
         try:
             if self.zip is None:
                 path = self.folder / category / f"{item}.jpg"
@@ -128,7 +128,8 @@ def open_mjhq(dataset: str, split: str) -> MjhqItems:
 
 
 def read_rows(path: Path, dataset: str) -> list[tuple[str, str, str]]:
-    """Read (id, category, prompt) of every entry of meta_data.json, in the order of the rule. Raises MissingAsset, DamagedAsset."""
+    """Read (id, category, prompt) of every entry of meta_data.json, in the order of the rule. Raises MissingAsset, DamagedAsset, for
+    each ValueError within too."""
     text, found = read_text(path, dataset, "mjhq"), []
     try:
         for item, entry in json.loads(text).items():

@@ -11,7 +11,7 @@ SIDE = 512
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Which captions are drawn."""
+    """The way in which captions are drawn."""
 
     captions: Path | None = None
     """A file of your own, a prompt a line, in place of the rule: --prompts FILE."""
@@ -21,7 +21,7 @@ class ListOptions:
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """How the pictures are brought to one size."""
+    """The size that pictures are brought to."""
 
     side: int = SIDE
     """Pixels of the centred square, by LANCZOS."""

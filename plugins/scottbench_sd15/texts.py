@@ -38,7 +38,7 @@ class Prompts:
         return len(self.ids)
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
-        """Raise UsageError: there are none."""
+        """Raise UsageError in place of (n,H,W,3) pictures: there are none."""
         raise UsageError("these data are prompts alone, without images to compare with. Name some with --reference NAME|FOLDER.")
 
 
@@ -48,7 +48,7 @@ class TextList:
 
     dataset: str
     file: str
-    delimiter: str
+    dialect: type[csv.Dialect]
     prompt: str
     """Name of the column with the prompts."""
     columns: Mapping[str, str]
@@ -57,10 +57,16 @@ class TextList:
     """Variable that names the file in place of the one in the cache folder."""
 
 
+class PlainTabs(csv.excel_tab):
+    """Columns between tabs, in which quotation marks mean nothing."""
+
+    quoting = csv.QUOTE_NONE
+
+
 LISTS = {
-    "parti-prompts": TextList("parti-prompts", "PartiPrompts.tsv", "\t", "Prompt", {"category": "Category", "challenge": "Challenge"},
+    "parti-prompts": TextList("parti-prompts", "PartiPrompts.tsv", PlainTabs, "Prompt", {"category": "Category", "challenge": "Challenge"},
                               "SCOTTBENCH_PARTI_PROMPTS"),
-    "drawbench": TextList("drawbench", "drawbench.csv", ",", "Prompts", {"category": "Category"}, "SCOTTBENCH_DRAWBENCH"),
+    "drawbench": TextList("drawbench", "drawbench.csv", csv.excel, "Prompts", {"category": "Category"}, "SCOTTBENCH_DRAWBENCH"),
 }  # fmt: skip
 
 
@@ -71,7 +77,7 @@ def only_evaluation(dataset: str, split: str) -> None:
 
 
 def read_text(path: Path, dataset: str, fetch: str) -> str:
-    """Read a file of UTF-8 text. Raises MissingAsset, DamagedAsset: too large, no text."""
+    """Read a file of UTF-8 text. Raises MissingAsset; DamagedAsset for one that is too large, or no text."""
     if not path.is_file():
         raise MissingAsset(f"dataset '{dataset}' cannot be used:\n  missing {path}  fetch: scottbench fetch {fetch}")
     if path.stat().st_size > LARGEST:
@@ -87,7 +93,7 @@ def read_text(path: Path, dataset: str, fetch: str) -> str:
 def open_list(listed: TextList, split: str) -> Prompts:
     """Open a published list: every row with a prompt, in the order of the file; ids are the numbers of its rows.
 
-    Raises UsageError for another split, MissingAsset, DamagedAsset for a file that is no such table.
+    Raises UsageError for another split, MissingAsset, DamagedAsset for a file that is no such table (a ValueError within).
     """
     only_evaluation(listed.dataset, split)
     chosen = os.environ.get(listed.variable)
@@ -96,8 +102,7 @@ def open_list(listed: TextList, split: str) -> Prompts:
     wanted, ids, prompts = [listed.prompt, *listed.columns.values()], [], []
     metadata: dict[str, list[str]] = {name: [] for name in listed.columns}
     try:
-        quoting = csv.QUOTE_NONE if listed.delimiter == "\t" else csv.QUOTE_MINIMAL  # prompts of the TSV hold plain quotation marks
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=listed.delimiter, quoting=quoting)
+        rows = csv.DictReader(io.StringIO(text, newline=""), dialect=listed.dialect)
         if absent := [name for name in wanted if name not in (rows.fieldnames or [])]:
             raise ValueError(f"no column '{absent[0]}'")
         for number, row in enumerate(rows):

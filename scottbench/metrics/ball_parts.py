@@ -20,7 +20,7 @@ MOST_PAIRS = 1 << 25
 
 @dataclass(frozen=True)
 class BallParts:
-    """What the balls of any part of n generated images are made of, beside m reference images."""
+    """All that is needed to count the balls of any part of n generated images, beside m reference images."""
 
     distances: Distances
     """From the reference to the generated images."""
@@ -30,7 +30,7 @@ class BallParts:
     held: tuple[np.ndarray, np.ndarray]
     """(reference i, generated j), (p,) each: j lies in the ball of i."""
     near: tuple[np.ndarray, np.ndarray]
-    """Of each generated image its nearest others, by distance: (index, squared distance), (n, reach) each."""
+    """Each generated image's nearest others, by distance: (index, squared distance), (n, reach) each."""
     around: tuple[np.ndarray, np.ndarray, np.ndarray]
     """(reference i, generated j, squared distance), (q,) each, of all pairs nearer than j's farthest in `near`."""
 

@@ -289,8 +289,8 @@ class CellFeatures:
     apart: bool = False
     """The reference is a set of its own, not one image for each prompt, however many it has."""
     part_of: tuple[CellFeatures, np.ndarray] | None = None
-    """Of some of a cell's images beside its whole reference, as intervals draw them: the cell, and the (n,) indices of these images in it,
-    so that one search can serve all such parts."""
+    """The cell of which these are some images, beside its whole reference, as intervals draw them, and their (n,) indices in it: one search
+    can serve all such parts. None: these are all."""
 
 
 def read_only(given: Any) -> Any:

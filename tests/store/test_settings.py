@@ -55,7 +55,7 @@ def test_every_setting_has_a_variable(show, monkeypatch):
     values = {
         "preset": "tiny", "methods": "hop", "steps": "3", "metrics": "gap", "limit": "5", "seeds": "2", "guidance": "2.5",
         "options": "eta=1", "device": "cpu", "students": "hop=x", "model": "tiny", "batch_size": "8",
-        "dataset": "dots", "prompts": "captions.csv", "compile": "blocks", "tf32": "on",
+        "dataset": "dots", "prompts": "captions.csv", "compile": "blocks", "tf32": "on", "reference": "dots",
     }  # fmt: skip
     assert set(values) == set(NAMES)
     for name, value in values.items():

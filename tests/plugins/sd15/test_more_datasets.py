@@ -145,7 +145,7 @@ def test_broken_lists_and_pictures_of_mjhq_are_one_line(gallery):
         mjhq.open_mjhq_5k()
     one_line(error)
     first = next(iter(listed))
-    for broken, words in (([], "is not MJHQ's list"), ({first: listed[first]}, "has 0 items of category"),
+    for broken, words in (([], "is not MJHQ's list"), ({first: listed[first]}, "has 1 items of category"),
                           ({"../x": listed[first]}, "an id that is no"),
                           ({first: {"category": "animals"}}, "no key 'prompt'")):  # fmt: skip
         (root / mjhq.LISTED).write_text(json.dumps(broken))

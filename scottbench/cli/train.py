@@ -121,11 +121,11 @@ def stopping(out: Path, command: str) -> Iterator[None]:
     from scottbench.cli.printing import Interrupted, MakeRoom, Terminated
 
     # a worker, or a training that Python started, ends by SystemExit
-    by_code: dict[object, type[BaseException]] = {143: Terminated, 138: MakeRoom}
+    by_code: dict[object, type[Terminated] | type[MakeRoom]] = {143: Terminated, 138: MakeRoom}
     try:
         yield
     except (KeyboardInterrupt, Terminated, SystemExit) as error:
-        kind = Interrupted if isinstance(error, KeyboardInterrupt) else type(error)
+        kind: type[BaseException] = Interrupted if isinstance(error, KeyboardInterrupt) else type(error)
         if isinstance(error, SystemExit):
             if error.code not in by_code:
                 raise

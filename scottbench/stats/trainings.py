@@ -23,6 +23,10 @@ RECIPE = ("trainer", "average", "lr_schedule", "precision", "weights", *SAME)
 """Facts of student.json that make a recipe. Two students that agree in all of them differ by chance: seed, machine, rounding."""
 
 
+ONE_BUDGET = 0.02
+"""Share by which passes of equal budgets may differ: a training ends with the update that reaches its budget."""
+
+
 @dataclass(frozen=True)
 class Trainings:
     """One side of a comparison: the cells of one recipe at one number of steps."""
@@ -61,15 +65,24 @@ def _recipe(one: Measured) -> tuple[str, ...]:
 
 
 def all_else_differs(a: Measured, b: Measured, named: set[str]) -> list[str]:
-    """Say in what two students differ beside the options that a claim names: "steps (100, 90)"; [] where in nothing."""
+    """Say in what two students differ beside the options that a claim names: "steps (100, 90)"; [] where in nothing.
+
+    Students of equal passes had equal budgets; their numbers of steps then follow from the options, and are no difference.
+    """
 
     def facts(one: Measured) -> dict[str, Any]:
-        found = {key: (one.student or {}).get(key) for key in SAME}
+        found = {key: (one.student or {}).get(key) for key in SAME if not (key == "steps" and equal_passes(a, b))}
         found.update({f"option {key}": value for key, value in (found.pop("options") or {}).items() if key not in named})
         return found
 
     of_a, of_b = facts(a), facts(b)
     return [f"{key} ({of_a.get(key)}, {of_b.get(key)})" for key in sorted({*of_a, *of_b}) if of_a.get(key) != of_b.get(key)]
+
+
+def equal_passes(a: Measured, b: Measured) -> bool:
+    """Tell whether the trainings of two students counted the same passes, but for an update; False where one did not count."""
+    passes = [(one.student or {}).get("passes") for one in (a, b)]
+    return all(isinstance(one, int | float) and one > 0 for one in passes) and max(passes) <= (1 + ONE_BUDGET) * min(passes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from scottbench.stats.measured import Measured
 from scottbench.stats.paired import images_to_decide, paired_difference
-from scottbench.stats.trainings import Trainings, between_trainings, compare_trainings, trainings
+from scottbench.stats.trainings import Trainings, all_else_differs, between_trainings, compare_trainings, trainings
 
 N = 200
 NOISE = np.random.default_rng(5).normal(size=(9, N))
@@ -124,3 +124,16 @@ def test_images_cannot_decide_what_hides_between_trainings():
     free = images_to_decide(1.0, 0.5, 1000)
     assert images_to_decide(1.0, 0.5, 1000, between=0.2) > free
     assert images_to_decide(1.0, 0.5, 1000, between=0.36) is None and images_to_decide(0.0, 0.5, 1000) is None
+
+
+def test_equal_passes_are_an_equal_budget_whatever_number_of_steps_they_made():
+    """A discriminator costs passes: at equal passes the student without one makes more steps, and nothing else differs."""
+
+    def differs(passes_a, passes_b, named=("h",)):
+        a = cell("scott", 10.0, facts={**student(0, steps=49), "passes": passes_a})
+        b = cell("scott@student=b", 12.0, facts={**student(0, steps=70), "options": {"h": 1, "lr": 1e-4}, "passes": passes_b})
+        return all_else_differs(a, b, set(named))
+
+    assert differs(80_238, 80_640) == [] and differs(80_000, 81_600) == []
+    assert differs(80_000, 81_700) == ["steps (49, 70)"] == differs(None, None) == differs(80_000, None)
+    assert differs(80_238, 80_640, named=()) == ["option h (3, 1)"]

@@ -126,7 +126,8 @@ def load(folder: Path, kind: type[Kept], tensors: dict, optimizers: dict) -> tup
         raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
     record = compare_digests(folder)
     memory = record.pop("memory", None)
-    record.setdefault("place", None)  # older versions had no streams
+    if "place" in kind.__dataclass_fields__:
+        record.setdefault("place", None)  # older versions had no streams
     compare_training(folder, record.pop("training", None))
     try:
         state = typed(kind, record)

@@ -89,6 +89,7 @@ def open_accelerator(settings: TrainSettings, device: str, tracker: str | Genera
     """Set up accelerate's processes, precision and tracker. Raises UsageError for a launcher's variable that is no number, and UsageError
     or MissingAsset for a tracker it cannot use."""
     from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.state import AcceleratorState
     from accelerate.tracking import filter_trackers
 
     for name in LAUNCHERS:
@@ -101,6 +102,7 @@ def open_accelerator(settings: TrainSettings, device: str, tracker: str | Genera
             raise UsageError(f"--tracker {tracker}: {error}") from None
         if not usable:
             raise MissingAsset(f"--tracker {tracker}: its package is not installed. Install it with: pip install {tracker}")
+    AcceleratorState._reset_state()  # of an earlier training in this process, perhaps with another precision, which is refused otherwise
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision=settings.mixed_precision(device),

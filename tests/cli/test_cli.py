@@ -339,7 +339,7 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys
 
 
 def test_the_embedded_default_runs_end_to_end(tmp_path, monkeypatch, capfd):
-    """What `scottbench run` promises without any flag but --limit: two students, six metrics, a report, two network calls an image. That a
+    """What `scottbench run` promises without any flag but --limit: two students, seven metrics, a report, two network calls an image. That a
     process of its own says no more: the run of `finished`."""
     monkeypatch.chdir(tmp_path)
     transformers.logging.disable_progress_bar()
@@ -350,7 +350,7 @@ def test_the_embedded_default_runs_end_to_end(tmp_path, monkeypatch, capfd):
     assert all(line.startswith("warning: ") and "rank" in line for line in stderr.splitlines()), stderr
     document = json.loads(stdout)
     values = {(row["method"], row["metric"]): row["value"] for row in document["results"]}
-    metrics = {"fid", "clip_score", "coverage", "precision", "recall", "density"}
+    metrics = {"fid", "fid_t", "clip_score", "coverage", "precision", "recall", "density"}
     assert set(values) == {(method, metric) for method in ("scott", "cd") for metric in metrics}
     assert all(0 <= values[method, "coverage"] <= 1 and values[method, "fid"] > 0 for method in ("scott", "cd"))
     assert {(row["steps"], row["nfe"], row["n"], row["dataset"]) for row in document["results"]} == {(2, 2, 16, "emoji5k")}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "reports" / "pocket-main"
 WIDTHS = (80, 100, 120)
 COMMANDS = {
-    "compare": ["compare", str(PUBLISHED), "scott@2", "instaflow@4"],
+    "compare": ["compare", str(PUBLISHED), "scott@2", "ufogen@4"],
     "claims": ["claims", str(PUBLISHED)],
     "list": ["list", "metrics"],
     "kinds": ["list"],
@@ -103,10 +103,10 @@ def test_a_narrow_window_shows_all_words_of_a_wide_one(screens, name):
 def test_results_at_80_columns_name_what_they_go_without(screens):
     narrow, wide = screens["results", 80], screens["results", 120]
     told = " ".join(narrow.split())
-    assert "(without Precision ↑, Recall ↑, Density ↑, ms/image ↓, ms/call: a wider window has room" in told
-    for number in ("18.91", "[17.41, 20.40]", "0.694", "[126.09, 138.48]"):
+    assert "(without Coverage ↑, Precision ↑, Recall ↑, Density ↑, ms/image ↓, ms/call: a wider window has room" in told
+    for number in ("18.60", "[17.18, 20.01]", "0.704", "[69.17, 77.84]"):
         assert number in narrow and number in wide
-    assert "26,000" in narrow and "= likewise" not in narrow.split("\n\n")[0]
+    assert "240,000" in narrow and "= likewise" not in narrow.split("\n\n")[0]
 
 
 # --- one bar -----------------------------------------------------------------------------------------------------------

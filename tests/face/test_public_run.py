@@ -209,7 +209,7 @@ def test_a_published_folder_has_tables_and_says_that_it_has_no_images():
     assert {claim["name"]: claim["verdict"] for claim in run.claims}["beats-cd"] == "contradicted"
     assert run.report.is_file()
     html = run._repr_html_()
-    assert "18.91" in html and "<img" not in html
+    assert "18.60" in html and "<img" not in html
     for ask in (lambda: run.image("scott", 2, 0), lambda: run.samples()):
         with pytest.raises(UsageError, match=r"holds no images.*To have them, make the run again: scottbench run -m scott"):
             ask()

@@ -98,7 +98,7 @@ def test_options_of_the_preset_stand_under_those_that_are_given(files):
 @pytest.mark.parametrize("text, message", [
     ("[train]\nminuts = 5", "unknown key 'minuts' in [train]. Did you mean 'minutes'?"),
     ("minutes = 5", "unknown key 'minutes'. Keys: preset, methods, steps, metrics, limit, seeds, guidance, options, device, students, "
-                    "model, dataset, prompts, batch_size, compile, tf32. Those of a training stand under [train]."),
+                    "model, dataset, prompts, batch_size, compile, tf32, reference. Those of a training stand under [train]."),
     ("[train]\nmax_steps = [1, 2]", "'max_steps' must be one value, found [1, 2]"),
     ("[train]\nbatch_size = true", "'batch_size' must be one value, found True"),
     ("[train.options.cd]\nlr = 1", "'options' must be a table of values: [options]"),

@@ -383,6 +383,16 @@ def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
     assert loop.state.step == 3
 
 
+@pytest.fixture
+def as_started():
+    """Signals as a process begins with them: a command line that ran in this one before has its own."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("as_started")
 def test_a_scheduler_s_two_signals_cut_no_checkpoint_and_the_user_s_second_one_does(tmp_path):
     """SIGUSR1 and SIGTERM of a pre-emption come within a moment, in any order, the first perhaps twice."""
     number, other = signal.SIGUSR1, signal.SIGTERM

@@ -339,8 +339,8 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys
 
 
 def test_the_embedded_default_runs_end_to_end(tmp_path, monkeypatch, capfd):
-    """What `scottbench run` promises without any flag but --limit: two students, seven metrics, a report, two network calls an image. That a
-    process of its own says no more: the run of `finished`."""
+    """What `scottbench run` promises without any flag but --limit: two students, seven metrics, a report, two network calls an image. That
+    a process of its own says no more: the run of `finished`."""
     monkeypatch.chdir(tmp_path)
     transformers.logging.disable_progress_bar()
     capfd.readouterr()

@@ -81,8 +81,9 @@ def all_else_differs(a: Measured, b: Measured, named: set[str]) -> list[str]:
 
 def equal_passes(a: Measured, b: Measured) -> bool:
     """Tell whether the trainings of two students counted the same passes, but for an update; False where one did not count."""
-    passes = [(one.student or {}).get("passes") for one in (a, b)]
-    return all(isinstance(one, int | float) and one > 0 for one in passes) and max(passes) <= (1 + ONE_BUDGET) * min(passes)
+    counted = [(one.student or {}).get("passes") for one in (a, b)]
+    passes = [one for one in counted if isinstance(one, int) and one > 0]
+    return len(passes) == 2 and max(passes) <= (1 + ONE_BUDGET) * min(passes)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def load(folder: Path, kind: type[Kept], tensors: dict, optimizers: dict) -> tup
         raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
     record = compare_digests(folder)
     memory = record.pop("memory", None)
-    if "place" in kind.__dataclass_fields__:
+    if "place" in get_type_hints(kind):
         record.setdefault("place", None)  # older versions had no streams
     compare_training(folder, record.pop("training", None))
     try:

@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from scottbench.report.style import COLOURS, MARKERS
 from scottbench.store.record import RunRecord, read_record
+from scottbench.text import count
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "reports" / "pocket-main"
@@ -50,7 +51,7 @@ def samples(record: RunRecord) -> list[tuple[str, list[Image.Image]]]:
             rows.setdefault(what, []).append(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB"))
     found = [("real image", rows["reference image"][:COLUMNS])]
     for method, steps in shown(record):
-        label = f"{method}, {steps} step{'s'[: steps > 1]}"
+        label = f"{method}, {count(steps, 'step')}"
         found.append((label, rows[label][:COLUMNS]))
     return found
 

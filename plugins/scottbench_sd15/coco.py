@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -29,6 +29,9 @@ ARCHIVES = {"val2017": (5_000, 815_585_330), "train2017": (118_287, 19_336_861_7
 """Archive -> pictures in it, bytes of the zip."""
 LARGEST = 2**30
 """Most bytes of a JSON file of captions. COCO's largest has 92 MB."""
+Made = TypeVar("Made")
+UNREADABLE = (RecursionError, OSError, ValueError, KeyError, TypeError, AttributeError)
+"""All that reading a JSON file of another form raises."""
 SHOWN = 3
 """How many missing pictures a message names."""
 
@@ -116,18 +119,26 @@ class CocoFolder:
 
 def read_captions(path: Path) -> tuple[list[Row], int]:
     """Read the rows in the order of the image ids, and count the images without a caption. Raises DamagedAsset."""
+    return of_captions(path, lambda document: choose(document["images"], document["annotations"]))
+
+
+def of_captions(path: Path, make: Callable[[Any], Made]) -> Made:
+    """Make something of a JSON file of captions. Raises DamagedAsset, also in place of what `make` raises of values of another kind."""
     if path.stat().st_size > LARGEST:
         raise DamagedAsset(f"{path} has {bytes_in_words(path.stat().st_size)}; at most {bytes_in_words(LARGEST)} are read as captions.")
     try:
         # tools of Windows begin a file with a byte order mark
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-        return choose(document["images"], document["annotations"])
-    except RecursionError:
-        reason = "it is nested too deeply"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-    short = " ".join(reason.split())[:200]
-    raise DamagedAsset(f"{path} is not a whole file of COCO captions ({short}). Correct it; COCO's own can be fetched again.")
+        return make(json.loads(path.read_text(encoding="utf-8-sig")))
+    except UNREADABLE as error:
+        raise DamagedAsset(
+            f"{path} is not a whole file of COCO captions ({reason(error)}). Correct it; COCO's own can be fetched again.") from None
+
+
+def reason(error: Exception) -> str:
+    """Write in a short line why a JSON file is not what it should be."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join((f"no key {error}" if isinstance(error, KeyError) else str(error)).split())[:200]
 
 
 def choose(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> tuple[list[Row], int]:
@@ -189,10 +200,15 @@ def inside(name: Any) -> str:
     return name
 
 
+def chosen_place(variable: str, name: str) -> Path:
+    """Name the place of data: the one that a variable names, else `name` in scottbench's cache folder."""
+    chosen = os.environ.get(variable)
+    return Path(chosen).expanduser() if chosen else cache_dir() / name
+
+
 def coco_folder() -> Path:
     """Name the folder where COCO 2017 is, or would be: $SCOTTBENCH_COCO2017, else coco2017 in scottbench's cache folder."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser() if chosen else cache_dir() / "coco2017"
+    return chosen_place(VARIABLE, "coco2017")
 
 
 def open_coco2017(split: str = "evaluation") -> CocoFolder:

@@ -8,13 +8,11 @@ by the sha256 of "coco2014-30k/SEED/ANNOTATION ID", and the first 30,000 are tak
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from pathlib import Path
+from typing import Any
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.store.assets import bytes_in_words, cache_dir
-from scottbench_sd15.coco import LARGEST, CocoFolder, field, identifier
+from scottbench_sd15.coco import CocoFolder, chosen_place, field, identifier, of_captions
 from scottbench_sd15.options import ListOptions, ReferenceOptions
 from scottbench_sd15.texts import Prompts, only_evaluation, read_text
 
@@ -26,8 +24,7 @@ CAPTIONS = "annotations/captions_val2014.json"
 
 def coco2014_folder() -> Path:
     """Name the folder where COCO 2014 is, or would be: $SCOTTBENCH_COCO2014, else coco2014 in scottbench's cache folder."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser() if chosen else cache_dir() / "coco2014"
+    return chosen_place(VARIABLE, "coco2014")
 
 
 def open_coco2014_30k(split: str, options: ListOptions) -> Prompts:
@@ -56,20 +53,19 @@ def own_list(path: Path) -> Prompts:
 
 
 def all_captions(path: Path) -> dict[int, str]:
-    """Read {annotation id: caption} of a file of COCO captions; blank ones are left out. Raises DamagedAsset, for each ValueError too."""
-    if path.stat().st_size > LARGEST:
-        raise DamagedAsset(f"{path} has {bytes_in_words(path.stat().st_size)}; at most {bytes_in_words(LARGEST)} are read as captions.")
+    """Read {annotation id: caption} of a file of COCO captions; blank ones are left out. Raises DamagedAsset."""
+    return of_captions(path, lambda document: by_id(document["annotations"]))
+
+
+def by_id(annotations: list[dict[str, Any]]) -> dict[int, str]:
+    """Return {annotation id: caption}; blank captions are left out. Raises ValueError for values of another kind."""
     found: dict[int, str] = {}
-    try:
-        for number, entry in enumerate(json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]):
-            caption, own = field(entry, "caption", "annotations", number), identifier(field(entry, "id", "annotations", number))
-            if type(caption) is not str or type(own) is not int or own in found:
-                raise ValueError(f"annotations[{number}] has no text, or no id of its own")
-            if text := " ".join(caption.split()):
-                found[own] = text
-    except (RecursionError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"no key {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise DamagedAsset(f"{path} is not a whole file of COCO captions ({why}). COCO's own can be fetched again.") from None
+    for number, entry in enumerate(annotations):
+        caption, own = field(entry, "caption", "annotations", number), identifier(field(entry, "id", "annotations", number))
+        if type(caption) is not str or type(own) is not int or own in found:
+            raise ValueError(f"annotations[{number}] has no text, or no id of its own")
+        if text := " ".join(caption.split()):
+            found[own] = text
     return found
 
 
@@ -88,5 +84,4 @@ def open_coco2014_val(split: str, options: ReferenceOptions) -> CocoFolder:
         raise UsageError(f"dataset 'coco2014-val': side must be 8 to 4096 pixels, found {options.side}.")
     root = coco2014_folder()
     hints = "  fetch: scottbench fetch coco2014-captions", "  fetch: scottbench fetch coco2014-val"
-    found = CocoFolder(root / CAPTIONS, root / "val2014", "dataset 'coco2014-val'", options.side, PICTURES, hints)
-    return found
+    return CocoFolder(root / CAPTIONS, root / "val2014", "dataset 'coco2014-val'", options.side, PICTURES, hints)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from PIL import Image
 
 from scottbench.errors import DamagedAsset, MissingAsset
 from scottbench.models.images import rgb, square
-from scottbench.store.assets import cache_dir
+from scottbench_sd15.coco import UNREADABLE, chosen_place, reason
 from scottbench_sd15.texts import only_evaluation, read_text
 
 VARIABLE = "SCOTTBENCH_MJHQ"
@@ -116,8 +115,7 @@ def open_mjhq(dataset: str, split: str) -> MjhqItems:
     """Open `mjhq-5k` or `mjhq-30k`. Raises UsageError for another split, MissingAsset, DamagedAsset: a list of another form, pictures
     that are not there."""
     only_evaluation(dataset, split)
-    chosen = os.environ.get(VARIABLE)
-    root = Path(chosen).expanduser() if chosen else cache_dir() / "mjhq"
+    root = chosen_place(VARIABLE, "mjhq")
     rows = choose(read_rows(root / LISTED, dataset), EACH[dataset], root / LISTED)
     files = Files(root, dataset)
     absent = [f"{category}/{item}.jpg" for item, category, _ in rows if not files.has(category, item)]
@@ -137,9 +135,8 @@ def read_rows(path: Path, dataset: str) -> list[tuple[str, str, str]]:
             if category not in CATEGORIES or not prompt or not item.isalnum():
                 raise ValueError(f"entry '{item[:40]}' has category {str(category)[:40]!r}, or no prompt, or an id that is no word")
             found.append((item, category, prompt))
-    except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"no key {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
-        raise DamagedAsset(f"{path} is not MJHQ's list ({why}). Fetch it again: scottbench fetch mjhq") from None
+    except UNREADABLE as error:
+        raise DamagedAsset(f"{path} is not MJHQ's list ({reason(error)}). Fetch it again: scottbench fetch mjhq") from None
     return sorted(found, key=lambda row: hashlib.sha256(f"mjhq/{row[0]}".encode()).digest())
 
 

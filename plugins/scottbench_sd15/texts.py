@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scottbench.errors import DamagedAsset, MissingAsset, UsageError
-from scottbench.store.assets import bytes_in_words, cache_dir
+from scottbench.store.assets import bytes_in_words
+from scottbench_sd15.coco import chosen_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,8 +96,7 @@ def open_list(listed: TextList, split: str) -> Prompts:
     Raises UsageError for another split, MissingAsset, DamagedAsset for a file that is no such table (a ValueError within).
     """
     only_evaluation(listed.dataset, split)
-    chosen = os.environ.get(listed.variable)
-    path = Path(chosen).expanduser() if chosen else cache_dir() / "prompts" / listed.file
+    path = chosen_place(listed.variable, f"prompts/{listed.file}")
     text = read_text(path, listed.dataset, listed.dataset)
     wanted, ids, prompts = [listed.prompt, *listed.columns.values()], [], []
     metadata: dict[str, list[str]] = {name: [] for name in listed.columns}

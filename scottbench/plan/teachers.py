@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scottbench.plan.choices import Choices, MetricChoice
     from scottbench.plan.inputs import Inputs
     from scottbench.registry.loader import Plugins
+    from scottbench.registry.nouns import Metric
     from scottbench.registry.presets import Preset
 
 
@@ -68,7 +69,7 @@ def teacher_images(plugins: Plugins, choices: Choices, inputs: Inputs, choice: M
 
 def default_metrics(
     plugins: Plugins, choices: Choices, inputs: Inputs, cells: Sequence[PlannedCell]
-) -> tuple[Choices, Inputs, list[str]]:  # fmt: skip
+) -> tuple[Choices, Inputs, list[str]]:
     """Leave out metrics that nobody named and that compare with teacher's images which neither the run makes nor the preset brings, as of
     another model or other prompts. Return choices and inputs without them, and a line for the user about each.
 
@@ -97,9 +98,7 @@ def _at_hand(plugins: Plugins, choices: Choices, inputs: Inputs, choice: MetricC
     images = None if inputs.model is None else teacher_images(plugins, choices, inputs, choice)
     if images is None or images.cell_in(cells) is not None:
         return images is not None
-    sources = [inputs.sources[choices.roles[role]] for role in choice.metric.roles]
-    files = [brought_file(images, source, choices.preset) for source in sources]
-    return all(path is not None and kept_rows(path) >= inputs.n for path in files)
+    return None not in brought_files(images, choice.metric, choices, inputs)
 
 
 def kept_file(images: TeacherImages, source: Source) -> Path:
@@ -118,6 +117,12 @@ def brought_file(images: TeacherImages, source: Source, preset: Preset) -> Path 
     return preset.path(preset.teachers) / name
 
 
+def brought_files(images: TeacherImages, metric: Metric, choices: Choices, inputs: Inputs) -> list[Path | None]:
+    """Return, for each network of a metric, the file of the preset with features of all the run's items; None where it brings none."""
+    places = [brought_file(images, inputs.sources[choices.roles[role]], choices.preset) for role in metric.roles]
+    return [path if path is not None and kept_rows(path) >= inputs.n else None for path in places]
+
+
 def found_file(images: TeacherImages, source: Source, preset: Preset, n: int) -> Path | None:
     """Return the file with features of the first n items: of the preset, else of the cache; None where neither has them."""
     files = (brought_file(images, source, preset), kept_file(images, source))
@@ -130,8 +135,7 @@ def brought_digests(metric: PlannedMetric, cells: Sequence[PlannedCell], choices
     images = metric.teacher
     if images is None or images.cell_in(cells) is not None:
         return []
-    files = [brought_file(images, inputs.sources[choices.roles[role]], choices.preset) for role in metric.noun.roles]
-    return [file_digest(path) for path in files if path is not None and kept_rows(path) >= inputs.n]
+    return [file_digest(path) for path in brought_files(images, metric.noun, choices, inputs) if path is not None]
 
 
 def kept_rows(path: Path) -> int:

@@ -251,16 +251,12 @@ def rooted(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         found["reference"] = _path(folder, found["reference"])
     if isinstance(found.get("students"), dict):
         found["students"] = {name: _path(folder, one) for name, one in found["students"].items()}
-    if isinstance(found.get("adopted"), dict):
-        found["adopted"] = {
-            name: {**one, "folder": _path(folder, one["folder"])} if isinstance(one, dict) and "folder" in one else one
-            for name, one in found["adopted"].items()
-        }
-    if isinstance(found.get("extractors"), dict):
-        found["extractors"] = {
-            role: {**one, "folder": _path(folder, one["folder"])} if isinstance(one, dict) and "folder" in one else one
-            for role, one in found["extractors"].items()
-        }
+    for key in ("adopted", "extractors"):
+        if isinstance(found.get(key), dict):
+            found[key] = {
+                name: {**one, "folder": _path(folder, one["folder"])} if isinstance(one, dict) and "folder" in one else one
+                for name, one in found[key].items()
+            }
     return found
 
 

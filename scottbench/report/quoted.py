@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scottbench.report.tables import Column, Entry, Table, valued
-from scottbench.store.record import RunRecord, text
+from scottbench.store.record import MetricRecord, RunRecord, text
 
 CAPTION = (
     "Numbers that papers print, beside this run's where it has such a row. They are ranked with nothing: captions, preprocessing of the "
@@ -32,12 +32,12 @@ def _row(record: RunRecord, row: dict[str, Any]) -> list[Entry]:
     where = Entry(told[0], small=tuple(told[1:]))
     size = Entry(f"{row['n']:,}", small=(text(row, "dataset"),))
     paper = Entry(f"{row['value']:g}")
-    return [Entry(text(row, "method")), Entry(str(row["steps"] or "?")), Entry(label), paper, size, _ours(record, row), where]
+    return [Entry(text(row, "method")), Entry(str(row["steps"] or "?")), Entry(label), paper, size, _ours(record, metric, row), where]
 
 
-def _ours(record: RunRecord, row: dict[str, Any]) -> Entry:
-    """This run's value of the row that the preset names, with its interval and N; "-" where it has none."""
-    metric = next((one for one in record.metrics if one.name == row["metric"]), None)
+def _ours(record: RunRecord, metric: MetricRecord | None, row: dict[str, Any]) -> Entry:
+    """This run's value of the row that the preset names, with its interval and N; "-" where it has none. metric: the row's, where the run
+    has it."""
     cell = next((one for one in record.cells if one.method == row["row"] and one.steps == row["steps"]), None)
     value = None if metric is None or cell is None else cell.values.get(metric.name)
     if metric is None or cell is None or value is None:

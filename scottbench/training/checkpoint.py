@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 import torch
 
@@ -33,6 +33,8 @@ TENSORS, STATE, DIGESTS = "tensors.safetensors", "state.json", "digests.json"
 LONGEST = 2**28
 """Bytes of the largest state.json that is read."""
 Kept = TypeVar("Kept")
+LATER = {"later": True}
+"""Metadata of a field that checkpoints of older versions lack; its default stands in for it."""
 
 
 def flatten(tensors: dict, optimizers: dict, main: bool = True) -> dict[str, torch.Tensor]:
@@ -126,8 +128,6 @@ def load(folder: Path, kind: type[Kept], tensors: dict, optimizers: dict) -> tup
         raise MissingAsset(f"nothing to resume: {folder} has no checkpoint. Start without --resume.")
     record = compare_digests(folder)
     memory = record.pop("memory", None)
-    if "place" in get_type_hints(kind):
-        record.setdefault("place", None)  # older versions had no streams
     compare_training(folder, record.pop("training", None))
     try:
         state = typed(kind, record)
@@ -192,10 +192,11 @@ def compare_training(folder: Path, training: object) -> None:
 
 
 def typed(kind: type[Kept], record: Mapping[str, Any]) -> Kept:
-    """Make a dataclass of a record that has just its fields. Raises ValueError for a key too much or too few, or a value of another type;
-    numbers are finite, whole ones neither negative nor above 2^53."""
-    fields: Any = kind
-    hints = {item.name: get_type_hints(kind)[item.name] for item in dataclasses.fields(fields)}
+    """Make a dataclass of a record that has just its fields; those of LATER may be absent. Raises ValueError for a key too much or too few,
+    or a value of another type; numbers are finite, whole ones neither negative nor above 2^53."""
+    fields = dataclasses.fields(cast(Any, kind))
+    hints = {item.name: get_type_hints(kind)[item.name] for item in fields}
+    record = {**{item.name: item.default for item in fields if item.metadata == LATER}, **record}
     for name in record:
         if name not in hints:
             raise ValueError(f"{STATE} has an unknown key '{one_line(name)[:40]}'")

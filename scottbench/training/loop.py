@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -63,7 +63,7 @@ class State:
     """Points of the curve since then."""
     scaler: dict | None = None
     """State of float16's loss scale."""
-    place: dict | None = None
+    place: dict | None = field(default=None, metadata=checkpoint.LATER)
     """Place in a stream of items, of all processes; None where the step alone says it."""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from bare_preset import bare_preset
 
 from scottbench.errors import UsageError
 from scottbench.registry.loader import load_plugins
@@ -243,15 +244,7 @@ def test_a_name_that_may_be_hidden_in_a_plug_in_that_failed_to_import_is_explain
 
 # --- presets ----------------------------------------------------------------------------------------------------------
 
-PRESET = """
-name = "tiny"
-summary = "s"
-model = "m"
-dataset = "d"
-methods = ["a"]
-steps = [2]
-metrics = ["fid"]
-"""
+PRESET = bare_preset("tiny", "a")
 
 
 def preset_at(folder: Path, text: str) -> Path:

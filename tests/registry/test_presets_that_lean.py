@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+from bare_preset import bare_preset
 
 from scottbench.errors import UsageError
 from scottbench.plan.choices import of_preset
@@ -14,14 +15,7 @@ from scottbench.registry.loader import load_plugins
 from scottbench.registry.nouns import Method
 from scottbench.registry.presets import Preset, read_draft, read_preset, settle
 
-BASE = """
-name = "base"
-summary = "s"
-model = "m"
-dataset = "d"
-methods = ["cd"]
-steps = [2]
-metrics = ["fid"]
+BASE = bare_preset("base") + """\
 model_card = "card.json"
 recorded = "rows.json"
 teachers = "teachers"

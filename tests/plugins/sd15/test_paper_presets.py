@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from bare_preset import bare_preset
 
 from scottbench.errors import MissingAsset, UsageError
 from scottbench.plan import inputs
@@ -113,15 +114,7 @@ def test_a_student_that_is_not_here_is_named_with_the_lines_that_bring_it(plugin
         choose(plugins, RunRequest(NAMES[0], methods=["lcm@student=nobody"], device="cpu"))
 
 
-HEAD = """
-name = "base"
-summary = "s"
-model = "m"
-dataset = "d"
-methods = ["cd"]
-steps = [2]
-metrics = ["fid"]
-"""
+HEAD = bare_preset("base")
 ADOPTED = '[adopted.a]\nhub = "o/n"\nfiles = ["w.safetensors"]\nflags = "--as lcm"\nfolder = "students/a"\n'
 QUOTED = '[[quoted]]\nmethod = "A"\nsteps = 2\nmetric = "fid"\nvalue = 2.5\nn = 10\ndataset = "D"\nsource = "p. 3"\nconfidence = "A"\n'
 

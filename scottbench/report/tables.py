@@ -17,6 +17,9 @@ TIME, CALL = "ms/image", "ms/call"
 """Names of the columns of times, beside those of metrics."""
 TIE = "="
 """Mark of a best value that others of its column share."""
+UPRIGHT, GAP, WORDS, LETTER, SMALL = 182.0, 2.0, 25.0, 1.5, 1.23
+"""Millimetres on paper, by templates/report.css: the text of an upright A4 sheet, the gap between two columns, a column of words, which
+fold, and a letter of 8.5 and of 7 points."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,17 @@ class Table:
     def ruled(self) -> bool:
         """True where some heading has several rows: a thin rule then parts rows of different headings."""
         return len({row[0].text for row in self.rows}) < len(self.rows)
+
+    @property
+    def across(self) -> bool:
+        """True where it is printed across a sheet: its columns are many, or too wide for an upright one, since numbers are never broken."""
+        widths = [self._printed(x) if column.number else WORDS for x, column in enumerate(self.columns)]
+        return len(widths) > 8 or sum(widths) > UPRIGHT
+
+    def _printed(self, x: int) -> float:
+        """Estimate the width in mm of a column of numbers on paper."""
+        lines = [(len(row[x].text) * LETTER, *(len(line) * SMALL for line in row[x].small)) for row in self.rows]
+        return GAP + max((max(line) for line in lines), default=0.0)
 
     def picked(self, columns: Sequence[int]) -> Table:
         """Return the table with some of its columns, in their order."""

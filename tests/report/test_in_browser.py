@@ -16,6 +16,7 @@ import pytest
 from fake_run import fake_run
 
 from scottbench.report import build
+from scottbench.report.tables import Column, Entry, Table
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 REQUIRED = os.environ.get("SCOTTBENCH_REQUIRE_BROWSER") == "1"
@@ -162,3 +163,16 @@ def test_paper_has_every_table_whole_with_its_head_again_on_each_sheet_and_wide_
     upright, across = (sum(1 for box in boxes if (box[2] > box[3]) == wide) for wide in (False, True))
     assert upright >= 2 and across >= 2, boxes
     assert all(sorted(round(side) for side in box[2:]) == [595, 842] for box in boxes)
+
+
+@pytest.mark.parametrize("columns, lines", [(8, ("p < 0.001, Holm < 0.001", "about 7,000 images")), (8, ("1.0",)), (6, ())])
+def test_a_table_whose_numbers_are_too_wide_for_an_upright_sheet_is_printed_across_and_none_is_cut(report, tmp_path, columns, lines):
+    """As the paired differences of seven metrics are: the rule says what the browser lays out on 182 mm."""
+    table = Table("c", [Column("A - B"), *[Column("FID", number=True)] * (columns - 1)], [[Entry("+0.0010", small=lines)] * columns])
+    head = re.search(r"<style>.*?</style>", report.read_text(), re.S)[0].replace("@media print", "@media all")
+    cells = "".join(f'<td class="number">{one.text}{"".join(f"<small>{line}</small>" for line in one.small)}</td>' for one in table.rows[0])
+    body = f'<div style="width:182mm"><div class="scroll"><table><tbody><tr>{cells}</tr></tbody></table></div></div>'
+    measure = '<script>const t = document.querySelector("table"); document.title = t.scrollWidth > t.parentNode.clientWidth</script>'
+    (tmp_path / "t.html").write_text(f"<!doctype html><title></title>{head}{body}{measure}")
+    dom, _ = visit(tmp_path / "t.html", "--dump-dom", "--window-size=1440,900")
+    assert table.across == (re.search(r"<title>(\w+)</title>", dom)[1] == "true") == (len(lines) == 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -178,13 +179,19 @@ def spelled_out(name: str) -> list[str]:
     return [name] if match is None else [out for part in match[1].split(",") for out in spelled_out(name.replace(match[0], part, 1))]
 
 
+WRITTEN = {(ROOT, name) for name in re.findall(r"^/(\w+)/$", (ROOT / ".gitignore").read_text(encoding="utf-8"), re.MULTILINE)}
+"""Folders at the top that commands write and git does not keep."""
+
+
 def absent_paths(page: Path, text: str) -> list[str]:
-    """Quoted paths that begin with something of the repository, or of the page's own folder, and do not exist there."""
+    """Quoted paths that begin with something of the repository, or of the page's own folder, and do not exist there; what commands write
+    is nothing of the repository, though it may lie in the checkout."""
     absent = []
     for quoted in QUOTED.findall(FENCE.sub("", text)):
         words = [word for word in quoted.split() if PATH.fullmatch(word) and "NAME" not in word]
         for name in (name for word in words for name in spelled_out(word)):
-            bases = [base for base in (ROOT, page.parent) if (base / name.split("/")[0]).exists()]
+            first = name.split("/")[0]
+            bases = [base for base in (ROOT, page.parent) if (base / first).exists() and (base, first) not in WRITTEN]
             if bases and not any((base / name).exists() for base in bases):
                 absent.append(name)
     return absent
@@ -237,6 +244,17 @@ def test_links_to_files_and_headings_are_not_dead(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_every_path_that_a_page_names_exists(name):
     assert absent_paths(ROOT / name, (ROOT / name).read_text(encoding="utf-8")) == []
+
+
+def test_a_run_made_in_the_checkout_is_no_path_of_the_pages(tmp_path, monkeypatch):
+    """The README's first command leaves runs/ there, and its second is these tests."""
+    here = sys.modules[__name__]
+    assert {name for _, name in WRITTEN} >= {"runs", "students"}
+    for name in ("runs", "docs"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(here, "ROOT", tmp_path)
+    monkeypatch.setattr(here, "WRITTEN", {(tmp_path, name) for _, name in WRITTEN})
+    assert absent_paths(tmp_path / "page.md", "`runs/pocket-main/x` `docs/nowhere.md`") == ["docs/nowhere.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -242,6 +242,8 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
     points = [point for line in lines.values() for point in line]
     levels = [value for _, value, _ in points] + [teacher.values[metric.name] for teacher in horizon]
     axes.set_xscale("log")
+    # before anything is drawn: matplotlib's own limits around a single cost may have no width, by which a line across would divide
+    _cost_axis(axes, sorted({x for x, _, _ in points}), max(map(len, lines)))
     if min(levels) > 0 and max(levels) / min(levels) > WIDE:
         axes.set_yscale("log")
     steps = front([(x, value) for x, value, _ in points], metric.higher_is_better)
@@ -256,7 +258,6 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
         axes.axhline(teacher.values[metric.name], color=FAINT, linewidth=1.0, linestyle=(0, (5, 2)))
         axes.annotate(_name(f"{teacher.name}{f', NFE {teacher.nfe}' if teacher.nfe else ''}"), (0.01, teacher.values[metric.name]),
                       (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7.5, color=FAINT)  # fmt: skip
-    _cost_axis(axes, sorted({x for x, _, _ in points}), max(len(text) for _, text, _ in ends))
     _value_axis(axes, metric)
     axes.set_xlabel(COSTS[kind])
     axes.set_ylabel(f"{_name(metric.label)} {metric.arrow}")

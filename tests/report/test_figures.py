@@ -17,7 +17,7 @@ from scottbench.report import style
 from scottbench.report.figures import LABELLED, charts, drawn, figures, front, paneled, shortened
 from scottbench.report.paper import figure_files
 from scottbench.report.placing import spread
-from scottbench.store.record import read_record
+from scottbench.store.record import CellRecord, read_record
 
 
 def pair_rows(methods, steps=(1, 2, 4), metrics=("fid", "clip_score", "coverage"), decided=True, first=None):
@@ -104,6 +104,20 @@ def test_the_teacher_is_the_horizon_measured_or_recorded(record_of):
     with style.styled():
         lines = drawn(cost).axes[0].get_lines()
     assert [line.get_ydata()[0] for line in lines if line.get_transform() != lines[0].get_transform()] == [1.8]
+
+
+@pytest.mark.parametrize("cost", [13.32589046833493, 757.4006024308981])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_single_cost_beside_a_teacher_divides_by_no_width(record_of, monkeypatch, cost):
+    """matplotlib's limits around one point of a logarithmic axis have no width for some values, and the teacher's line asked for them."""
+    record = record_of(2)
+    monkeypatch.setattr(CellRecord, "milliseconds", cost)
+    cells = [cell for cell in record.cells if cell.steps == 2]
+    cells[-1].facts["student"] = None
+    (chart,) = [chart for chart in charts(replace(record, cells=cells)) if chart.name == "cost-ms"]
+    with style.styled():
+        low, high = drawn(chart).axes[0].get_xlim()
+    assert low < cost < high
 
 
 def test_a_difference_that_is_not_decided_is_hollow(record_of):

@@ -18,6 +18,7 @@ from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.models.noise import ItemNoise
 from scottbench.registry.condition import TextCondition, joined
 from scottbench.registry.nouns import Method, Sampling
+from scottbench.registry.times import in_order, in_succession, stepwise
 
 SAME_TIME = 1e-3
 """Difference of two time steps that counts as none: a schedule may be computed in float32."""
@@ -101,7 +102,7 @@ class Sampler:
             raise ScottbenchError(f"method '{self.label}' returned latents of shape {tuple(latents.shape)}, not {wanted}.")
         if latents.device.type == "cpu":
             self.check_finite(latents)
-        self._check_times(list(dict.fromkeys(seen)))
+        self._check_times(in_succession(seen))
         return latents
 
     def check_finite(self, latents: Tensor) -> None:
@@ -112,7 +113,7 @@ class Sampler:
     def _check_times(self, seen: list[float]) -> None:
         """Raise ScottbenchError unless the network was evaluated at the time steps that the method declares. seen: [] if not at all, which
         the count of evaluations tells."""
-        declared = [float(t) for t in self.method.timesteps(self.model.schedule, self.steps, self.options)]
+        declared = in_succession(in_order(stepwise(self.method.timesteps(self.model.schedule, self.steps, self.options))))
         if seen and (len(seen) != len(declared) or any(abs(a - b) > SAME_TIME for a, b in zip(seen, declared))):
             raise ScottbenchError(f"method '{self.label}' evaluated its network at time steps {_listed(seen)}, and declares "
                                   f"{_listed(declared)}. Both must be the same: its author can mend its timesteps or its sampler.")

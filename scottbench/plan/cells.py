@@ -13,6 +13,7 @@ from scottbench.errors import UsageError
 from scottbench.models.student import is_sealed
 from scottbench.registry.label import Label
 from scottbench.registry.nouns import Method, Metric
+from scottbench.registry.times import falls, in_order, repeats, stepwise
 from scottbench.store.files import check_name
 from scottbench.text import count, counts_in_words, one_line
 
@@ -51,6 +52,7 @@ class PlannedCell:
     steps: int
     seed: int
     timesteps: list[float]
+    """Of all calls of the network, in order: one a step, or more."""
 
 
 @dataclass(frozen=True)
@@ -125,40 +127,36 @@ def over_seeds_id(cells: Sequence[PlannedCell]) -> str:
     return f"{cells[0].id.rpartition('__')[0]}__seeds"
 
 
-def timesteps(method: Method, options: Any, schedule: Schedule, steps: int) -> list[float]:
-    """Return a method's time steps as plain numbers, whole ones as int; [] for a number of steps that it cannot do.
+def timesteps(method: Method, options: Any, schedule: Schedule, steps: int) -> list[tuple[float, ...]]:
+    """Return a method's time steps as plain numbers, whole ones as int, one tuple a step; [] for a number of steps that it cannot do.
 
     Raises UsageError where it gives something else than numbers: that is a mistake of its author.
     """
     found = method.timesteps(schedule, steps, options)
     try:
-        times = [float(t) for t in found]
+        times = stepwise(found)
     except (TypeError, ValueError):
-        times = [math.nan]
-    if not all(map(math.isfinite, times)):
+        times = [(math.nan,)]
+    if not all(math.isfinite(t) for t in in_order(times)):
         raise _of_its_author(method, steps, one_line(repr(found)), "finite numbers")
-    return [int(t) if t == int(t) else t for t in times]
-
-
-def are_timesteps(times: Sequence[float], schedule: Schedule) -> bool:
-    """Return True if there are time steps, each under the one before, inside the schedule (T itself, pure noise, included)."""
-    return bool(times) and all(0 <= t <= len(schedule) for t in times) and all(a > b for a, b in zip(times, times[1:]))
+    return [tuple(int(t) if t == int(t) else t for t in step) for step in times]
 
 
 def checked_timesteps(method: Method, options: Any, schedule: Schedule, steps: int, flag: str = "--steps") -> list[float]:
-    """Return a method's time steps.
+    """Return the time steps of all calls of a method's network, in order.
 
     Raises UsageError: a number of steps (`flag`) that it cannot spread over the schedule; or time steps that rise, lie outside the
     schedule or are another number than asked for, which is its author's mistake.
     """
     times = timesteps(method, options, schedule, steps) if steps <= len(schedule) else []
-    if not times or any(a == b for a, b in zip(times, times[1:])):
+    if not times or repeats(times):
         allowed = allowed_steps(method, options, schedule)
         raise UsageError(f"{flag} {steps}: method '{method.name}' cannot do that. It can do {allowed} steps.")
-    if len(times) != steps or not are_timesteps(times, schedule):
+    if len(times) != steps or not falls(times, len(schedule)):
         rule = f"{count(steps, 'time step')} that fall, from noise to data, inside 0..{len(schedule)}"
-        raise _of_its_author(method, steps, f"{times[:8]}{' ...' if len(times) > 8 else ''}", rule)
-    return times
+        shown = [step[0] if len(step) == 1 else step for step in times[:8]]
+        raise _of_its_author(method, steps, f"{shown}{' ...' if len(times) > 8 else ''}", rule)
+    return in_order(times)
 
 
 def _of_its_author(method: Method, steps: int, found: str, rule: str) -> UsageError:
@@ -169,7 +167,7 @@ def _of_its_author(method: Method, steps: int, found: str, rule: str) -> UsageEr
 def allowed_steps(method: Method, options: Any, schedule: Schedule) -> str:
     """Say in words which numbers of steps a method can do."""
     counts = range(1, len(schedule) + 1)
-    return counts_in_words([n for n in counts if are_timesteps(timesteps(method, options, schedule, n), schedule)])
+    return counts_in_words([n for n in counts if falls(timesteps(method, options, schedule, n), len(schedule))])
 
 
 def unsealed(cells: Sequence[PlannedCell]) -> list[str]:

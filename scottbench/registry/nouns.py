@@ -137,9 +137,10 @@ class Method:
     summary: str
     sample: Callable[[Sampling], Tensor]
     """Sampling -> clean latents (N,C,h,w)."""
-    timesteps: Callable[..., list[float]]
+    timesteps: Callable[..., Sequence[float | tuple[float, ...]]]
     """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data: falling, one a step,
-    and those that `sample` asks at; [] (or a time step twice) for a number of steps that it cannot do."""
+    and those that `sample` asks at; [] (or a time step twice) for a number of steps that it cannot do. A step that asks several times
+    (a midpoint, a restart) is a tuple of its time steps in the order of its calls; the first of each falls from step to step."""
     version: str = "1"
     """Changes whenever the images change; part of the identity of a cell."""
     trainer: str | None = None

@@ -11,6 +11,7 @@ from scottbench.models.diffusion_model import DiffusionModel, upscale
 from scottbench.models.probe import Speed, needs, speed
 from scottbench.plan.choices import Choices, MethodChoice, choose
 from scottbench.plan.inputs import model_name
+from scottbench.registry.times import in_order, stepwise
 
 if TYPE_CHECKING:
     from scottbench.plan.request import RunRequest
@@ -80,7 +81,7 @@ def items_of(choices: Choices) -> int | None:
 
 
 def evaluations(method: MethodChoice, model: DiffusionModel, steps: int) -> int:
-    """Count the evaluations of one image: one a time step, two with classifier-free guidance of a teacher; a student has its guidance as an
+    """Count the evaluations of one image: one a call, two with classifier-free guidance of a teacher; a student has its guidance as an
     input, or baked in."""
-    times = len(list(method.method.timesteps(model.schedule, steps, method.options)))
-    return times * (2 if method.student is None and method.guidance != 1 else 1)
+    times = in_order(stepwise(method.method.timesteps(model.schedule, steps, method.options)))
+    return len(times) * (2 if method.student is None and method.guidance != 1 else 1)

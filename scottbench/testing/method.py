@@ -18,6 +18,7 @@ from scottbench.models.noise import ItemNoise
 from scottbench.models.sampling import watched
 from scottbench.registry.guard import PluginFailed
 from scottbench.registry.nouns import Method
+from scottbench.registry.times import falls, in_order, in_succession, repeats, stepwise
 from scottbench.testing.analytic import FORMS, SHAPE, Form, Network, analytic_model, mean_of
 from scottbench.testing.common import made_options as options_of
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject, raise_first
@@ -147,35 +148,33 @@ def check_timesteps(subject: Subject) -> str:
     counts_of(subject)
     able = []
     for n in range(1, MOST + 1):
-        declared = [float(t) for t in subject.noun.timesteps(schedule, n, options)]
-        if not declared or len(set(declared)) < len(declared) <= n:
+        steps = stepwise(subject.noun.timesteps(schedule, n, options))
+        if not steps or (len(steps) <= n and repeats(steps)):
             continue  # a number of steps that it cannot do: [], or a time step twice
-        if (
-            len(declared) != n
-            or any(a <= b for a, b in zip(declared, declared[1:]))
-            or not 0 <= min(declared) <= max(declared) <= len(schedule)
-        ):
+        if len(steps) != n or not falls(steps, len(schedule)):
+            shown = [step[0] if len(step) == 1 else step for step in steps]
             raise NotConforming(
-                f"{who}: for {n} steps timesteps gives {_listed(declared)}.",
-                f"Give {n} time steps that fall, from noise to data, inside 0..{len(schedule)}.",
+                f"{who}: for {n} steps timesteps gives {_listed(shown)}.",
+                f"Give {n} time steps that fall, from noise to data, inside 0..{len(schedule)}; a tuple for a step that asks several times.",
                 "timesteps",
             )
+        declared = in_succession(in_order(steps))
         able.append(n)
         if n not in ASKED:
             continue
         run = runner(subject, n)
         run([0])
-        seen = list(dict.fromkeys(run.network.times))
-        if len(seen) != n or not np.allclose(seen, declared, atol=1e-3):
+        seen = in_succession(run.network.times)
+        if len(seen) != len(declared) or not np.allclose(seen, declared, atol=1e-3):
             raise NotConforming(
                 f"{who}: at {n} steps the network was evaluated at {_listed(seen)}, and timesteps gives {_listed(declared)}.",
-                "Both must be the same, in order: call timesteps from sample.",
+                "Both must be the same, in order: call timesteps from sample. Where a step asks several times, give their tuple.",
                 "sample",
             )
     return f"{counts_in_words(able)} steps: they fall, and are those at which the network is asked"
 
 
-def _listed(times: Sequence[float]) -> str:
+def _listed(times: Sequence[Any]) -> str:
     return f"[{', '.join(str(t) for t in times[:8])}{', ...' if len(times) > 8 else ''}]"
 
 
@@ -349,7 +348,7 @@ def _missed(subject: Subject, n: int, form: Form) -> tuple[float, float, bool]:
     if not run.model.takes_guidance:
         mean = empty + subject.noun.guidance * (mean - empty)
     # a schedule that begins late, as "leading" spacing at one step does, must not be blamed for it
-    run.start = float(next(iter(subject.noun.timesteps(run.model.schedule, n, run.options)))), mean
+    run.start = stepwise(subject.noun.timesteps(run.model.schedule, n, run.options))[0][0], mean
     z = run(range(len(IDS))).double()
     slope = float((z * mean).sum() / (mean * mean).sum())
     rest = float((z - slope * mean).square().mean().sqrt()) / float(run.model.schedule.sigma(0))

@@ -13,6 +13,7 @@ from scottbench.registry.label import Label
 from scottbench.registry.loader import Plugins
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.presets import Preset
+from scottbench.registry.times import repeats, stepwise
 from scottbench.testing.common import check_named, everything
 from scottbench.testing.finding import Check, Doubt, NotConforming, Subject
 from scottbench.text import one_line
@@ -88,8 +89,8 @@ def _can(method: Any, steps: int, schedule: Schedule) -> bool:
     options = options_of(method.options)
     if any(option.required for option in options):
         return True
-    times = list(method.timesteps(schedule, steps, make_options(method.options, {}, method.name)))
-    return len(times) == steps == len(set(times))
+    times = stepwise(method.timesteps(schedule, steps, make_options(method.options, {}, method.name)))
+    return len(times) == steps and not repeats(times)
 
 
 def check_preset_roles(subject: Subject) -> str:

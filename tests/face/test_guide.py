@@ -30,7 +30,7 @@ TRAINER_CHECKS = {"gradients by role", "export and sample"}
 
 def forget() -> None:
     """Let the next command import the packages anew, as a process of its own does."""
-    for name in [name for name in sys.modules if name.partition(".")[0].startswith(("scottbench_my_", "my_flow"))]:
+    for name in [name for name in sys.modules if name.partition(".")[0].startswith(("scottbench_my_", "my_flow", "my_midpoint"))]:
         del sys.modules[name]
     importlib.invalidate_caches()
 
@@ -76,7 +76,7 @@ def test_the_guide_works_from_top_to_bottom(desk):
     _, codes, _ = desk
     assert {line: code for line, code in codes.items() if code != 0} == {}
     assert sum(line.startswith("scottbench plugin new") for line in codes) == 5
-    assert sum(line.startswith("scottbench plugin check") for line in codes) == 4
+    assert sum(line.startswith("scottbench plugin check") for line in codes) == 5
 
 
 def test_the_files_that_the_guide_shows_are_those_that_plugin_new_makes(desk):
@@ -91,6 +91,16 @@ def test_the_sampler_of_the_guide_runs_beside_another(desk):
     forget()
     assert set(results["method"]) == {"my-sampler", "my-sampler@eta=0.5", "ddim"}
     assert results["value"].n_unique() == 3
+
+
+def test_the_sampler_that_asks_twice_a_step_is_counted_and_recorded_so(desk):
+    from scottbench.store.files import read_json
+    from scottbench.testing.small import Small, small_run
+
+    small_run(desk[0] / "my_midpoint.py", Small(["my-midpoint"], n=2, steps=[2]), desk[0] / "twice")
+    forget()
+    (cell,) = read_json(desk[0] / "twice" / "manifest.json")["cells"]
+    assert cell["steps"] == 2 and cell["timesteps"] == [999, 749, 499, 249] and cell["nfe"] % 4 == 0
 
 
 def test_the_folder_of_the_guide_is_a_dataset(desk):

@@ -191,11 +191,23 @@ class Schedule:
     (None, "finite numbers"),
     (["a", "b"], "finite numbers"),
     ([], "--steps 2: method 'x' cannot do that"),
+    ([(999, 749), (999, 249)], "--steps 2: method 'x' cannot do that"),
+    ([(499, 749), (999,)], "gives .\\(499, 749\\), 999., and it must give 2 time steps that fall"),
+    ([(999, 1500), 3], "inside 0..1000"),
+    ([999, ()], "must give 2 time steps that fall"),
+    ([(999, "a"), 3], "finite numbers"),
 ])  # fmt: skip
 def test_time_steps_fall_and_are_as_many_as_asked_for(times, words):
     method = Method("x", "s", print, lambda schedule, steps, options: times)
     with pytest.raises(UsageError, match=words):
         checked_timesteps(method, None, Schedule(), 2)
+
+
+@pytest.mark.parametrize("times", [[(999, 749), (499, 249)], [[999, 749, 999], 3.5], [(999,), (3, 998)]])
+def test_a_step_that_asks_several_times_is_a_tuple_and_all_its_calls_are_recorded(times):
+    method = Method("x", "s", print, lambda schedule, steps, options: times)
+    asked = [t for step in times for t in (step if isinstance(step, (tuple, list)) else (step,))]
+    assert checked_timesteps(method, None, Schedule(), 2) == asked
 
 
 def test_time_steps_are_those_that_the_sampler_asks_at(files, tmp_path):

@@ -13,7 +13,10 @@ from scottbench import Influence, Method, Metric
 from scottbench.diffusion import update
 from scottbench.errors import ScottbenchError
 from scottbench.registry.loader import load_plugins
+from scottbench.registry.nouns import NoOptions
 from scottbench.testing import NotConforming, analytic_model, check_method, check_metric, made_cells
+from scottbench.testing.finding import Subject
+from scottbench.testing.method import Runner
 
 METHODS = {name: found.noun for name, found in load_plugins().nouns["method"].items()}
 DDIM = METHODS["ddim"]
@@ -37,6 +40,37 @@ def adaptive(run):
     for _ in range(int(float(z[0, 0, 0, 0] > 0))):
         run.denoise(z, t)
     return x0
+
+
+def halves(run):
+    """A step asks where it begins, and once more half way down."""
+    z = run.noise(0)
+    steps = halves_times(run.schedule, run.steps, run.options)
+    for (t, middle), t_next in zip(steps, [*(step[0] for step in steps[1:]), 0]):
+        half = update(run.schedule, *run.denoise(z, t), middle, 1, None)
+        z = update(run.schedule, *run.denoise(half, middle), t_next, 1, None)
+    return z
+
+
+def halves_times(schedule, steps, options):
+    stride = len(schedule) // (2 * steps)
+    return [(999 - 2 * stride * k, 999 - 2 * stride * k - stride) for k in range(steps)]
+
+
+def restarts(run):
+    """DDIM that goes back up to the time of its step once, and down again."""
+    z = run.noise(0)
+    steps = restart_times(run.schedule, run.steps, run.options)
+    for k, (step, t_next) in enumerate(zip(steps, [*(step[0] for step in steps[1:]), 0]), start=1):
+        z = update(run.schedule, *run.denoise(z, step[0]), step[1], 1, None)
+        x0, eps = run.denoise(z, step[1])
+        z = update(run.schedule, x0, eps, step[0], 0, run.noise(k))
+        z = update(run.schedule, *run.denoise(z, step[2]), t_next, 1, None)
+    return z
+
+
+def restart_times(schedule, steps, options):
+    return [(t, t // 2, t) for t in DDIM.timesteps(schedule, steps, None)]
 
 
 class Remembers:
@@ -175,6 +209,18 @@ def test_a_metric_that_keeps_the_rules_passes_and_may_have_no_influence():
     values = lambda cell, options: cell.generated["image"].astype(np.float64).mean(1)  # noqa: E731
     check_metric(metric(items=values, influence=none))
     check_metric(metric(items=values, influence=lambda cell, options: Influence(values(cell, options) - mean_of(cell), None)))
+
+
+@pytest.mark.parametrize(("sample", "timesteps", "calls"), [(halves, halves_times, 2), (restarts, restart_times, 3)])
+def test_a_sampler_whose_steps_ask_several_times_passes_with_a_tuple_a_step(sample, timesteps, calls):
+    method = replace(DDIM, name="several", sample=sample, timesteps=timesteps)
+    check_method(method)
+    with pytest.raises(NotConforming, match=r"give their tuple"):
+        check_method(replace(method, timesteps=DDIM.timesteps))
+    model = analytic_model()
+    run = Runner(Subject("method", method), 2, NoOptions(), model)
+    run([0, 1])
+    assert model.evaluations == 2 * 2 * calls * (2 if method.guidance != 1 else 1)
 
 
 def test_a_stochastic_sampler_on_the_items_own_noise_passes():

@@ -141,6 +141,18 @@ class Shielded:
         setattr(vars(self)["_inner"], name, value)
 
 
+def named_owner(thing: Any, otherwise: str) -> str:
+    """Return how messages call the plug-in whose object it is; `otherwise` where nobody guards it."""
+    owner = vars(thing).get("_owner")
+    return owner.who if isinstance(owner, Owner) else otherwise
+
+
+def unguarded(running: Any) -> Any:
+    """Return the plug-in's own generator, of one that the guard gives."""
+    frame = getattr(running, "gi_frame", None)
+    return frame.f_locals["found"] if frame is not None and frame.f_code is Guarded._each.__code__ else running
+
+
 def guarded(kind: str, noun: Any, owner: Owner) -> Any:
     """Return a noun with every function of its own behind the guard."""
     functions = {}

@@ -210,7 +210,9 @@ class Distillation(Protocol):
         makes data). Several of these generators stand side by side at their yields, one per micro-batch: keep no graph over a yield,
         or all of them are in memory at once. Optional beside `step`: `evaluate(batch) -> {name: a number or 0-d}`, called now and then
         on held-out items; `memory`, a JSON-able dict that is kept in checkpoints and put back by a resumed training before its first
-        step; `check_memory(memory)`, which raises ValueError where what comes back cannot be."""
+        step; `check_memory(memory)`, which raises ValueError where what comes back cannot be; `frozen`, {name: module} of networks
+        that no loss trains (features, the teacher of a stage): the host counts, halves and compiles them like others, and keeps one that
+        the trainer changed, by load_state_dict, in checkpoints."""
 
     def student_config(self) -> dict[str, Any]:
         """Return JSON-able facts for student.json. w_min, w_max: range of the guidance w = s - 1 where it is an input of the network;

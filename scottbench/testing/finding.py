@@ -6,7 +6,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import MissingAsset, ScottbenchError
@@ -51,6 +51,8 @@ class Finding:
     """"file:line" in the plug-in; "" of a check that is well."""
     fix: str = ""
     """The way to mend it; "" where nothing is to be mended."""
+    unforeseen: bool = field(default=False, repr=False)
+    """The plug-in raised something, where a rule was looked at."""
 
     @property
     def line(self) -> str:
@@ -129,7 +131,17 @@ def found_by(check: Check, subject: Any) -> Finding:
         cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
         where = subject.code.place_of_error(cause) or subject.code.place(None, subject.noun)
         kind = "" if isinstance(cause, ScottbenchError) else f"{type(cause).__name__}: "
-        return Finding(FAIL, name, check.name, f"it failed: {kind}{in_one_line(cause)[:300]}", where, "mend that line.")
+        return Finding(FAIL, name, check.name, f"it failed: {kind}{in_one_line(cause)[:300]}", where, "mend that line.", unforeseen=True)
+
+
+def follows(finding: Finding, earlier: Iterable[Finding]) -> Finding:
+    """Return a finding as it is; or, where the check fell over what an earlier one of the same noun has found, as a warning that says so:
+    one cause is one FAIL."""
+    failed = [one for one in earlier if one.status == FAIL and one.subject == finding.subject]
+    first = next((one for one in failed if not one.unforeseen or (one.where == finding.where and one.found == finding.found)), None)
+    if finding.status != FAIL or not finding.unforeseen or first is None:
+        return finding
+    return replace(finding, status=WARN, found=f"not tried: it falls over what '{first.check}' found.", fix="mend that first.")
 
 
 def raise_first(checks: Iterable[Check], subject: Any) -> None:

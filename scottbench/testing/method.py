@@ -155,7 +155,7 @@ def check_timesteps(subject: Subject) -> str:
             shown = [step[0] if len(step) == 1 else step for step in steps]
             raise NotConforming(
                 f"{who}: for {n} steps timesteps gives {_listed(shown)}.",
-                f"Give {n} time steps that fall, from noise to data, inside 0..{len(schedule)}; a tuple for a step that asks several times.",
+                f"Give {n} time steps that fall, from noise to data, inside 0..{len(schedule)}; a tuple where a step asks several times.",
                 "timesteps",
             )
         declared = in_succession(in_order(steps))

@@ -12,7 +12,7 @@ from scottbench.registry.loader import Plugin, Plugins
 from scottbench.testing.common import COMMON_CHECKS, OPTIONS
 from scottbench.testing.dataset import DATASET_CHECKS
 from scottbench.testing.extractor import EXTRACTOR_CHECKS
-from scottbench.testing.finding import FAIL, OK, WARN, Check, Doubt, Finding, NotConforming, Subject, found_by, quiet
+from scottbench.testing.finding import FAIL, OK, WARN, Check, Doubt, Finding, NotConforming, Subject, follows, found_by, quiet
 from scottbench.testing.isolated import PLUGIN_CHECKS, PluginSubject
 from scottbench.testing.method import METHOD_CHECKS
 from scottbench.testing.metric import METRIC_CHECKS
@@ -123,10 +123,10 @@ def check_plugin(source: Any, full: bool = True, tell: Callable[[Finding], None]
 
     After a check that fails, those of the same noun go on. Raises UsageError for what is no plug-in.
     """
-    findings = []
+    findings: list[Finding] = []
     told: set[tuple[str, str]] = set()
     for bound in checks(source, full, older):
-        finding = bound.find()
+        finding = follows(bound.find(), findings)
         if finding.status == WARN and (finding.subject, finding.found) in told:
             continue  # files that are missing are told once a noun
         told.add((finding.subject, finding.found))

@@ -26,6 +26,7 @@ from scottbench.testing.made import MadeItems
 from scottbench.testing.sources import as_plugins
 from scottbench.testing.tiny import PIXELS, encoded, tiny_extractor, tiny_model
 from scottbench.training.context import Context
+from scottbench.training.contract import built
 from scottbench.training.data import Data
 from scottbench.training.export import export
 from scottbench.training.loop import Loop
@@ -93,7 +94,7 @@ def loop_around(trainer: Trainer, options: Any, context: Context, out: Path, **s
     given: dict[str, Any] = {"batch_size": 4, "lr_schedule": "none", **settings}
     chosen = TrainSettings(**given)
     torch.manual_seed(chosen.seed)  # LoRA's random A matrices are drawn from the global generator, as in a training
-    distillation = trainer.build(context, options)
+    distillation = built(trainer, context, options)
     prepare(distillation, context.teacher, chosen, 1)
     assert context.data is not None
     return Loop(distillation, context.data, accelerator(), out, chosen, context.teacher)

@@ -27,12 +27,13 @@ from scottbench.testing.small import Trained, exported, small_loop
 from scottbench.testing.tiny import encoded, tiny_model
 from scottbench.testing.where import shown
 from scottbench.text import one_line
+from scottbench.training.contract import BrokenTrainer, checked_step, checked_yield, frozen_networks, place_of_yield
 from scottbench.training.loop import CLIP, Loop
 
-STEPS, KILLED = 3, 2
+STEPS, KILLED = 4, 3
 """Steps of a training, and after how many of them it is killed."""
-FRACTIONS = (0.0, 0.5, 0.95)
-"""Parts of the budget spent at the three steps, so that a trainer with stages comes to all of them."""
+FRACTIONS = (0.0, 0.5, 0.95, 0.98)
+"""Parts of the budget spent at the steps, so that a trainer with stages comes to all of them, and to the last before it is killed."""
 APART = 0.05
 """Relative difference of the gradients of one batch of 16 and of twice 8 that counts as none: terms may be scaled by the batch's own."""
 SMALL = {"lora_rank": 2, "disc_rank": 2}
@@ -40,7 +41,7 @@ SMALL = {"lora_rank": 2, "disc_rank": 2}
 
 
 def check_trainer(trainer: Trainer, plugins: Any = None) -> None:
-    """Check that a trainer keeps the rules, on a tiny random teacher: three steps, gradients by role, micro-batches, resuming, seeds,
+    """Check that a trainer keeps the rules, on a tiny random teacher: four steps, gradients by role, micro-batches, resuming, seeds,
     placement on a GPU, export and a sample of the student, guidance. plugins: to find the method that samples the student. Raises
     NotConforming for the first rule that is broken."""
     raise_first(TRAINER_CHECKS, Subject("trainer", trainer, plugins))
@@ -89,7 +90,7 @@ def steps_of(loop: Loop, first: int, last: int) -> list[dict[str, float]]:
 
 
 def trained(subject: Subject) -> tuple[Loop, list[dict[str, float]], dict[int, Tensor]]:
-    """Train three steps, once: the loop, what was logged, and all numbers, (n,), after so many steps."""
+    """Train four steps, once: the loop, what was logged, and all numbers, (n,), after so many steps."""
 
     def train() -> tuple[Loop, list[dict[str, float]], dict[int, Tensor]]:
         loop = loop_of(subject, "whole")
@@ -122,10 +123,7 @@ def check_form(subject: Subject) -> str:
     made = inner(loop.distillation)
     owners: dict[int, str] = {}
     for role, network in made.networks.items():
-        learned = [p for p in network.parameters() if p.requires_grad]
-        if not learned:
-            raise NotConforming(f"{subject.who}: role '{role}' has nothing to train.", "Set requires_grad of what is to learn.", "build")
-        for p in learned:
+        for p in (p for p in network.parameters() if p.requires_grad):
             if owners.setdefault(id(p), role) != role:
                 raise NotConforming(
                     f"{subject.who}: roles '{owners[id(p)]}' and '{role}' train the same weights.",
@@ -147,23 +145,15 @@ def check_form(subject: Subject) -> str:
 def loop_form(subject: Subject) -> Loop:
     """Build the trainer. Raises NotConforming for what is no distillation."""
     try:
-        loop = loop_of(subject, "form")
-    except IndexError:  # of an optimizer that gets no parameters
-        raise NotConforming(f"{subject.who}: a role has nothing to train.", "Set requires_grad of what is to learn.", "build") from None
-    except (AttributeError, KeyError, PluginFailed) as error:
-        cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
-        words = one_line(cause)
-        if not isinstance(cause, (AttributeError, KeyError)):
-            raise
+        return loop_of(subject, "form")
+    except BrokenTrainer as error:
+        raise NotConforming(f"{subject.who}: {error.what}", error.cure, "build") from None
+    except AttributeError as error:
         raise NotConforming(
-            f"{subject.who}: what it builds lacks {words}.",
-            'It needs networks, of which one is "student", a learning rate for each, '
-            "betas, ema, ema_decay, step and student_config: see Distillation.",
-            subject.code.place_of_error(cause) or "build",
+            f"{subject.who}: what it builds is no distillation ({one_line(error)}).",
+            "See Distillation.",
+            subject.code.place_of_error(error),
         ) from None
-    if "student" not in loop.distillation.networks:
-        raise NotConforming(f'{subject.who}: no role is called "student".', "Name the network that is exported so.", "build")
-    return loop
 
 
 def check_gradients(subject: Subject) -> str:
@@ -192,17 +182,21 @@ def _yields(subject: Subject, loop: Loop, made: Any, fraction: float) -> Iterato
     weights = {f"network '{role}'": list(network.parameters()) for role, network in made.networks.items()}
     weights |= {"the teacher": list(loop.model.unet.parameters())} | ({} if made.ema is None else {"the EMA": list(made.ema.parameters())})
     learned = {role: [p for p in network.parameters() if p.requires_grad] for role, network in made.networks.items()}
-    running = made.step(next(iter(loop.batches(fraction))))
+    asked = {f"frozen network '{name}'": list(network.parameters()) for name, network in frozen_networks(made).items()}
     before = {name: [p.detach().clone() for p in group] for name, group in weights.items()}
+    try:
+        running = checked_step(made, made.step(next(iter(loop.batches(fraction)))))
+    except BrokenTrainer as error:
+        raise NotConforming(f"{subject.who}: {error.what}", error.cure, step_of(subject)) from None
     while (reached := _next(running)) is not None:
-        role, losses, _ = reached
-        at = place_of_yield(running)
-        if role not in made.networks:
-            raise NotConforming(
-                f"{subject.who}: it yields a loss of role '{one_line(role)}', which its networks lack.", "Name one of them.", at
-            )
-        for name, group in weights.items():
-            if any(not torch.equal(p.detach(), kept) for p, kept in zip(group, before[name])):
+        place = place_of_yield(running)
+        at = "" if place is None else f"{shown(place[0])}:{place[1]}"
+        try:
+            role, losses, _ = checked_yield(made, reached, running)
+        except BrokenTrainer as error:
+            raise NotConforming(f"{subject.who}: {error.what}", error.cure, at) from None
+        for name, group in (weights | asked).items():
+            if name in before and any(not torch.equal(p.detach(), kept) for p, kept in zip(group, before[name])):
                 raise NotConforming(
                     f"{subject.who}: before its loss of '{role}' the weights of {name} were changed.",
                     "The host updates networks and EMA: yield the loss, change no weight.",
@@ -227,17 +221,13 @@ def _look_at(subject: Subject, reached: tuple[str, dict[str, Tensor]], learned: 
     """Look at the losses of one yield. Raises NotConforming."""
     role, losses = reached
     for term, loss in losses.items():
-        if not isinstance(loss, Tensor) or loss.dim() or not torch.isfinite(loss):
+        if not torch.isfinite(loss):
             raise NotConforming(
                 f"{subject.who}: the {role}'s term '{term}' is {one_line(repr(loss))[:60]}.",
-                "A loss is a finite tensor, 0-d: take its mean.",
+                "A loss is finite: look for a division by alpha or sigma, or a root at 0.",
                 at,
             )
     total: Any = sum(losses.values())
-    if not total.requires_grad:
-        raise NotConforming(
-            f"{subject.who}: the losses of '{role}' have no gradient.", "Do not detach them, nor make them under no_grad.", at
-        )
     for other, parameters in learned.items():
         grads = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
         found = any(grad is not None for grad in grads)
@@ -253,16 +243,8 @@ def _look_at(subject: Subject, reached: tuple[str, dict[str, Tensor]], learned: 
             )
 
 
-def place_of_yield(running: Any) -> str:
-    """Write "file:line" of the line that a generator stands at, or the generator that it hands on from."""
-    while getattr(running, "gi_yieldfrom", None) is not None:
-        running = running.gi_yieldfrom
-    frame = getattr(running, "gi_frame", None)
-    return "" if frame is None else f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
 def check_steps(subject: Subject) -> str:
-    """Three steps of the host's loop give finite losses and gradients, and change the student. Raises NotConforming."""
+    """Four steps of the host's loop give finite losses and gradients, and change the student. Raises NotConforming."""
     try:
         loop, logged, kept = trained(subject)
     except TrainingDiverged as error:
@@ -330,7 +312,7 @@ def first_gradients(loop: Loop) -> dict[str, Tensor]:
 
 
 def killed(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Train two steps, save, build anew, resume and train the third: the numbers, (n,), after two steps and after three."""
+    """Train three steps, save, build anew, resume and train the fourth: the numbers, (n,), after three steps and after four."""
 
     def train() -> tuple[Tensor, Tensor]:
         loop = loop_of(subject, "killed")
@@ -374,7 +356,8 @@ def check_resume(subject: Subject) -> str:
     if torch.equal(after, kept[KILLED]) and not torch.equal(resumed, kept[STEPS]):
         raise NotConforming(
             f"{subject.who}: killed after {KILLED} steps and resumed, it goes on differently.",
-            'Keep what the next step needs in `memory`, a JSON-able dict, or make it of batch["step"].',
+            'Keep numbers that the next step needs in `memory`, a JSON-able dict, or make them of batch["step"]; a network that it changes '
+            "in `frozen`.",
             step_of(subject),
         )
     return (
@@ -385,7 +368,7 @@ def check_resume(subject: Subject) -> str:
 
 
 def student_of(subject: Subject) -> Trained:
-    """Export the student of the three steps, once. Raises NotConforming where student.json cannot hold what is said of it."""
+    """Export the student of the four steps, once. Raises NotConforming where student.json cannot hold what is said of it."""
 
     def make() -> Trained:
         loop, logged, _ = trained(subject)
@@ -551,7 +534,7 @@ def loop_on_gpu(subject: Subject) -> Loop:
 TRAINER_CHECKS = (
     Check("form", check_form),
     Check("gradients by role", check_gradients),
-    Check("three steps", check_steps),
+    Check("four steps", check_steps),
     Check("seed", check_seed),
     Check("kill and resume", check_resume),
     Check("export and sample", check_export),

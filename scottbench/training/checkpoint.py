@@ -114,8 +114,11 @@ def broken(folder: Path, error: Exception | str) -> DamagedAsset:
 
 
 @torch.no_grad()
-def load(folder: Path, kind: type[Kept], tensors: dict, optimizers: dict) -> tuple[Kept, Any]:
-    """Restore everything in place and return (state, the trainer's memory or None), the state an instance of the dataclass `kind`.
+def load(
+    folder: Path, kind: type[Kept], tensors: dict, optimizers: dict, frozen: Mapping[str, dict] | None = None
+) -> tuple[Kept, Any]:
+    """Restore everything in place and return (state, the trainer's memory or None), the state an instance of the dataclass `kind`. frozen:
+    groups like those of `tensors` that a checkpoint may hold; one that it lacks is as the trainer built it.
 
     Raises MissingAsset; DamagedAsset where a byte is not what was written or a value cannot be; UsageError if the checkpoint belongs to
     another configuration. A checkpoint of an older version, without digests, is read with a warning.
@@ -132,13 +135,16 @@ def load(folder: Path, kind: type[Kept], tensors: dict, optimizers: dict) -> tup
     try:
         state = typed(kind, record)
         flat = load_file(folder / TENSORS)
+        held = {name.rpartition("/")[0] for name in flat}
+        tensors = tensors | {group: members for group, members in (frozen or {}).items() if group in held}
         differing = check_tensors(flat, tensors, optimizers)
     except (OSError, ValueError, SafetensorError) as error:
         raise broken(folder, error) from None
     if differing is not None:
         raise UsageError(
             f"the checkpoint {folder} was made with other options (its {differing} network differs). "
-            "Give the same options, or another --out.")
+            "Give the same options, or another --out."
+        )
     for group, members in tensors.items():
         for i, tensor in members.items():
             tensor.copy_(like(flat[f"{group}/{i}"], tensor))

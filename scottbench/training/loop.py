@@ -22,11 +22,13 @@ from scottbench.registry.nouns import Batch, Distillation
 from scottbench.store.files import as_read
 from scottbench.training import checkpoint
 from scottbench.training.average import Average
+from scottbench.training.contract import checked_step, checked_yield
 from scottbench.training.data import Data, Encoded, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
 from scottbench.training.feed import Feed
 from scottbench.training.folder import Place, forget_lines_after, kept_step
+from scottbench.training.frozen import Frozen
 from scottbench.training.ledger import Ledger
 from scottbench.training.optimizers import make_optimizer
 from scottbench.training.settings import Budget, TrainSettings, learning_rate_scale, micro_batch_seed
@@ -95,7 +97,7 @@ class Loop:
     def __init__(
         self, distillation: Distillation, data: Data, accelerator: Accelerator, out: Path, settings: TrainSettings, model: DiffusionModel
     ):
-        self.distillation, self.data, self.accelerator = distillation, data, accelerator
+        self.distillation, self.data, self.accelerator, self.frozen = distillation, data, accelerator, Frozen(distillation)
         self.out, self.settings, self.model, self.device = out, settings, model, model.device
         self.begun = False
         """A network was updated in the step that runs."""
@@ -133,7 +135,8 @@ class Loop:
     def queue_step(self, fraction: float) -> None:
         """Run the trainer's `step` once; the values to log go to the ledger, where nobody has looked at them yet."""
         torch.manual_seed(micro_batch_seed(self.settings.seed, self.state.step, -1 - self.accelerator.process_index))
-        running = [MicroBatch(self.distillation.step(batch)) for batch in self.batches(fraction)]
+        steps = (self.distillation.step(batch) for batch in self.batches(fraction))
+        running = [MicroBatch(checked_step(self.distillation, step)) for step in steps]
         scale = learning_rate_scale(self.settings.lr_schedule, fraction, self.state.step)
         while True:
             for micro in running:
@@ -180,7 +183,7 @@ class Loop:
             if reached is None:
                 micro.role, micro.finished = None, True
                 return
-            role, losses, facts = reached
+            role, losses, facts = checked_yield(self.distillation, reached, micro.step)
             for name, fact in facts.items():
                 self.ledger.note(step, f"{role}/{name}", fact)
         micro.role = role
@@ -400,7 +403,7 @@ class Loop:
         main = self.accelerator.is_main_process
         self.state.scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         self.state.place = self.place_in_stream()
-        flat = checkpoint.flatten(self.tensors(), self.optimizers, main)
+        flat = checkpoint.flatten(self.tensors() | self.frozen.changed(), self.optimizers, main)
         broken = sorted({name.split("/")[0] for name, tensor in flat.items() if not torch.isfinite(tensor).all()})
         if agree(self.accelerator, [bool(broken)])[0]:
             # the last update did it; what is kept must not be written over
@@ -427,7 +430,7 @@ class Loop:
     def resume(self) -> None:
         """Go back to the last checkpoint of the folder. Raises as `scottbench.training.checkpoint.load`."""
         folder = self.out / "checkpoint"
-        self.state, memory = checkpoint.load(folder, State, self.tensors(), self.optimizers)
+        self.state, memory = checkpoint.load(folder, State, self.tensors(), self.optimizers, self.frozen.tensors())
         trainer: Any = self.distillation  # `memory` and `check_memory` are optional
         try:
             if self.data.stream is not None:

@@ -17,6 +17,7 @@ from scottbench.models.cost import Meter, Stage, WithoutNumbers, metered
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Batch, Distillation, Trainer
 from scottbench.training.context import Context
+from scottbench.training.contract import built, frozen_networks
 from scottbench.training.frozen import halve
 from scottbench.training.optimizers import bytes_of_moments
 from scottbench.training.settings import TrainSettings, half_of
@@ -45,9 +46,7 @@ class NotPredicted(Exception):
     """A trainer's step asks for what only real data have; the reason is the message."""
 
 
-def update_cost(
-    context: Context, trainer: Trainer, options: Any, settings: TrainSettings, size: int, mixed: str
-) -> UpdateCost:
+def update_cost(context: Context, trainer: Trainer, options: Any, settings: TrainSettings, size: int, mixed: str) -> UpdateCost:
     """Count one micro-batch of `size` items. context: of a `blank_model`, which the trainer changes. mixed: accelerate's word for the
     precision ("no", "bf16", "fp16"). Raises NotPredicted."""
     half = half_of(mixed)
@@ -64,7 +63,7 @@ def update_cost(
 def build(context: Context, trainer: Trainer, options: Any, settings: TrainSettings, mixed: str) -> Distillation:
     """Make a trainer's networks as a training would, without numbers."""
     with WithoutNumbers():
-        distillation = trainer.build(context, options)
+        distillation = built(trainer, context, options)
     if settings.gradient_checkpointing:
         distillation.networks["student"].enable_gradient_checkpointing()
     halve(context.teacher, distillation, settings.half(mixed))
@@ -78,7 +77,7 @@ def counted(
     """Count a step of a distillation with everything that stays on the device beside it."""
     meter, stage = counters
     idle = [] if settings.offload else [model.text_encoder, model.vae]
-    networks = [model.unet, distillation.ema, *distillation.networks.values(), *idle]
+    networks = [model.unet, distillation.ema, *distillation.networks.values(), *frozen_networks(distillation).values(), *idle]
     trained = {role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
     sizes = [bytes_of_moments(settings.optimizer, parameters) for parameters in trained.values()]
     kept = [torch.empty(size, dtype=torch.uint8, device="meta") for size in sizes]

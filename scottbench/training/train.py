@@ -24,6 +24,7 @@ from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.text import one_line
 from scottbench.training.choices import TrainChoices, check_processes, choose
 from scottbench.training.context import Context, preset_extractor
+from scottbench.training.contract import built, frozen_networks
 from scottbench.training.data import Data, Encoding, chosen_kind, held_out_of, open_data
 from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
@@ -69,7 +70,8 @@ def train(plugins: Plugins, request: TrainRequest, progress: Callable[..., None]
     held_out_of(len(items.ids), choices.settings.batch_size)  # too few items are refused before anything is written
     with claimed(choices.out, config, request.resume) if main else contextlib.nullcontext():
         encoding = Encoding(
-            config["cache"], accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, choices.settings.offload)
+            config["cache"], accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, choices.settings.offload
+        )
         data = open_data(model, items, choices.settings.batch_size, choices.settings.seed, report, encoding)
         if main and encoding.kind != "none":
             remember(choices.data, items)
@@ -121,8 +123,7 @@ def on_device(choices: TrainChoices, accelerator: Accelerator) -> TrainChoices:
 
 def open_teacher(plugins: Plugins, choices: TrainChoices) -> DiffusionModel:
     """Open the preset's model, or the one asked for in its place, in float32. Raises UsageError, MissingAsset or DamagedAsset."""
-    request = RunRequest(
-        choices.preset.name, model=choices.request.model, allow_unsafe_checkpoint=choices.request.allow_unsafe_checkpoint)
+    request = RunRequest(choices.preset.name, model=choices.request.model, allow_unsafe_checkpoint=choices.request.allow_unsafe_checkpoint)
     in_float32 = dataclasses.replace(choices.preset, dtype="float32")
     return open_model(plugins, in_float32, request, choices.device)[1]
 
@@ -181,7 +182,7 @@ def make_loop(plugins: Plugins, choices: TrainChoices, model: DiffusionModel, da
         open_extractor=lambda role: preset_extractor(plugins, choices.preset, role, choices.device),
         scaler=accelerator.scaler,
     )  # fmt: skip
-    distillation = choices.trainer.build(context, choices.options)
+    distillation = built(choices.trainer, context, choices.options)
     prepare(distillation, model, choices.settings, accelerator.num_processes)
     halve(model, distillation, choices.settings.half(accelerator.mixed_precision))
     if choices.settings.offload:
@@ -199,7 +200,7 @@ def prepare(distillation: Distillation, model: DiffusionModel, settings: TrainSe
     if settings.fsdp and processes > 1 and not getattr(student, "peft_config", None):
         for network in filter(None, [student, distillation.ema]):
             fsdp(network, processes)
-    for network in [distillation.ema, *distillation.networks.values()]:
+    for network in [distillation.ema, *distillation.networks.values(), *frozen_networks(distillation).values()]:
         if network is not None:
             model.count_also(network)
     model.evaluations = model.passes = 0
@@ -207,14 +208,12 @@ def prepare(distillation: Distillation, model: DiffusionModel, settings: TrainSe
 
 def compile_networks(distillation: Distillation, model: DiffusionModel, kind: str) -> None:
     """Compile the blocks of every U-Net of a training, each once. Raises UsageError where that cannot be."""
-    networks = [model.unet, distillation.ema, *distillation.networks.values()]
+    networks = [model.unet, distillation.ema, *distillation.networks.values(), *frozen_networks(distillation).values()]
     for network in filter(None, networks):
         compile_unet(getattr(network, "unet", network), kind)
 
 
-def run_and_export(
-    loop: Loop, config: dict[str, Any], budget: Budget, report: Callable[..., None], curve: Curve | None
-) -> None:
+def run_and_export(loop: Loop, config: dict[str, Any], budget: Budget, report: Callable[..., None], curve: Curve | None) -> None:
     """Train until the budget is spent, then write the student. Raises TrainingDiverged, or Incomplete where it cannot be written."""
     loop.run(budget, report, curve, lambda: export(loop, config, loop.out / "best"))
     export(loop, config, loop.out)
@@ -225,5 +224,6 @@ def run_and_export(
         except OSError as error:
             raise Incomplete(
                 f"cannot copy the best student to {loop.out}: {error}. It is kept in {loop.out / 'best'}, and its training too: make room "
-                "and go on with --resume.") from None
+                "and go on with --resume."
+            ) from None
     loop.accelerator.end_training()

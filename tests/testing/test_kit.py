@@ -39,8 +39,14 @@ def test_own_plug_ins_keep_every_rule(name):
     bounds = [bound for bound in of_plugin(PLUGINS, plugin, full=True) if bound.check.name not in ELSEWHERE]
     found = [bound.find() for bound in bounds]
     assert [one.line for one in found if one.status == FAIL] == []
-    absent = ("files are missing here", "is not here", "so no byte", "so no pixel", "has no default, so its options are not tried",
-              "needs option 'path'")
+    absent = (
+        "files are missing here",
+        "is not here",
+        "so no byte",
+        "so no pixel",
+        "has no default, so its options are not tried",
+        "needs option 'path'",
+    )
     assert [one.line for one in found if one.status == WARN and not any(words in one.found for words in absent)] == []
     assert {bound.subject.noun.name for bound in bounds if bound.subject.noun is not None} == {noun for _, noun in plugin.names}
     assert sum(one.status == OK for one in found) >= 5
@@ -208,8 +214,8 @@ class Wrong:
 
 @pytest.mark.parametrize("fault, words", [
     ("shared", "train the same weights"), ("frozen", "has nothing to train"), ("backward", "gradients lie on network 'student'"),
-    ("updates", "the weights of network 'student' were changed"), ("vector", "A loss is a finite tensor, 0-d"),
-    ("role", "which its networks lack"), ("detached", "have no gradient"),
+    ("updates", "the weights of network 'student' were changed"), ("vector", "A loss is a 0-d tensor: take its mean"),
+    ("role", "a loss of role .teacher., and networks has .student."), ("detached", "have no gradient"),
 ])  # fmt: skip
 def test_a_trainer_that_does_the_hosts_work_is_refused(fault, words):
     with pytest.raises(NotConforming, match=words):

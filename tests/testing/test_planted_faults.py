@@ -37,6 +37,7 @@ FAULTS = {
     "leaks_gradients.py": ("gradients by role", "the loss of 'critic' reaches the student's weights"),
     "sums_the_batch.py": ("micro-batches", "gradient of twice 8 items is 0.50 times that of 16,"),
     "forgets.py": ("kill and resume", "it goes on differently"),
+    "loses_a_stage.py": ("kill and resume", "a network that it changes in `frozen`"),
     "stays_on_the_cpu.py": ("placement", "on a GPU tensors of two devices meet"),
     "batch_norm.py": ("batch", "features of an image change with its batch"),
     "digest_of_a_name": ("weight byte", "with a byte of weights.npy changed the digest is the same"),

@@ -12,17 +12,18 @@ INDENT = " " * 11
 
 @click.command(short_help="Hold the claims of papers against a run (or several).")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--claim", "names", multiple=True, metavar="NAME", help="This claim alone; again for more.")
 @click.option("--gate", is_flag=True, help="Exit 6 unless a claim can be tested here and all such hold.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
-def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
-    """Judge every claim that the plug-ins bring against one or more runs: reproduced, direction holds, inconclusive,
+def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: bool) -> None:
+    """Judge every claim that the plug-ins bring, or those that you name, against one or more runs: reproduced, direction holds, inconclusive,
     contradicted, or not testable here, with the paired differences behind it.
 
     \b
     scottbench claims runs/...
     scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer, or more trainings of one recipe
     \f
-    Raises GateNotMet with --gate where a claim fails or none can be tested.
+    Raises GateNotMet with --gate where a claim fails or none can be tested, UsageError for a claim that nobody brings.
     """
     from scottbench.cli.printing import print_json
     from scottbench.cli.running import all_plugins
@@ -31,9 +32,10 @@ def claims(runs: tuple[Path, ...], gate: bool, as_json: bool) -> None:
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
     from scottbench.store.runs import find_run
 
-    runs = tuple(find_run(str(run)) for run in runs)
+    plugins, runs = all_plugins(), tuple(find_run(str(run)) for run in runs)
+    brought = plugins.nouns["claim"].values() if not names else [plugins.find("claim", name) for name in dict.fromkeys(names)]
     measured = [one for run in runs for one in read_measured(run)]
-    found = judge([registered.noun for registered in all_plugins().nouns["claim"].values()], measured)
+    found = judge([registered.noun for registered in brought], measured)
     tested = [claim for claim in found if claim["verdict"] != UNTESTED]
     failed = [claim["name"] for claim in tested if claim["verdict"] in (CONTRADICTED, OPEN)]
     if as_json:

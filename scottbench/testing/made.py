@@ -21,7 +21,7 @@ def made_cells(
 ) -> list[CellFeatures]:
     """Make features (n, width) of generated images, reference images and prompts, one cell a seed; images are (n,side,side,3).
 
-    Roles "image" and "clip" are both there, and those of `roles`; the numbers are normal, and the images smooth. There are ids, prompts, a
+    Roles "image" and "clip" are both there, and those of `roles`; the numbers are normal, and the images smooth, each of its own colour. There are ids, prompts, a
     column "category" and a teacher's features too. scores: roles of extractors that give each generated image one number, (n,1), and see
     no reference.
     """
@@ -32,10 +32,11 @@ def made_cells(
     teacher = {role: draw(n, 0.1) for role in names}
     ids, prompts = tuple(f"item-{i}" for i in range(n)), tuple(f"a thing of kind {i % 5}" for i in range(n))
     columns = {"category": tuple("ab"[i % 2] for i in range(n))}
-    ramp = np.zeros((1, side, side, 3), np.float32) + np.linspace(0, 155, side, dtype=np.float32)[None, :, None, None]
+    ramp = np.zeros((1, side, side, 3), np.float32) + np.linspace(0, 105, side, dtype=np.float32)[None, :, None, None]
+    hues = np.array([[37, 59, 83]], np.int64)
 
     def images_of(seed: int) -> Callable[[Sequence[int]], np.ndarray]:
-        return lambda indices: (ramp + (np.asarray(indices, np.float32) % 50 + 10 * seed)[:, None, None, None]).astype(np.uint8)
+        return lambda indices: (ramp + (np.asarray(indices)[:, None] * hues % 101 + 10 * seed)[:, None, None]).astype(np.uint8)
 
     cells = []
     for images in map(images_of, range(seeds)):

@@ -170,6 +170,16 @@ def test_json_has_every_claim(cli, run):
     assert set(verdicts) == set(load_plugins().nouns["claim"]) and verdicts["beats-cd"] == "direction holds" and document["gate"] is True
 
 
+def test_claims_that_are_named_are_judged_alone(cli, run):
+    code, out, _ = cli("claims", run, "--claim", "beats-cd", "--json")
+    assert code == 0 and [claim["name"] for claim in json.loads(out)["claims"]] == ["beats-cd"]
+    both = ("--claim", "headline-instaflow", "--claim", "beats-cd", "--claim", "beats-cd")
+    assert cli("claims", run, *both)[1].splitlines()[-2] == "1 not testable here, 1 direction holds"
+    assert cli("claims", run, "--claim", "headline-instaflow", "--gate")[0] == 6 and cli("claims", run, "--claim", "beats-cd", "--gate")[0] == 0
+    code, out, err = cli("claims", run, "--claim", "beat-cd")
+    assert (code, out) == (2, "") and "unknown claim 'beat-cd'. Did you mean 'beats-cd'?" in err and err.count("\n") == 1
+
+
 def test_the_gate_asks_that_every_claim_that_can_be_tested_holds(cli, tmp_path, run):
     assert cli("claims", run, "--gate")[0] == 0
     values = {("scott", 2, 0): {"fid": (75.0, influence(1, 20.0))}, ("cd", 2, 0): {"fid": (70.0, influence(2, 20.0))}}

@@ -16,8 +16,8 @@ INDENT = " " * 11
 @click.option("--gate", is_flag=True, help="Exit 6 unless a claim can be tested here and all such hold.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: bool) -> None:
-    """Judge every claim that the plug-ins bring, or those that you name, against one or more runs: reproduced, direction holds, inconclusive,
-    contradicted, or not testable here, with the paired differences behind it.
+    """Judge every claim that the plug-ins bring, or those that you name, against one or more runs: reproduced, direction holds,
+    inconclusive, contradicted, or not testable here, with the paired differences behind it.
 
     \b
     scottbench claims runs/...

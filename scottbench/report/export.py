@@ -6,7 +6,9 @@ Names and messages in them came from outside: a CSV field that a spreadsheet wou
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +23,12 @@ from scottbench.report.pairs import claims_for_paper, claims_table, pairs_for_pa
 from scottbench.report.paper import figure_files
 from scottbench.report.results import results_tables
 from scottbench.report.tables import CALL, TIME, Table, timing_table
-from scottbench.store.files import LARGEST_JSON, read_plain, write_file
+from scottbench.store.files import LARGEST_JSON, json_bytes, own_digest, read_plain, write_file
 from scottbench.store.folder import MANIFEST
 from scottbench.store.reader import LARGEST_TABLE, RECORDS, Records, damaged
 from scottbench.store.record import RunRecord, groups, record_of
 from scottbench.store.sums import SUMS, check_sums, sums_of
+from scottbench.store.tables import ITEM_COLUMNS, ITEMS
 from scottbench.text import did_you_mean, in_one_line, one_line
 
 AGAIN = "Free some space or make the folder writable, then: the same line again"
@@ -66,10 +69,24 @@ def export(run: Path, choice: Choice, out: Path, records: bool) -> list[Path]:
         else:
             files += [(f"{name}.md", markdown(ordered(table, choice.columns)).encode()) for name, table in named_tables(record).items()]
     if records:
-        files += [(name, own.data(name, LARGEST_TABLE)) for name in RECORDS if own.has(name)]
-        files += [(MANIFEST, read_plain(run / MANIFEST, LARGEST_JSON, run)), *_page(run)]
+        files += [*published(own, read_plain(run / MANIFEST, LARGEST_JSON, run)), *_page(run)]
         files.append((SUMS, sums_of({name: data for name, data in files if not name.startswith("report/")})))
     return [write_file(out / name, data, AGAIN) for name, data in files]
+
+
+def published(own: Records, manifest: bytes) -> list[tuple[str, bytes]]:
+    """Return the records of a run, and its manifest. The items are compressed, to a third; a run's own folder has them without a codec,
+    whose version could change the bytes. The manifest that is given names the new digest."""
+    files = {name: own.data(name, LARGEST_TABLE) for name in RECORDS if own.has(name)}
+    facts = json.loads(manifest)
+    if ITEMS in files and isinstance(facts.get("files"), dict):
+        buffer = io.BytesIO()
+        own.table(ITEMS, ITEM_COLUMNS).write_parquet(buffer, compression="zstd", compression_level=9, row_group_size=2**20)
+        if buffer.tell() < len(files[ITEMS]):
+            files[ITEMS] = buffer.getvalue()
+            facts["files"][ITEMS] = hashlib.sha256(files[ITEMS]).hexdigest()
+            manifest = json_bytes(facts | ({"check": own_digest(facts)} if "check" in facts else {}))
+    return [*files.items(), (MANIFEST, manifest)]
 
 
 def chosen(record: RunRecord, columns: Sequence[str]) -> RunRecord:

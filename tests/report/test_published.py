@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,9 @@ import pytest
 
 from scottbench.cli import invoke
 from scottbench.registry.loader import load_plugins
+from scottbench.report.export import Choice, export
+from scottbench.store.assets import file_digest
+from scottbench.store.files import json_bytes, own_digest
 from scottbench.store.schemas import violations
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +45,24 @@ def test_a_published_report_names_no_place_of_the_machine_and_loads_nothing(fold
             assert "/root/" not in text and "/home/" not in text and "/tmp/" not in text, path
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert 'src="http' not in page and "https://" not in page.partition("<body")[0]
+
+
+def test_items_of_a_published_folder_are_compressed_and_vouched_for(tmp_path, capsys):
+    """From records as a run writes them, without a codec."""
+    source, run = ROOT / "reports" / "pocket-ablations", tmp_path / "run"
+    shutil.copytree(source, run)
+    pl.read_parquet(run / "items.parquet").write_parquet(run / "items.parquet", compression="uncompressed")
+    facts = json.loads((run / "manifest.json").read_text())
+    facts["files"]["items.parquet"] = file_digest(run / "items.parquet")
+    (run / "manifest.json").write_bytes(json_bytes(facts | {"check": own_digest(facts)}))
+    for name, out in ((run, tmp_path / "a"), (tmp_path / "a", tmp_path / "b")):
+        export(name, Choice(("csv",)), out, records=True)
+    for file in ("items.parquet", "manifest.json", "SHA256SUMS"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    items = tmp_path / "a" / "items.parquet"
+    assert pl.read_parquet(items).equals(pl.read_parquet(source / "items.parquet"))
+    assert (run / "items.parquet").stat().st_size > 2 * items.stat().st_size
+    assert invoke(["verify", str(tmp_path / "a")]) == 0 and "items.parquet: sha256" in capsys.readouterr().err
 
 
 def test_the_main_report_samples_the_weights_that_are_shipped(monkeypatch):

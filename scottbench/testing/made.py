@@ -22,8 +22,8 @@ def made_cells(
     """Make features (n, width) of generated images, reference images and prompts, one cell a seed; images are (n,side,side,3).
 
     Roles "image" and "clip" are both there, and those of `roles`; the numbers are normal, and the images smooth, each of its own colour.
-    There are ids, prompts, a column "category" and a teacher's features too. scores: roles of extractors that give each generated image one number, (n,1), and see
-    no reference.
+    There are ids, prompts, a column "category" and a teacher's features too. scores: roles of extractors that give each
+    generated image one number, (n,1), and see no reference.
     """
     generator = np.random.default_rng(0)
     draw = lambda rows, shift: (generator.normal(size=(rows, width)) + shift).astype(np.float32)  # noqa: E731

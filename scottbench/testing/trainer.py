@@ -27,7 +27,7 @@ from scottbench.testing.small import Trained, exported, small_loop
 from scottbench.testing.tiny import encoded, tiny_model
 from scottbench.testing.where import shown
 from scottbench.text import one_line
-from scottbench.training.contract import BrokenTrainer, checked_step, checked_yield, frozen_networks, place_of_yield
+from scottbench.training.contract import BrokenTrainer, check_gradient, checked_step, checked_yield, frozen_networks, place_of_yield
 from scottbench.training.loop import CLIP, Loop
 
 STEPS, KILLED = 4, 3
@@ -193,6 +193,7 @@ def _yields(subject: Subject, loop: Loop, made: Any, fraction: float) -> Iterato
         at = "" if place is None else f"{shown(place[0])}:{place[1]}"
         try:
             role, losses, _ = checked_yield(made, reached, running)
+            check_gradient(made, role, losses, running)
         except BrokenTrainer as error:
             raise NotConforming(f"{subject.who}: {error.what}", error.cure, at) from None
         for name, group in (weights | asked).items():

@@ -85,8 +85,7 @@ def checked_step(distillation: Distillation, running: Any) -> Any:
 
 def checked_yield(distillation: Distillation, reached: Any, running: Any) -> tuple[str, Losses, Facts]:
     """Return what a trainer's step yielded: role, its losses, what to log. running: the generator that stands at the yield. Raises
-    BrokenTrainer, with the line of the yield, for another form, a role that the networks lack, or losses without a gradient or a 0-d
-    shape."""
+    BrokenTrainer, with the line of the yield, for another form, a role that the networks lack, or a loss that is no 0-d tensor."""
     networks = distillation.networks
 
     def refuse(what: str, cure: str) -> NoReturn:
@@ -102,9 +101,14 @@ def checked_yield(distillation: Distillation, reached: Any, running: Any) -> tup
     for term, loss in losses.items():
         if not isinstance(loss, Tensor) or loss.dim():
             refuse(f"the {role}'s loss '{term}' is {described(loss)}.", "A loss is a 0-d tensor: take its mean.")
-    if losses and not any(loss.requires_grad for loss in losses.values()):
-        refuse(f"the losses of '{role}' have no gradient.", "Do not detach them, nor make them under no_grad.")
     return role, losses, facts
+
+
+def check_gradient(distillation: Distillation, role: str, losses: Losses, running: Any) -> None:
+    """Raise BrokenTrainer for losses of which none has a gradient, so that they could train nothing."""
+    if losses and not any(loss.requires_grad for loss in losses.values()):
+        cure = "Do not detach them, nor make them under no_grad."
+        raise BrokenTrainer(distillation, f"the losses of '{role}' have no gradient.", cure, place_of_yield(running))
 
 
 def described(value: Any) -> str:

@@ -22,7 +22,7 @@ from scottbench.registry.nouns import Batch, Distillation
 from scottbench.store.files import as_read
 from scottbench.training import checkpoint
 from scottbench.training.average import Average
-from scottbench.training.contract import checked_step, checked_yield
+from scottbench.training.contract import check_gradient, checked_step, checked_yield
 from scottbench.training.data import Data, Encoded, epoch_batch
 from scottbench.training.distillation import update_ema
 from scottbench.training.distributed import agree, average_gradients, full, is_split, total
@@ -189,6 +189,7 @@ class Loop:
         micro.role = role
         for term, loss in losses.items():
             self.ledger.note(step, f"{role}/{term}", loss, f"the {role}'s {term} loss")
+        check_gradient(self.distillation, role, losses, micro.step)
         # a split student's graph ends at other tensors than its parameters
         split = is_split(self.parameters[role][0])
         self.accelerator.backward(sum(losses.values()), inputs=None if split else self.parameters[role])

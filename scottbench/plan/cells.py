@@ -52,7 +52,7 @@ class PlannedCell:
     steps: int
     seed: int
     timesteps: list[float]
-    """Of all calls of the network, in order: one a step, or more."""
+    """The time steps of all calls of the network, in order: one a step, or more."""
 
 
 @dataclass(frozen=True)

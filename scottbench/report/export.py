@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,13 +77,13 @@ def published(own: Records, manifest: bytes) -> list[tuple[str, bytes]]:
     """Return the records of a run, and its manifest. The items are compressed, to a third; a run's own folder has them without a codec,
     whose version could change the bytes. The manifest that is given names the new digest."""
     files = {name: own.data(name, LARGEST_TABLE) for name in RECORDS if own.has(name)}
-    facts = json.loads(manifest)
+    facts = dict(own.manifest)
     if ITEMS in files and isinstance(facts.get("files"), dict):
         buffer = io.BytesIO()
         own.table(ITEMS, ITEM_COLUMNS).write_parquet(buffer, compression="zstd", compression_level=9, row_group_size=2**20)
         if buffer.tell() < len(files[ITEMS]):
             files[ITEMS] = buffer.getvalue()
-            facts["files"][ITEMS] = hashlib.sha256(files[ITEMS]).hexdigest()
+            facts["files"] = facts["files"] | {ITEMS: hashlib.sha256(files[ITEMS]).hexdigest()}
             manifest = json_bytes(facts | ({"check": own_digest(facts)} if "check" in facts else {}))
     return [*files.items(), (MANIFEST, manifest)]
 

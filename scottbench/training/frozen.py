@@ -66,7 +66,7 @@ class Frozen:
         return {f"frozen {name}": dict(enumerate(_tensors(network))) for name, network in now.items()}
 
     def changed(self) -> dict[str, dict[int, torch.Tensor]]:
-        """Return those of `tensors` whose network was written into since it was built. Raises as `tensors`."""
+        """Return those of `tensors`, each of any shape, whose network was written into since it was built. Raises as `tensors`."""
         found = self.tensors()
         written = [name for name, network in self.networks.items() if _versions(network) != self.built[name]]
         return {f"frozen {name}": found[f"frozen {name}"] for name in written}

@@ -230,6 +230,7 @@ def _print_lines(choices: TrainChoices, lines: list[str]) -> None:
 def _tell(out: Path, request: TrainRequest) -> None:
     """Say which student was made, at what cost, and how to use it."""
     from scottbench.models.student import read_student
+    from scottbench.registry.paths import FLAG, GIVEN
 
     facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
@@ -240,5 +241,5 @@ def _tell(out: Path, request: TrainRequest) -> None:
     if "best_on_curve" in facts:
         print(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
     model = "" if request.model is None else f" --model {request.model}" + " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint
-    name = request.trainer
-    print(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}")
+    name, paths = request.trainer, "".join(f" {FLAG} {path}" for path in GIVEN.get())
+    print(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}{paths}")

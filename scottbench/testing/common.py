@@ -78,7 +78,7 @@ def check_named(subject: Subject, kind: str, name: str, mend: str, at: str) -> N
     if plugins.named(kind, name) is None:
         raise NotConforming(
             f"{subject.who} names {kind} '{one_line(name)}', which nobody registers.{did_you_mean(name, plugins.nouns[kind])}",
-            f"{mend}: scottbench list {kind}s.",
+            f"{mend}: scottbench list {kind}s. Of a package that is not installed, give its --plugin-path too.",
             at,
         )
 

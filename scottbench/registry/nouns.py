@@ -139,8 +139,9 @@ class Method:
     """Sampling -> clean latents (N,C,h,w)."""
     timesteps: Callable[..., Sequence[float | tuple[float, ...]]]
     """(schedule, steps, options) -> the time steps 0..T at which the network is evaluated, from noise to data: falling, one a step,
-    and those that `sample` asks at; [] (or a time step twice) for a number of steps that it cannot do. A step that asks several times
-    (a midpoint, a restart) is a tuple of its time steps in the order of its calls; the first of each falls from step to step."""
+    and those that `sample` asks at; [] (or two steps that begin at one time) for a number of steps that it cannot do. A step
+    that asks several times (a midpoint, a restart) is a tuple of its time steps in the order of its calls; the first of each falls from
+    step to step, and one step may end where the next begins."""
     version: str = "1"
     """Changes whenever the images change; part of the identity of a cell."""
     trainer: str | None = None

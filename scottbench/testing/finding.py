@@ -138,8 +138,9 @@ def follows(finding: Finding, earlier: Iterable[Finding]) -> Finding:
     """Return a finding as it is; or, where the check fell over what an earlier one of the same noun has found, as a warning that says so:
     one cause is one FAIL."""
     failed = [one for one in earlier if one.status == FAIL and one.subject == finding.subject]
-    first = next((one for one in failed if not one.unforeseen or (one.where == finding.where and one.found == finding.found)), None)
-    if finding.status != FAIL or not finding.unforeseen or first is None:
+    same = lambda one: (one.where, one.found) == (finding.where, finding.found)  # noqa: E731
+    first = next((one for one in failed if same(one) or (finding.unforeseen and not one.unforeseen)), None)
+    if finding.status != FAIL or first is None:
         return finding
     return replace(finding, status=WARN, found=f"not tried: it falls over what '{first.check}' found.", fix="mend that first.")
 

@@ -34,6 +34,12 @@ def frozen_networks(distillation: Distillation) -> dict[str, nn.Module]:
     return dict(getattr(distillation, "frozen", None) or {})
 
 
+def all_networks(distillation: Distillation) -> list[nn.Module]:
+    """Return every network of a training beside its teacher: the EMA's, those that are trained, those that are frozen."""
+    ema = [] if distillation.ema is None else [distillation.ema]
+    return [*ema, *distillation.networks.values(), *frozen_networks(distillation).values()]
+
+
 def built(trainer: Trainer, context: Any, options: Any) -> Distillation:
     """Return the networks and losses of a training. context: `scottbench.training.context.Context`. Raises as the trainer, BrokenTrainer
     where the loop cannot use what it gives."""

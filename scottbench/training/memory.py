@@ -17,7 +17,7 @@ from scottbench.models.cost import Meter, Stage, WithoutNumbers, metered
 from scottbench.models.diffusion_model import DiffusionModel
 from scottbench.registry.nouns import Batch, Distillation, Trainer
 from scottbench.training.context import Context
-from scottbench.training.contract import built, frozen_networks
+from scottbench.training.contract import all_networks, built
 from scottbench.training.frozen import halve
 from scottbench.training.optimizers import bytes_of_moments
 from scottbench.training.settings import TrainSettings, half_of
@@ -77,7 +77,7 @@ def counted(
     """Count a step of a distillation with everything that stays on the device beside it."""
     meter, stage = counters
     idle = [] if settings.offload else [model.text_encoder, model.vae]
-    networks = [model.unet, distillation.ema, *distillation.networks.values(), *frozen_networks(distillation).values(), *idle]
+    networks = [model.unet, *all_networks(distillation), *idle]
     trained = {role: [p for p in network.parameters() if p.requires_grad] for role, network in distillation.networks.items()}
     sizes = [bytes_of_moments(settings.optimizer, parameters) for parameters in trained.values()]
     kept = [torch.empty(size, dtype=torch.uint8, device="meta") for size in sizes]

@@ -24,7 +24,7 @@ from scottbench.store.environment import flush_denormals, set_tf32
 from scottbench.text import one_line
 from scottbench.training.choices import TrainChoices, check_processes, choose
 from scottbench.training.context import Context, preset_extractor
-from scottbench.training.contract import built, frozen_networks
+from scottbench.training.contract import all_networks, built
 from scottbench.training.data import Data, Encoding, chosen_kind, held_out_of, open_data
 from scottbench.training.distributed import fsdp
 from scottbench.training.export import export, export_best
@@ -200,16 +200,14 @@ def prepare(distillation: Distillation, model: DiffusionModel, settings: TrainSe
     if settings.fsdp and processes > 1 and not getattr(student, "peft_config", None):
         for network in filter(None, [student, distillation.ema]):
             fsdp(network, processes)
-    for network in [distillation.ema, *distillation.networks.values(), *frozen_networks(distillation).values()]:
-        if network is not None:
-            model.count_also(network)
+    for network in all_networks(distillation):
+        model.count_also(network)
     model.evaluations = model.passes = 0
 
 
 def compile_networks(distillation: Distillation, model: DiffusionModel, kind: str) -> None:
     """Compile the blocks of every U-Net of a training, each once. Raises UsageError where that cannot be."""
-    networks = [model.unet, distillation.ema, *distillation.networks.values(), *frozen_networks(distillation).values()]
-    for network in filter(None, networks):
+    for network in (model.unet, *all_networks(distillation)):
         compile_unet(getattr(network, "unet", network), kind)
 
 

@@ -187,4 +187,6 @@ def test_one_cause_is_one_fail():
     assert follows(elsewhere, [first]) is elsewhere
     rule = Finding("FAIL", "method a", "time steps", "they rise", "a.py:1", "mend.")
     assert follows(elsewhere, [rule]).status == "warn" and follows(rule, [first]) is rule
+    again = Finding("FAIL", "method a", "gradients by role", "they rise", "a.py:1", "mend.")
+    assert follows(again, [rule]).found == "not tried: it falls over what 'time steps' found." and follows(again, [first]) is again
     assert follows(elsewhere, [Finding("FAIL", "method b", "time steps", "they rise", "b.py:1", "mend.")]) is elsewhere

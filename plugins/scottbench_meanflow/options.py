@@ -41,11 +41,12 @@ class MeanFlowOptions:
     weight: Literal["one", "alpha"] = "one"
     """A fixed weight beside it. one: the paper. alpha: the teacher's alpha at t, which evens out the gradient of a network that predicts
     noise, whose velocity is noise / (1 - t)."""
-    derivative: Literal["auto", "jvp", "finite"] = "auto"
-    """Derivative of u along the path: jvp, exact (2 passes), or finite, a central difference (2 passes). auto: jvp, but finite where
+    derivative: Literal["auto", "jvp", "finite", "backward"] = "auto"
+    """Derivative of u along the path: jvp, exact (2 passes); finite, a central difference (2 passes); backward, a
+    difference to earlier times, which is stable where the others are not (1 pass, 2 under autocast). auto: jvp, but finite where
     the U-Net's attention or a compiled block has no forward mode. Paper: jvp."""
     width: float = 0.01
-    """Half the width of the central difference, in ln(t / (1 - t))."""
+    """Step of a difference, to each side or backward, in ln(t / (1 - t))."""
     interval_start: Literal["zero", "random"] = "zero"
     """Start of the map of the interval's embedding: at zero the student starts as its teacher, whatever r is."""
     interval_scale: float = INTERVAL_SCALE

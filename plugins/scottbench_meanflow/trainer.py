@@ -95,6 +95,8 @@ class MeanFlow:
         tau, rate = time_of_angle(teacher.schedule, at.angle)
         self.how = self.how or chosen_derivative(self.options.derivative, student)
         pace = t * (1 - t)  # dt / d ln(t / (1 - t)): differences are even in ln lambda, not in t
+        if self.how == "backward":  # not beyond r, where u is v
+            pace = torch.minimum(pace, (t - r) / self.options.width).clamp_min(1e-9)
         along = scale(pace.view(-1, 1, 1, 1), dz), pace * rate / at.n.flatten() ** 2, pace
         d_output = derivative(
             teacher,
@@ -103,6 +105,7 @@ class MeanFlow:
             along,
             self.how,
             self.options.width,
+            output,
         )
         d_output = scale(1 / pace.view(-1, 1, 1, 1), d_output)
         return LineVelocity.of(at, teacher.prediction).change(output, z, d_output, dz)

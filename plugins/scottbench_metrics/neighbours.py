@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from scottbench import CellFeatures
 from scottbench.metrics import BallLoss, BallParts, Balls, Neighbours, ball_loss, balls, balls_of_parts, nearest_neighbours
 
@@ -11,10 +13,10 @@ NAME = "scottbench_metrics.neighbours"
 def of_cell(cell: CellFeatures, k: int) -> Balls:
     """Count the points of the cell and of the reference in each other's balls, once for all metrics of the cell."""
     key = (NAME, "balls", k)
-    if key not in cell.memo and cell.part_of is not None:
-        whole, kept = cell.part_of
-        parts = parts_of(whole, k)
-        if parts is not None and len(kept) > k:
+    if key not in cell.memo:
+        whole, kept = (cell, np.arange(len(cell.generated["image"]))) if cell.part_of is None else cell.part_of
+        parts = parts_of(whole, k) if len(kept) > k else None
+        if parts is not None:
             cell.memo[key] = parts.of(kept)
     if key not in cell.memo:
         cell.memo[key] = balls(cell.reference["image"], cell.generated["image"], k, near_real(cell, k), near_generated(cell, k))

@@ -31,11 +31,12 @@ class SCMOptions:
     """Mean of ln tan(angle) of the times drawn. Paper, CIFAR-10: -1."""
     p_std: float = 1.4
     """Its standard deviation. Paper, CIFAR-10: 1.4."""
-    derivative: Literal["auto", "jvp", "finite"] = "auto"
-    """Derivative of the student along the path: jvp, exact (2 passes), or finite, a central difference (2 passes). auto: jvp, but
+    derivative: Literal["auto", "jvp", "finite", "backward"] = "auto"
+    """Derivative of the student along the path: jvp, exact (2 passes); finite, a central difference (2 passes); backward, a
+    difference to earlier times, which is stable where the others are not (1 pass, 2 under autocast). auto: jvp, but
     finite where the U-Net's attention or a compiled block has no forward mode."""
     width: float = 0.01
-    """Half the width of the central difference, in ln tan(angle)."""
+    """Step of a difference, to each side or backward, in ln tan(angle)."""
     warmup: int = 10_000
     """Steps over which the derivative's share of the tangent grows from 0 to 1. Paper: 10,000."""
     normalise: Literal["rms", "l2"] = "rms"

@@ -106,10 +106,10 @@ class ContinuousConsistencyDistillation:
             self.how = self.how or chosen_derivative(self.options.derivative, student)
             step = angle.sin() * angle.cos()  # d angle / d ln tan(angle): the path is walked in ln tan(angle)
             along = scale(step.view(-1, 1, 1, 1), dx), step * rate
-            change = derivative(
-                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, self.how, self.options.width
-            )
             fixed = output.detach()
+            change = derivative(
+                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, self.how, self.options.width, fixed
+            )
             change = of.change(fixed, x, change, along[0], step.view(-1, 1, 1, 1))
             g = tangent(angle, x, of(fixed, x), dx, change, share)
         return of(output, x), g

@@ -15,8 +15,11 @@ from scottbench.metrics.ball_counts import check_pair
 from scottbench.metrics.checks import BadFeatures, feature_matrix
 from scottbench.registry.nouns import Influence
 
-BLOCK_ELEMENTS = 1 << 22
-"""Kernel values held at a time."""
+TILE = 2048
+"""Rows of either set in a tile of the kernel matrix."""
+SINGLE_FROM = 1 << 28
+"""From so many pairs of rows on (about 16,000 x 16,000), products are taken in float32, twice as fast; sums are float64 always. Measured at
+5,063 x 3,750 x 2,048 of Inception's spectrum: the distance moves by 1e-10 of the mean kernel, a row's sum by 7e-9 of itself."""
 
 
 class Kernel(TypedDict, total=False):
@@ -62,19 +65,20 @@ def kernel_sums(
     coef: float = 1.0,
     within_real: np.ndarray | None = None,
 ) -> KernelSums:
-    """Sum the kernel (gamma x'y + coef)^degree over all pairs of rows, in float64.
+    """Sum the kernel (gamma x'y + coef)^degree over all pairs of rows, in float64; from SINGLE_FROM pairs on the products are float32.
 
     real, generated: (m, d) and (n, d) float features. gamma: None is 1 / d. within_real: that of an earlier call with the same `real`.
     Raises BadFeatures for fewer than two rows, unequal d, NaN or infinite values.
     """
     feature_matrix(real, "reference"), feature_matrix(generated, "generated")
-    real, generated = (features.astype(np.float64, copy=False) for features in check_pair(real, generated))
+    number = np.float64 if len(real) * len(generated) < SINGLE_FROM else np.float32
     kernel = (degree, 1 / real.shape[1] if gamma is None else gamma, coef)
     with np.errstate(over="ignore", invalid="ignore"):  # `distance_of` looks at what comes out
+        real, generated = (features.astype(number, copy=False) for features in check_pair(real, generated))
         return KernelSums(
-            _row_sums(real, real, kernel)[0] - _own(real, kernel) if within_real is None else within_real,
-            _row_sums(generated, generated, kernel)[0] - _own(generated, kernel),
-            *_row_sums(real, generated, kernel),
+            _sums_within(real, kernel) if within_real is None else within_real,
+            _sums_within(generated, kernel),
+            *_sums_across(real, generated, kernel),
         )
 
 
@@ -123,26 +127,47 @@ def kernel_influence(real: np.ndarray, generated: np.ndarray, sums: KernelSums |
     return Influence(of_generated - of_generated.mean(), of_real - of_real.mean())
 
 
-def _row_sums(x: np.ndarray, y: np.ndarray, kernel: tuple[int, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the (m, n) kernel matrix over its columns, (m,), and over its rows, (n,), block by block."""
+def _sums_within(x: np.ndarray, kernel: tuple[int, float, float]) -> np.ndarray:
+    """Sum the (n, n) kernel matrix over its rows, without the diagonal, (n,) float64; a tile and its mirror image are made once."""
+    sums = -_own(x, kernel)
+    for rows in _tiles(len(x)):
+        for columns in _tiles(len(x), rows.start):
+            values = _values(x[rows], x[columns], kernel)
+            sums[rows] += values.sum(axis=1, dtype=np.float64)
+            if columns != rows:
+                sums[columns] += values.sum(axis=0, dtype=np.float64)
+    return sums
+
+
+def _sums_across(x: np.ndarray, y: np.ndarray, kernel: tuple[int, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the (m, n) kernel matrix over its columns, (m,) float64, and over its rows, (n,) float64."""
+    of_x, of_y = np.zeros(len(x)), np.zeros(len(y))
+    for rows in _tiles(len(x)):
+        for columns in _tiles(len(y)):
+            values = _values(x[rows], y[columns], kernel)
+            of_x[rows] += values.sum(axis=1, dtype=np.float64)
+            of_y[columns] += values.sum(axis=0, dtype=np.float64)
+    return of_x, of_y
+
+
+def _tiles(n: int, first: int = 0) -> list[slice]:
+    """Cut first..n into slices of TILE rows."""
+    return [slice(start, min(start + TILE, n)) for start in range(first, n, TILE)]
+
+
+def _values(x: np.ndarray, y: np.ndarray, kernel: tuple[int, float, float]) -> np.ndarray:
+    """Compute the kernel of all pairs of (a, d) and (b, d) rows, (a, b), in their own precision."""
     degree, gamma, coef = kernel
-    rows, columns = np.empty(len(x)), np.zeros(len(y))
-    step = max(1, BLOCK_ELEMENTS // len(y))
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        values = x[part] @ y.T
-        values *= gamma
-        values += coef
-        values = _power(values, degree)
-        rows[part] = values.sum(axis=1)
-        columns += values.sum(axis=0)
-    return rows, columns
+    values = x @ y.T
+    values *= values.dtype.type(gamma)
+    values += values.dtype.type(coef)
+    return _power(values, degree)
 
 
 def _own(x: np.ndarray, kernel: tuple[int, float, float]) -> np.ndarray:
-    """Compute the kernel of every row with itself, (n,)."""
+    """Compute the kernel of every row with itself, (n,) float64."""
     degree, gamma, coef = kernel
-    return _power(np.einsum("nd,nd->n", x, x) * gamma + coef, degree)
+    return _power(np.einsum("nd,nd->n", x, x, dtype=np.float64) * gamma + coef, degree)
 
 
 def _power(values: np.ndarray, degree: int) -> np.ndarray:

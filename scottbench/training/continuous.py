@@ -1,7 +1,13 @@
 """Continuous time on a teacher's discrete schedule, for trainers whose loss holds a derivative with respect to time.
 
 A schedule names whole time steps. Between them a time is an angle, arctan(lambda), and the network is asked at the fractional time step of
-that noise-to-signal ratio. The derivative of a network along a path is exact (forward mode) or a central difference.
+that noise-to-signal ratio. The derivative of a network along a path is exact (forward mode), or a difference: central, or backward.
+
+A loss that pulls a network along its own derivative carries what is known at the start of the path (t = 0, or r) on to later times, a
+little with each update: it solves an advection equation. There the exact derivative lets errors that vary fast in time grow with each
+update (forward in time, centred in space): the faster they vary, the smaller an update must be. So does a central difference, down to its
+width. The difference to the side that the knowledge comes from does not, while updates are small beside its width (Courant, Isaacson & Rees
+1952, "upwind").
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from scottbench.diffusion import Schedule, wide
 from scottbench.errors import UsageError
 from scottbench.models.diffusion_model import DiffusionModel, UNet
 
-Derivative = Literal["auto", "jvp", "finite"]
+Derivative = Literal["auto", "jvp", "finite", "backward"]
 """How `derivative` is taken; auto: jvp where `has_forward_mode`, else finite."""
 TORCH_ATTENTION = {"AttnProcessor", "AttnProcessor2_0"}
 """diffusers' attention processors that are torch operations alone; others call kernels that have no forward mode."""
@@ -53,7 +59,7 @@ def has_forward_mode(unet: UNet) -> bool:
     return not compiled and {type(each).__name__ for each in processors.values()} <= TORCH_ATTENTION
 
 
-def chosen_derivative(asked: Derivative, unet: UNet) -> Literal["jvp", "finite"]:
+def chosen_derivative(asked: Derivative, unet: UNet) -> Literal["jvp", "finite", "backward"]:
     """Return the way that `derivative` will go for a U-Net."""
     if asked == "auto":
         return "jvp" if has_forward_mode(unet) else "finite"
@@ -61,19 +67,30 @@ def chosen_derivative(asked: Derivative, unet: UNet) -> Literal["jvp", "finite"]
 
 
 def derivative(
-    model: DiffusionModel, network: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...], how: str, width: float
+    model: DiffusionModel,
+    network: Callable[..., Tensor],
+    at: tuple[Tensor, ...],
+    along: tuple[Tensor, ...],
+    how: str,
+    width: float,
+    value: Tensor | None = None,
 ) -> Tensor:
     """Return d network(at + x along) / dx at x = 0, (N,C,h,w) float32 at least, without a graph.
 
     at, along: tensors of the same shapes, the first (N,C,h,w). how: "jvp", forward mode, counted as two passes an image, which is what the
-    value and its derivative cost together; "finite", two evaluations `width` before and behind. Raises UsageError for a network without
-    forward mode.
+    value and its derivative cost together; "finite", two evaluations, `width` behind and ahead; "backward", one, `width` behind, beside
+    `value`, network(at), (N,C,h,w), which is evaluated anew where it is not given, or autocast was on as it was made. Raises UsageError for a network
+    without forward mode.
     """
+    exact = not torch.is_autocast_enabled(at[0].device.type)
     # half precision would leave little of a difference, and has no forward mode: the network's weights are in float32
     with torch.no_grad(), torch.autocast(at[0].device.type, enabled=False):
         if how == "finite":
             behind, ahead = (network(*(p + step * d for p, d in zip(at, along, strict=True))) for step in (-width, width))
             return (wide(ahead) - wide(behind)) / (2 * width)
+        if how == "backward":
+            here = value if value is not None and exact else network(*at)
+            return (wide(here) - wide(network(*(p - width * d for p, d in zip(at, along, strict=True))))) / width
         try:
             # the fused kernels of attention have no forward mode
             with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
@@ -83,7 +100,7 @@ def derivative(
             if "forward" not in str(error).lower() and "jvp" not in str(error).lower():
                 raise
             raise UsageError(
-                f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). Use differences: -O derivative=finite"
+                f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). Use differences: -O derivative=finite, or backward"
             ) from None
         model.passes += len(at[0])  # the hook counted the value; its derivative costs the same again
         return torch.zeros_like(wide(at[0])) if found is None else wide(found)

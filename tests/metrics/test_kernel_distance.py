@@ -9,7 +9,7 @@ from scottbench_metrics.kid import kid
 from scottbench_metrics.options import KernelOptions
 
 from scottbench.errors import UsageError
-from scottbench.metrics import BadFeatures, kernel_distance
+from scottbench.metrics import BadFeatures, kernel_distance, kernel_sums
 from scottbench.metrics import kernel as module
 from scottbench.registry.nouns import CellFeatures
 from scottbench.registry.options import make_options
@@ -56,6 +56,30 @@ def test_other_kernels_are_those_of_torchmetrics():
     assert found == pytest.approx(float(poly_mmd(torch.tensor(real), torch.tensor(generated), 2, 0.3, 0.5)), rel=1e-6)
 
 
+@pytest.mark.parametrize("tile", [1, 7, 64])
+def test_tiles_change_nothing(monkeypatch, tile):
+    real, generated = sets(23, 17, 5)
+    whole = kernel_sums(real, generated)
+    monkeypatch.setattr(module, "TILE", tile)
+    cut = kernel_sums(real, generated)
+    for name, values in vars(whole).items():
+        np.testing.assert_allclose(getattr(cut, name), values, rtol=1e-13)
+
+
+def test_products_of_large_sets_are_single_and_their_sums_are_not(monkeypatch):
+    real, generated = (rows.astype(np.float32) for rows in sets(900, 800, 64))
+    exact = kernel_sums(real, generated)
+    monkeypatch.setattr(module, "SINGLE_FROM", 900 * 800)
+    near = kernel_sums(real, generated)
+    # a float32 sum of 900 values errs by far more than 1e-7 of itself
+    for name, values in vars(exact).items():
+        assert getattr(near, name).dtype == np.float64
+        np.testing.assert_allclose(getattr(near, name), values, rtol=1e-6)
+        assert not np.array_equal(getattr(near, name), values)
+    mean = exact.across_real.sum() / (900 * 800)
+    assert module.distance_of(near) == pytest.approx(module.distance_of(exact), abs=3e-8 * mean)
+
+
 def test_subsets_are_drawn_from_each_side_and_averaged():
     from torchmetrics.image.kid import poly_mmd
 
@@ -87,13 +111,6 @@ def test_equal_distributions_give_about_zero_on_both_sides_of_it():
     assert np.mean(values) == pytest.approx(0, abs=4 * np.std(values) / np.sqrt(200))
 
 
-def test_the_block_size_changes_nothing(monkeypatch):
-    real, generated = sets(50, 33, 8)
-    whole = kernel_distance(real, generated).value
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 70)
-    assert kernel_distance(real, generated).value == pytest.approx(whole, rel=1e-12)
-
-
 def test_the_cells_value_is_scaled_and_the_reference_is_summed_once(monkeypatch):
     real, generated = (rows.astype(np.float32) for rows in sets(30, 20, 4))
     shared: dict = {}
@@ -101,8 +118,8 @@ def test_the_cells_value_is_scaled_and_the_reference_is_summed_once(monkeypatch)
     value = kernel_distance(real, generated).value
     assert kid(cell, KernelOptions()) == pytest.approx(value, rel=1e-12)
     assert kid(cell, KernelOptions(scale=1000)) == pytest.approx(1000 * value, rel=1e-12)
-    original, seen = module._row_sums, []
-    monkeypatch.setattr(module, "_row_sums", lambda x, y, kernel: seen.append((len(x), len(y))) or original(x, y, kernel))
+    original, seen = module._values, []
+    monkeypatch.setattr(module, "_values", lambda x, y, kernel: seen.append((len(x), len(y))) or original(x, y, kernel))
     assert kid(CellFeatures(20, {"image": 2 * generated}, {"image": real}, {}, reference_memo=shared), KernelOptions()) != value
     assert sorted(seen) == [(20, 20), (30, 20)]
     subsets = KernelOptions(subsets=3, subset_size=5, seed=1, scale=10)

@@ -55,8 +55,10 @@ def facts(folder):
 @pytest.mark.parametrize(("kind", "options", "an_image"), [
     (ContinuousConsistencyDistillation, SCMOptions(derivative="jvp"), 7),
     (ContinuousConsistencyDistillation, SCMOptions(derivative="finite"), 7),
+    (ContinuousConsistencyDistillation, SCMOptions(derivative="backward"), 6),
     (MeanFlow, MeanFlowOptions(different=0.5, derivative="jvp"), 6),
     (MeanFlow, MeanFlowOptions(different=0.5, derivative="finite"), 6),
+    (MeanFlow, MeanFlowOptions(different=0.5, derivative="backward"), 5.5),
     (MeanFlow, MeanFlowOptions(different=0.0), 5),
 ])  # fmt: skip
 def test_an_update_costs_the_passes_that_the_readme_says(teacher, kind, options, an_image):
@@ -77,6 +79,57 @@ def test_jvp_and_differences_agree_on_a_real_u_net_in_half_precision_too(teacher
     assert (exact - near).norm() < 0.03 * exact.norm() and not exact.requires_grad
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(derivative(teacher, network, at, along, "jvp", 1e-3), exact), "taken in float32"
+
+
+def test_a_backward_difference_errs_by_its_width_and_takes_a_value_that_is_given_but_not_one_of_autocast(teacher):
+    asked = []
+
+    def network(x, t):
+        asked.append(float(t[0]))
+        return x * (3 * t).sin().view(-1, 1, 1, 1).to(x.dtype)
+
+    x, t, d = torch.ones(1, 4, 2, 2, dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    exact = derivative(teacher, network, (x, t), (x, d), "jvp", 0.0)
+    errors = [float((derivative(teacher, network, (x, t), (x, d), "backward", width) - exact).norm()) for width in (2e-3, 1e-3)]
+    assert errors[0] == pytest.approx(2 * errors[1], rel=0.01) and errors[0] < 0.05 * float(exact.norm())
+    asked.clear()
+    given = derivative(teacher, network, (x, t), (x, d), "backward", 0.1, network(x, t))
+    assert asked == [0.4, pytest.approx(0.3)]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(derivative(teacher, network, (x, t), (x, d), "backward", 0.1, 0 * x), given)
+    assert not torch.equal(derivative(teacher, network, (x, t), (x, d), "backward", 0.1, 0 * x), given)
+
+
+@pytest.mark.parametrize(("how", "steady"), [("backward", True), ("finite", False)])
+def test_a_function_pulled_along_its_derivative_settles_by_backward_differences_and_not_by_central_ones(teacher, how, steady):
+    """f(t) <- f(t) - df/dt / 32 on 17 times, f(0) = 0: what the update says of a consistency function, without a network."""
+    times = torch.arange(17, dtype=torch.float64) / 16
+    f = torch.randn(17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    f[0] = 0.0
+
+    def network(x, t):
+        place = (16 * t).clamp(0, 16)
+        below = place.floor().clamp(max=15).long()
+        return (f[below] + (place - below) * (f[below + 1] - f[below])).view(-1, 1, 1, 1)
+
+    still, one = torch.zeros(17, 1, 1, 1, dtype=torch.float64), torch.ones(17, dtype=torch.float64)
+    for _ in range(100):
+        change = derivative(teacher, network, (still, times), (still, one), how, 1 / 16).flatten()
+        f = torch.cat([f[:1], (f - change / 32)[1:]])
+    assert (float(f.abs().max()) < 1e-3) == steady
+    assert steady or float(f.abs().max()) > 100, "it grows"
+
+
+def test_meanflow_s_backward_difference_does_not_go_beyond_the_other_time(teacher):
+    made, spans = MeanFlow(Context(teacher, "cpu"), MeanFlowOptions(derivative="backward", width=1.0)), []
+    original = made.output
+    made.output = lambda network, z, tau, interval, text: spans.append(interval) or original(network, z, tau, interval, text)
+    b = batch_of(teacher, n=3)
+    t, r = torch.tensor([[0.5, 0.5, 0.9], [0.1, 0.49, 0.2]], dtype=torch.float64)
+    _, target, moved = made.average_and_target(b["latents"], t, r, b["text"], b["uncond"], 3)
+    assert torch.allclose(spans[0], t - r) and len(spans) == 2
+    assert torch.allclose(spans[1], (t - r - t * (1 - t)).clamp_min(0), atol=1e-12), "a whole step, or to r"
+    assert torch.isfinite(target).all() and torch.isfinite(moved).all()
 
 
 def test_a_meanflow_student_starts_as_its_teacher_whatever_the_second_time_and_then_hears_it(teacher):
@@ -116,7 +169,8 @@ def test_differences_are_taken_where_the_attention_has_no_forward_mode(teacher):
     z = torch.ones(1, 4, 2, 2)
     with pytest.raises(UsageError, match="-O derivative=finite"):
         derivative(teacher, Backward.apply, (z,), (z,), "jvp", 0.1)
-    assert torch.allclose(derivative(teacher, Backward.apply, (z,), (z,), "finite", 0.1), z)
+    for how in ("finite", "backward"):
+        assert torch.allclose(derivative(teacher, Backward.apply, (z,), (z,), how, 0.1), z)
 
 
 # --- a training ------------------------------------------------------------------------------------------------------

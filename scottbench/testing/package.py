@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scottbench.registry.loader import Plugin, Plugins
+from scottbench.testing.choices import METHOD_CHOICES, TRAINER_CHOICES
 from scottbench.testing.common import COMMON_CHECKS, OPTIONS
 from scottbench.testing.dataset import DATASET_CHECKS
 from scottbench.testing.extractor import EXTRACTOR_CHECKS
@@ -22,8 +23,8 @@ from scottbench.testing.trainer import TRAINER_CHECKS
 from scottbench.testing.where import Code
 
 BY_KIND: dict[str, tuple[Check, ...]] = {
-    "method": (*COMMON_CHECKS, *METHOD_CHECKS),
-    "trainer": (*COMMON_CHECKS, OPTIONS, *TRAINER_CHECKS),
+    "method": (*COMMON_CHECKS, *METHOD_CHECKS, METHOD_CHOICES),
+    "trainer": (*COMMON_CHECKS, OPTIONS, *TRAINER_CHECKS, TRAINER_CHOICES),
     "metric": (*COMMON_CHECKS, *METRIC_CHECKS),
     "extractor": (*COMMON_CHECKS, *EXTRACTOR_CHECKS),
     "dataset": (*COMMON_CHECKS, OPTIONS, *DATASET_CHECKS),

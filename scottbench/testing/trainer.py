@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ def folder_of(subject: Subject) -> Path:
     return Path(subject.once("folder", tempfile.TemporaryDirectory).name)
 
 
-def loop_of(subject: Subject, name: str, **settings: Any) -> Loop:
-    """Build the trainer and its loop in a folder of its own."""
-    loop = small_loop(subject.noun, options_for(subject), folder_of(subject) / name, subject.plugins, **settings)
+def loop_of(subject: Subject, name: str, more: Mapping[str, object] | None = None, **settings: Any) -> Loop:
+    """Build the trainer and its loop in a folder of its own. more: options beside `options_for`; settings: of `TrainSettings`."""
+    loop = small_loop(subject.noun, {**options_for(subject), **(more or {})}, folder_of(subject) / name, subject.plugins, **settings)
     subject.seen["step"] = getattr(inner(loop.distillation), "step", "build")
     return loop
 

@@ -79,8 +79,8 @@ def derivative(
 
     at, along: tensors of the same shapes, the first (N,C,h,w). how: "jvp", forward mode, counted as two passes an image, which is what the
     value and its derivative cost together; "finite", two evaluations, `width` behind and ahead; "backward", one, `width` behind, beside
-    `value`, network(at), (N,C,h,w), which is evaluated anew where it is not given, or autocast was on as it was made. Raises UsageError for a network
-    without forward mode.
+    `value`, network(at), (N,C,h,w), which is evaluated anew where it is not given, or autocast was on as it was made. Raises UsageError for
+    a network without forward mode.
     """
     exact = not torch.is_autocast_enabled(at[0].device.type)
     # half precision would leave little of a difference, and has no forward mode: the network's weights are in float32
@@ -100,7 +100,8 @@ def derivative(
             if "forward" not in str(error).lower() and "jvp" not in str(error).lower():
                 raise
             raise UsageError(
-                f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). Use differences: -O derivative=finite, or backward"
+                f"a layer of this U-Net has no derivative in forward mode ({first_line(error)}). "
+                "Use differences: -O derivative=finite, or backward"
             ) from None
         model.passes += len(at[0])  # the hook counted the value; its derivative costs the same again
         return torch.zeros_like(wide(at[0])) if found is None else wide(found)

@@ -38,6 +38,8 @@ FAULTS = {
     "sums_the_batch.py": ("micro-batches", "gradient of twice 8 items is 0.50 times that of 16,"),
     "forgets.py": ("kill and resume", "it goes on differently"),
     "loses_a_stage.py": ("kill and resume", "a network that it changes in `frozen`"),
+    "breaks_a_choice.py": ("other choices", "with loss=huber: KeyError: 'huber'"),
+    "one_form_is_nan.py": ("other choices", "with squared=True: the latents are NaN or infinite."),
     "stays_on_the_cpu.py": ("placement", "on a GPU tensors of two devices meet"),
     "batch_norm.py": ("batch", "features of an image change with its batch"),
     "digest_of_a_name": ("weight byte", "with a byte of weights.npy changed the digest is the same"),
@@ -45,7 +47,7 @@ FAULTS = {
     "quotes_backwards": ("sides", "less is better"),
 }
 OF_IMPORT = [name for name, (check, _) in FAULTS.items() if check in ("import", "loads", "version")]
-SLOW = ("placement", "weight byte", "pixel")
+SLOW = ("placement", "weight byte", "pixel", "other choices")
 """Checks that are run where they are to find something: each takes a second or more."""
 
 
@@ -112,3 +114,12 @@ def test_a_correct_plug_in_of_somebody_else_has_no_finding(monkeypatch):
     monkeypatch.setattr(sys, "path", [place for place in sys.path if not (Path(place) / "scottbench_example").is_dir()])
     findings = check_plugin(ROOT / "tests" / "third_party" / "scottbench_example")
     assert counted(findings) == {"ok": len(findings), "warn": 0, "FAIL": 0}, [one.line for one in findings if one.status != "ok"]
+
+
+@pytest.mark.parametrize("wrong", ["guidance='3'", "version=3", "version=Method"])
+def test_a_field_of_another_type_is_named_whatever_it_holds(tmp_path, wrong):
+    text = (BROKEN / "wrong_field.py").read_text().replace('guidance="3"', wrong)
+    file = tmp_path / "of_another_type.py"
+    file.write_text(text)
+    first = next(iter(checks(str(file)))).find()
+    assert (first.check, first.status) == ("loads", FAIL) and f"field '{wrong.partition('=')[0]}' must be" in first.found

@@ -25,6 +25,8 @@ from scottbench.registry.options import field_docs
 from scottbench.registry.presets import EXTRACTOR_KEYS, KEYS, OWN_RECIPE_KEYS, TRAIN_KEYS, Preset
 from scottbench.report.results import results_tables
 from scottbench.report.tables import students_table
+from scottbench.stats.measured import read_measured
+from scottbench.stats.verdicts import judge
 from scottbench.store.record import RunRecord, read_record
 from scottbench.text import duration
 
@@ -325,26 +327,39 @@ def in_short() -> str:
     return "\n".join([header.replace(" pocket features", ""), rule, *kept]) + "\n"
 
 
+TOGETHER = ("pocket-main", "pocket-scott-1")
+"""Published reports of one setting, whose claims are judged together: the second has another training of SCott."""
+
+
+@functools.cache
+def judged() -> list[dict[str, Any]]:
+    """The claims that all runs of TOGETHER can test, as `scottbench claims RUN RUN` judges them."""
+    brought = [registered.noun for registered in load_plugins().nouns["claim"].values()]
+    measured = [one for name in TOGETHER for one in read_measured(ROOT / "reports" / name)]
+    return judge(brought, measured)
+
+
 FINDINGS = ("beats-cd", "headline-instaflow", "more-diverse")
 """Claims that the README tells as findings."""
 
 
 def findings() -> str:
-    """Three claims of the main report in a sentence each, with the evidence that decides."""
-    record = read_record(ROOT / "reports" / "pocket-main")
-    claims_by_name = {claim["name"]: claim for claim in record.claims}
+    """Three claims of the main report in a sentence each, with the evidence that decides, over all trainings."""
+    claims_by_name = {claim["name"]: claim for claim in judged()}
     lines = []
     for name in FINDINGS:
         claim = claims_by_name[name]
-        evidence = re.sub(r" \([^()]*chance[^()]*\)|, N = [\d,]+", "", claim["evidence"][0]["text"])
+        # second trainings are counted behind it, and the table above says whose features these are
+        text = claim["evidence"][0]["text"]
+        evidence = re.sub(r" \([^()]*chance[^()]*\)|, N = [\d,]+| and \S+@student=[^\s:]+| \(pocket features\)", "", text)
         lines.append(f"- *{claim['statement']}*: **{claim['verdict']}**. {evidence}.")
     return "\n".join(lines) + "\n"
 
 
-def verdicts(record: RunRecord) -> str:
-    """The claims that a published report can test, each with its evidence."""
+def verdicts(found: list[dict[str, Any]]) -> str:
+    """The claims that could be tested, each with its evidence."""
     rows = [[f"`{claim['name']}`", claim["statement"], f"**{claim['verdict']}**", "; ".join(one["text"] for one in claim["evidence"])]
-            for claim in record.claims if claim["verdict"] != "not testable here"]  # fmt: skip
+            for claim in found if claim["verdict"] != "not testable here"]  # fmt: skip
     return table(["claim", "statement", "verdict", "evidence"], rows)
 
 
@@ -357,10 +372,12 @@ def one_report(folder: Path) -> str:
         ["student", *(column.text for column in students.columns[1:-1])],
         [[names, *(entry.text for entry in row[1:-1])] for names, row in zip(students_names(record), students.rows, strict=True)])
     machine = manifest["environment"].get("cpu")
+    # those of TOGETHER stand in one table above
+    tested = "" if folder.name in TOGETHER else verdicts(record.claims)
     return (
         f"### [{folder.name}]({folder.name}/report/index.html)\n\n`{manifest['command']}`\n\nN = {record.cells[0].n:,} prompts a row, "
         f"seed {seeds}; plan `{manifest['plan_hash'][:12]}`; {duration(manifest['wall_seconds'])} on {machine}.\n\n"
-        f"{results(record)}\n{verdicts(record)}{trained}"
+        f"{results(record)}\n{tested}{trained}"
     )
 
 
@@ -375,13 +392,17 @@ def students_names(record: RunRecord) -> list[str]:
 
 def reports() -> str:
     """All published reports in short."""
-    return "\n".join(one_report(folder) for folder in published())
+    together = " and ".join(f"`{name}`" for name in TOGETHER)
+    line = " ".join(f"reports/{name}" for name in TOGETHER)
+    claimed = f"### Claims over all trainings\n\n{together} judged together, `scottbench claims {line}`:\n\n{verdicts(judged())}"
+    return "\n".join([claimed, *(one_report(folder) for folder in published())])
 
 
 def headline() -> str:
-    """Results and verdicts of the main report."""
-    record = read_record(ROOT / "reports" / "pocket-main")
-    return f"{results(record)}\n{verdicts(record)}"
+    """Results of the main report and of the second training of SCott, and the verdicts over both."""
+    tables = [results(read_record(ROOT / "reports" / name)) for name in TOGETHER]
+    rows = [row for one in tables[1:] for row in one.splitlines()[2:]]
+    return "\n".join([*tables[0].splitlines(), *rows]) + f"\n\n{verdicts(judged())}"
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -103,8 +103,7 @@ class MeanFlow:
             lambda z, tau, interval: self.output(student, z, tau, interval, text),
             (z, tau, t - r),
             along,
-            self.how,
-            self.options.width,
+            (self.how, self.options.width),
             output,
         )
         d_output = scale(1 / pace.view(-1, 1, 1, 1), d_output)

@@ -108,7 +108,7 @@ class ContinuousConsistencyDistillation:
             along = scale(step.view(-1, 1, 1, 1), dx), step * rate
             fixed = output.detach()
             change = derivative(
-                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, self.how, self.options.width, fixed
+                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, (self.how, self.options.width), fixed
             )
             change = of.change(fixed, x, change, along[0], step.view(-1, 1, 1, 1))
             g = tangent(angle, x, of(fixed, x), dx, change, share)

@@ -71,17 +71,17 @@ def derivative(
     network: Callable[..., Tensor],
     at: tuple[Tensor, ...],
     along: tuple[Tensor, ...],
-    how: str,
-    width: float,
+    way: tuple[str, float],
     value: Tensor | None = None,
 ) -> Tensor:
     """Return d network(at + x along) / dx at x = 0, (N,C,h,w) float32 at least, without a graph.
 
-    at, along: tensors of the same shapes, the first (N,C,h,w). how: "jvp", forward mode, counted as two passes an image, which is what the
-    value and its derivative cost together; "finite", two evaluations, `width` behind and ahead; "backward", one, `width` behind, beside
-    `value`, network(at), (N,C,h,w), which is evaluated anew where it is not given, or autocast was on as it was made. Raises UsageError for
-    a network without forward mode.
+    at, along: tensors of the same shapes, the first (N,C,h,w). way: how, and the width of a difference. "jvp": forward mode, counted as two
+    passes an image, which is what the value and its derivative cost together; "finite": two evaluations, a width behind and ahead;
+    "backward": one, a width behind, beside `value`, network(at), (N,C,h,w), which is evaluated anew where it is not given, or autocast was
+    on as it was made. Raises UsageError for a network without forward mode.
     """
+    how, width = way
     exact = not torch.is_autocast_enabled(at[0].device.type)
     # half precision would leave little of a difference, and has no forward mode: the network's weights are in float32
     with torch.no_grad(), torch.autocast(at[0].device.type, enabled=False):

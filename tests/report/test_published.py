@@ -21,7 +21,7 @@ PUBLISHED = sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.j
 
 
 def test_the_reports_that_the_readme_names_are_there():
-    assert {folder.name for folder in PUBLISHED} == {"pocket-main", "pocket-ablations"}
+    assert {folder.name for folder in PUBLISHED} == {"pocket-main", "pocket-scott-1", "pocket-ablations", "pocket-ablations-more"}
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)

@@ -100,10 +100,10 @@ def _data_uri(chart: Chart) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(adaptive(buffer.getvalue()).encode()).decode()
 
 
-def _name(text: str) -> str:
+def _name(text: str, longest: int = LONGEST) -> str:
     """Text of a record as a figure has room for it."""
     clean = in_one_line(text)
-    return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def shortened(methods: Iterable[str]) -> dict[str, str]:
@@ -204,7 +204,8 @@ def _draw_forest(drawing: Drawing, axes: Axes, rows: Sequence[Row], metric: Metr
     axes.set_xlim(low - room, high + room)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     better = "more" if metric.higher_is_better else "less"
-    axes.set_xlabel(f"{_name(metric.label)} {metric.arrow}: {method} minus row\n({better} is better)")
+    end = "\nminus row " if len(method) > LONGEST // 2 else " minus row\n"  # the axis is as narrow as the rows' names let it be
+    axes.set_xlabel(f"{_name(metric.label)} {metric.arrow}: {method}{end}({better} is better)")
     settle(drawing, axes)
 
 
@@ -256,7 +257,8 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
         ends.append(((x[-1], y[-1]), name, style["color"]))
     for teacher in _horizon(horizon, metric):
         axes.axhline(teacher.values[metric.name], color=FAINT, linewidth=1.0, linestyle=(0, (5, 2)))
-        axes.annotate(_name(f"{teacher.name}{f', NFE {teacher.nfe}' if teacher.nfe else ''}"), (0.01, teacher.values[metric.name]),
+        name = _name(f"{teacher.name}{f', NFE {teacher.nfe}' if teacher.nfe else ''}", 2 * LONGEST)  # a whole line for itself
+        axes.annotate(name, (0.01, teacher.values[metric.name]),
                       (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7.5, color=FAINT)  # fmt: skip
     _value_axis(axes, metric)
     axes.set_xlabel(COSTS[kind])

@@ -12,7 +12,7 @@ from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import scale
 from scottbench.models.diffusion_model import UNet
 from scottbench.models.transfer import sent
-from scottbench.training.continuous import chosen_derivative, derivative, time_of_angle
+from scottbench.training.continuous import chosen_derivative, derivative, difference_behind, time_of_angle
 from scottbench.training.distillation import conditioned_output, guidance_facts, guided_output, stratified, w_conditioned_copy
 from scottbench_meanflow.line import LineVelocity, Point, embedded_interval, last_time
 from scottbench_meanflow.options import MeanFlowOptions
@@ -98,14 +98,11 @@ class MeanFlow:
         if self.how == "backward":  # not beyond r, where u is v
             pace = torch.minimum(pace, (t - r) / self.options.width).clamp_min(1e-9)
         along = scale(pace.view(-1, 1, 1, 1), dz), pace * rate / at.n.flatten() ** 2, pace
-        d_output = derivative(
-            teacher,
-            lambda z, tau, interval: self.output(student, z, tau, interval, text),
-            (z, tau, t - r),
-            along,
-            (self.how, self.options.width),
-            output,
-        )
+        asked = lambda z, tau, interval: self.output(student, z, tau, interval, text)  # noqa: E731
+        if self.how == "backward":
+            d_output = difference_behind(asked, (z, tau, t - r), along, self.options.width, output)
+        else:
+            d_output = derivative(teacher, asked, (z, tau, t - r), along, self.how, self.options.width)
         d_output = scale(1 / pace.view(-1, 1, 1, 1), d_output)
         return LineVelocity.of(at, teacher.prediction).change(output, z, d_output, dz)
 

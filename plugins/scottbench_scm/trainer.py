@@ -13,7 +13,7 @@ from scottbench import Batch, Context, TextCondition
 from scottbench.diffusion import scale
 from scottbench.models.diffusion_model import UNet
 from scottbench.models.transfer import sent
-from scottbench.training.continuous import angles, chosen_derivative, derivative, time_of_angle
+from scottbench.training.continuous import angles, chosen_derivative, derivative, difference_behind, time_of_angle
 from scottbench.training.distillation import (
     conditioned_output,
     guidance_facts,
@@ -107,9 +107,11 @@ class ContinuousConsistencyDistillation:
             step = angle.sin() * angle.cos()  # d angle / d ln tan(angle): the path is walked in ln tan(angle)
             along = scale(step.view(-1, 1, 1, 1), dx), step * rate
             fixed = output.detach()
-            change = derivative(
-                teacher, lambda x, tau: conditioned_output(student, x, tau, text, w), (x, tau), along, (self.how, self.options.width), fixed
-            )
+            asked = lambda x, tau: conditioned_output(student, x, tau, text, w)  # noqa: E731
+            if self.how == "backward":
+                change = difference_behind(asked, (x, tau), along, self.options.width, fixed)
+            else:
+                change = derivative(teacher, asked, (x, tau), along, self.how, self.options.width)
             change = of.change(fixed, x, change, along[0], step.view(-1, 1, 1, 1))
             g = tangent(angle, x, of(fixed, x), dx, change, share)
         return of(output, x), g

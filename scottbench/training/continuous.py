@@ -67,30 +67,21 @@ def chosen_derivative(asked: Derivative, unet: UNet) -> Literal["jvp", "finite",
 
 
 def derivative(
-    model: DiffusionModel,
-    network: Callable[..., Tensor],
-    at: tuple[Tensor, ...],
-    along: tuple[Tensor, ...],
-    way: tuple[str, float],
-    value: Tensor | None = None,
+    model: DiffusionModel, network: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...], how: str, width: float
 ) -> Tensor:
     """Return d network(at + x along) / dx at x = 0, (N,C,h,w) float32 at least, without a graph.
 
-    at, along: tensors of the same shapes, the first (N,C,h,w). way: how, and the width of a difference. "jvp": forward mode, counted as two
-    passes an image, which is what the value and its derivative cost together; "finite": two evaluations, a width behind and ahead;
-    "backward": one, a width behind, beside `value`, network(at), (N,C,h,w), which is evaluated anew where it is not given, or autocast was
-    on as it was made. Raises UsageError for a network without forward mode.
+    at, along: tensors of the same shapes, the first (N,C,h,w). how: "jvp", forward mode, counted as two passes an image, which is what the
+    value and its derivative cost together; "finite", two evaluations `width` before and behind; "backward", `difference_behind`. Raises
+    UsageError for a network without forward mode.
     """
-    how, width = way
-    exact = not torch.is_autocast_enabled(at[0].device.type)
+    if how == "backward":
+        return difference_behind(network, at, along, width)
     # half precision would leave little of a difference, and has no forward mode: the network's weights are in float32
     with torch.no_grad(), torch.autocast(at[0].device.type, enabled=False):
         if how == "finite":
             behind, ahead = (network(*(p + step * d for p, d in zip(at, along, strict=True))) for step in (-width, width))
             return (wide(ahead) - wide(behind)) / (2 * width)
-        if how == "backward":
-            here = value if value is not None and exact else network(*at)
-            return (wide(here) - wide(network(*(p - width * d for p, d in zip(at, along, strict=True))))) / width
         try:
             # the fused kernels of attention have no forward mode
             with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
@@ -105,6 +96,20 @@ def derivative(
             ) from None
         model.passes += len(at[0])  # the hook counted the value; its derivative costs the same again
         return torch.zeros_like(wide(at[0])) if found is None else wide(found)
+
+
+def difference_behind(
+    network: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...], width: float, value: Tensor | None = None
+) -> Tensor:
+    """Return (network(at) - network(at - width along)) / width, (N,C,h,w) float32 at least, without a graph.
+
+    at, along: tensors of the same shapes, the first (N,C,h,w). value: network(at), (N,C,h,w), which is evaluated anew where it is not
+    given, or autocast was on as it was made.
+    """
+    exact = not torch.is_autocast_enabled(at[0].device.type)
+    with torch.no_grad(), torch.autocast(at[0].device.type, enabled=False):
+        here = value if value is not None and exact else network(*at)
+        return (wide(here) - wide(network(*(p - width * d for p, d in zip(at, along, strict=True))))) / width
 
 
 def first_line(error: Any) -> str:

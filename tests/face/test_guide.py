@@ -30,7 +30,8 @@ TRAINER_CHECKS = {"gradients by role", "export and sample"}
 
 def forget() -> None:
     """Let the next command import the packages anew, as a process of its own does."""
-    for name in [name for name in sys.modules if name.partition(".")[0].startswith(("scottbench_my_", "my_flow", "my_midpoint"))]:
+    ours = ("scottbench_my_", "my_flow", "my_midpoint", "my_stages")
+    for name in [name for name in sys.modules if name.partition(".")[0].startswith(ours)]:
         del sys.modules[name]
     importlib.invalidate_caches()
 
@@ -101,6 +102,16 @@ def test_the_sampler_that_asks_twice_a_step_is_counted_and_recorded_so(desk):
     forget()
     (cell,) = read_json(desk[0] / "twice" / "manifest.json")["cells"]
     assert cell["steps"] == 2 and cell["timesteps"] == [999, 749, 499, 249] and cell["nfe"] % 4 == 0
+
+
+def test_the_training_of_two_stages_comes_to_both_and_goes_on_in_the_second(desk):
+    chosen = [bound for bound in checks(str(desk[0] / "my_stages.py")) if bound.check.name in {"gradients by role", "kill and resume"}]
+    found = [bound.find() for bound in chosen]
+    loop, logged, _ = chosen[-1].subject.seen["trained"]
+    forget()
+    assert [one.line for one in found if one.status != "ok"] == [] and len(found) == 2
+    assert [step["student/stage"] for step in logged] == [1, 2, 2, 2]
+    loop.feed.close()
 
 
 def test_the_folder_of_the_guide_is_a_dataset(desk):

@@ -21,7 +21,7 @@ from tiny_training import Registry, batch_of, train
 from scottbench.errors import UsageError
 from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.training.context import Context
-from scottbench.training.continuous import chosen_derivative, derivative, has_forward_mode
+from scottbench.training.continuous import chosen_derivative, derivative, difference_behind, has_forward_mode
 from scottbench.training.distillation import conditioned_output, guided_output
 
 PLUGINS = {"scm": scottbench_scm, "meanflow": scottbench_meanflow}
@@ -75,10 +75,10 @@ def test_jvp_and_differences_agree_on_a_real_u_net_in_half_precision_too(teacher
     tau, span = torch.tensor([[200.3, 700.6], [0.2, 0.5]], dtype=torch.float64)
     at, along = (z, tau, span), (dz, torch.tensor([30.0, 300.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     network = lambda z, tau, span: made.output(made.networks["student"], z, tau, span, b["text"])  # noqa: E731
-    exact, near = (derivative(teacher, network, at, along, (how, 1e-3)) for how in ("jvp", "finite"))
+    exact, near = (derivative(teacher, network, at, along, how, 1e-3) for how in ("jvp", "finite"))
     assert (exact - near).norm() < 0.03 * exact.norm() and not exact.requires_grad
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(derivative(teacher, network, at, along, ("jvp", 1e-3)), exact), "taken in float32"
+        assert torch.equal(derivative(teacher, network, at, along, "jvp", 1e-3), exact), "taken in float32"
 
 
 def test_a_backward_difference_errs_by_its_width_and_takes_a_value_that_is_given_but_not_one_of_autocast(teacher):
@@ -89,15 +89,15 @@ def test_a_backward_difference_errs_by_its_width_and_takes_a_value_that_is_given
         return x * (3 * t).sin().view(-1, 1, 1, 1).to(x.dtype)
 
     x, t, d = torch.ones(1, 4, 2, 2, dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    exact = derivative(teacher, network, (x, t), (x, d), ("jvp", 0.0))
-    errors = [float((derivative(teacher, network, (x, t), (x, d), ("backward", width)) - exact).norm()) for width in (2e-3, 1e-3)]
+    exact = derivative(teacher, network, (x, t), (x, d), "jvp", 0.0)
+    errors = [float((derivative(teacher, network, (x, t), (x, d), "backward", width) - exact).norm()) for width in (2e-3, 1e-3)]
     assert errors[0] == pytest.approx(2 * errors[1], rel=0.01) and errors[0] < 0.05 * float(exact.norm())
     asked.clear()
-    given = derivative(teacher, network, (x, t), (x, d), ("backward", 0.1), network(x, t))
+    given = difference_behind(network, (x, t), (x, d), 0.1, network(x, t))
     assert asked == [0.4, pytest.approx(0.3)]
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(derivative(teacher, network, (x, t), (x, d), ("backward", 0.1), 0 * x), given)
-    assert not torch.equal(derivative(teacher, network, (x, t), (x, d), ("backward", 0.1), 0 * x), given)
+        assert torch.equal(difference_behind(network, (x, t), (x, d), 0.1, 0 * x), given)
+    assert not torch.equal(difference_behind(network, (x, t), (x, d), 0.1, 0 * x), given)
 
 
 @pytest.mark.parametrize(("how", "steady"), [("backward", True), ("finite", False)])
@@ -114,7 +114,7 @@ def test_a_function_pulled_along_its_derivative_settles_by_backward_differences_
 
     still, one = torch.zeros(17, 1, 1, 1, dtype=torch.float64), torch.ones(17, dtype=torch.float64)
     for _ in range(100):
-        change = derivative(teacher, network, (still, times), (still, one), (how, 1 / 16)).flatten()
+        change = derivative(teacher, network, (still, times), (still, one), how, 1 / 16).flatten()
         f = torch.cat([f[:1], (f - change / 32)[1:]])
     assert (float(f.abs().max()) < 1e-3) == steady
     assert steady or float(f.abs().max()) > 100, "it grows"
@@ -168,9 +168,9 @@ def test_differences_are_taken_where_the_attention_has_no_forward_mode(teacher):
 
     z = torch.ones(1, 4, 2, 2)
     with pytest.raises(UsageError, match="-O derivative=finite"):
-        derivative(teacher, Backward.apply, (z,), (z,), ("jvp", 0.1))
+        derivative(teacher, Backward.apply, (z,), (z,), "jvp", 0.1)
     for how in ("finite", "backward"):
-        assert torch.allclose(derivative(teacher, Backward.apply, (z,), (z,), (how, 0.1)), z)
+        assert torch.allclose(derivative(teacher, Backward.apply, (z,), (z,), how, 0.1), z)
 
 
 # --- a training ------------------------------------------------------------------------------------------------------

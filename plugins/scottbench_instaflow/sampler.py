@@ -4,6 +4,7 @@ from torch import Tensor
 
 from scottbench import Sampling
 from scottbench.diffusion import Schedule
+from scottbench.errors import UsageError
 from scottbench_instaflow.flow import euler, network_input, network_time, velocity
 from scottbench_instaflow.options import SamplerOptions
 
@@ -25,6 +26,9 @@ def sample(run: Sampling) -> Tensor:
     predict, facts = run.predict, run.student
     assert predict is not None and facts is not None, "this method samples students only"
     form, prediction = run.options.form, facts.get("prediction", "velocity")
+    if form == "exact" and prediction == "velocity":
+        raise UsageError("form=exact is for a student with its teacher's parametrisation, and this one predicts a velocity: its student.json "
+                         "names nothing else. Leave form out.")  # fmt: skip
 
     def field(x: Tensor, u: float) -> Tensor:
         return velocity(run.schedule, x, u, predict(*network_input(run.schedule, x, u, form)), form, prediction)

@@ -11,7 +11,7 @@ from scottbench_metrics import neighbours, register_metrics
 from scottbench_metrics.options import BallOptions
 
 from scottbench.errors import UsageError
-from scottbench.metrics import BadFeatures, balls, nearest_neighbours, prdc
+from scottbench.metrics import BadFeatures, ball_parts, balls, nearest_neighbours, prdc
 from scottbench.registry.nouns import CellFeatures
 from scottbench.registry.options import make_options
 
@@ -175,9 +175,8 @@ def test_all_images_equal_is_no_special_case():
 def test_neighbours_are_searched_once_a_cell_and_the_reference_once_a_run(monkeypatch):
     searched = []
     original = neighbours.nearest_neighbours
-    monkeypatch.setattr(
-        neighbours, "nearest_neighbours", lambda points, k, what: searched.append(what) or original(points, k, what)
-    )
+    for module in (neighbours, ball_parts):
+        monkeypatch.setattr(module, "nearest_neighbours", lambda points, k, what: searched.append(what) or original(points, k, what))
     real, generated = clouds(9)
     shared: dict = {}
     for scale in (1, 2):

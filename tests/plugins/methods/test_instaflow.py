@@ -21,6 +21,7 @@ from scottbench.errors import DamagedAsset, Incomplete, ScottbenchWarning, Usage
 from scottbench.models.pipeline import open_pipeline, open_student
 from scottbench.registry.nouns import Method, Sampling
 from scottbench.registry.options import make_options
+from scottbench.testing import analytic_model
 from scottbench.training.context import Context
 
 SD = Schedule.scaled_linear()
@@ -570,3 +571,11 @@ def test_euler_visits_equal_times_and_never_reaches_one():
     seen = []
     euler(lambda x, u: seen.append(u) or x, column(1.0), 4)
     assert seen == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_the_exact_form_of_a_student_that_predicts_a_velocity_is_refused():
+    model = analytic_model({})
+    sampling = model.sampling(model.encode_prompts(["a"]), model.encode_prompts([""]), 1.0, lambda k: torch.zeros(1, 4, 8, 8), 1,
+                              SamplerOptions("exact"))  # fmt: skip
+    with pytest.raises(UsageError, match="this one predicts a velocity.*Leave form out"):
+        sample(sampling)

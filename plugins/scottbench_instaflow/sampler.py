@@ -27,8 +27,10 @@ def sample(run: Sampling) -> Tensor:
     assert predict is not None and facts is not None, "this method samples students only"
     form, prediction = run.options.form, facts.get("prediction", "velocity")
     if form == "exact" and prediction == "velocity":
-        raise UsageError("form=exact is for a student with its teacher's parametrisation, and this one predicts a velocity: its student.json "
-                         "names nothing else. Leave form out.")  # fmt: skip
+        raise UsageError(
+            "form=exact is for a student with its teacher's parametrisation, and this one predicts a velocity: its student.json names nothing "
+            "else. Leave form out."
+        )
 
     def field(x: Tensor, u: float) -> Tensor:
         return velocity(run.schedule, x, u, predict(*network_input(run.schedule, x, u, form)), form, prediction)

@@ -28,8 +28,8 @@ def sample(run: Sampling) -> Tensor:
     form, prediction = run.options.form, facts.get("prediction", "velocity")
     if form == "exact" and prediction == "velocity":
         raise UsageError(
-            "form=exact is for a student with its teacher's parametrisation, and this one predicts a velocity: its student.json names nothing "
-            "else. Leave form out."
+            "form=exact is for a student with its teacher's parametrisation, and this one predicts a velocity: its student.json "
+            "names nothing else. Leave form out."
         )
 
     def field(x: Tensor, u: float) -> Tensor:

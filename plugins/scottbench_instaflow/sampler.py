@@ -21,7 +21,8 @@ def timesteps(schedule: Schedule, steps: int, options: SamplerOptions) -> list[f
 def sample(run: Sampling) -> Tensor:
     """Sample (N,C,h,w): X_0 = z_T; X <- X + v(X, u) / n at u = 0, 1/n, ..., (n-1)/n.
 
-    What the U-Net predicts stands in student.json; where it says nothing, as of published weights, the output is v.
+    What the U-Net predicts stands in student.json; where it says nothing, as of published weights, the output is v. Raises UsageError for
+    the exact form of such a student.
     """
     predict, facts = run.predict, run.student
     assert predict is not None and facts is not None, "this method samples students only"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import ScottbenchError, UsageError
-from scottbench.registry.guard import PluginFailed, resolve_all
+from scottbench.registry.guard import PluginFailed, cause_of, resolve_all
 from scottbench.registry.nouns import CellFeatures, read_only
 from scottbench.text import in_one_line, one_line
 
@@ -55,7 +55,7 @@ def _try(choice: MetricChoice, seeds: int) -> str | None:
     except Exception as error:  # a plug-in may raise anything
         if isinstance(error, ScottbenchError) and not isinstance(error, PluginFailed):
             return None  # it says what it needs, and a made cell need not have it
-        cause = error.__cause__ if isinstance(error, PluginFailed) else error
+        cause = cause_of(error)
         if isinstance(cause, MISTAKES):
             raise UsageError(in_one_line(error)) from None
         return f"tried on {N} made images, {in_one_line(error)}"

@@ -28,6 +28,11 @@ class PluginFailed(ScottbenchError):
     """A function of a plug-in raised what it must not. Exit code 1; the message names plug-in, file and line, and what to do."""
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """Return what a plug-in raised, where the guard around it has made a message of it; else the error itself."""
+    return error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
+
+
 @dataclass
 class _Interrupts:
     """Whether somebody counts the Ctrl-C of this process, and how many there were."""

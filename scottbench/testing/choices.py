@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import torch
 
 from scottbench.errors import ScottbenchError, TrainingDiverged
-from scottbench.registry.guard import PluginFailed
+from scottbench.registry.guard import PluginFailed, cause_of
 from scottbench.registry.options import make_options, options_of
 from scottbench.registry.times import in_order, in_succession, stepwise
 from scottbench.testing.analytic import analytic_model
 from scottbench.testing.finding import Check, NotConforming, Subject
-from scottbench.testing.method import SHAPE, Runner, counts_of
+from scottbench.testing.method import Runner, counts_of, look_at_latents, look_at_times
 from scottbench.testing.trainer import FRACTIONS, loop_of, numbers
 from scottbench.text import counts_in_words, one_line
 from scottbench.training.contract import BrokenTrainer
@@ -33,25 +33,14 @@ def check_method_choices(subject: Subject) -> str:
     """With every other choice of an option the latents are float32, finite and shaped, and the network is asked at the time steps that
     are declared. Raises NotConforming."""
 
-    def sample(choice: Choice) -> None:
+    def sample(choice: Choice, said: str) -> None:
         options = make_options(subject.noun.options, dict([choice]), subject.who)
         steps = next((n for n in counts_of(subject) if list(subject.noun.timesteps(analytic_model().schedule, n, options))), None)
         if steps is None:
             return
         run = Runner(subject, steps, options)
-        latents = run([0, 3])
-        if not isinstance(latents, torch.Tensor) or tuple(latents.shape) != (2, *SHAPE) or latents.dtype != torch.float32:
-            raise NotConforming("it returns no float32 latents shaped as the noise.", "Return them for every choice.", "sample")
-        if not torch.isfinite(latents).all():
-            raise NotConforming("the latents are NaN or infinite.", "Look for a division by sigma or alpha.", "sample")
-        declared = in_succession(in_order(stepwise(subject.noun.timesteps(run.model.schedule, steps, options))))
-        seen = in_succession(run.network.times)
-        if len(seen) != len(declared) or max((abs(a - b) for a, b in zip(seen, declared)), default=0) > 1e-3:
-            raise NotConforming(
-                f"the network is asked at {len(seen)} time steps, others than the {len(declared)} that are declared.",
-                "Call timesteps from sample, with its options.",
-                "sample",
-            )
+        look_at_latents(said, run([0, 3]), 2)
+        look_at_times(said, run, in_succession(in_order(stepwise(subject.noun.timesteps(run.model.schedule, steps, options)))))
 
     return _each(subject, list(choices_of(subject.noun.options)), sample)
 
@@ -60,7 +49,7 @@ def check_trainer_choices(subject: Subject) -> str:
     """With every other choice of an option it is built, and steps up to the student's first update leave finite numbers. Raises
     NotConforming."""
 
-    def train(choice: Choice) -> None:
+    def train(choice: Choice, said: str) -> None:
         name, value = choice
         loop = loop_of(subject, f"choice-{name}-{value}".replace("/", "-"), more={name: value})
         try:
@@ -71,22 +60,22 @@ def check_trainer_choices(subject: Subject) -> str:
         finally:
             loop.feed.close()
         if not torch.isfinite(numbers(loop)).all():
-            raise NotConforming("an update leaves weights that are NaN or infinite.", "Look for a root at 0.", subject.seen["step"])
+            raise NotConforming(f"{said} an update leaves weights that are NaN or infinite.", "Look for a root at 0.", subject.seen["step"])
 
     return _each(subject, list(choices_of(subject.noun.options)), train)
 
 
-def _each(subject: Subject, choices: list[Choice], attempt: Callable[[Choice], None]) -> str:
+def _each(subject: Subject, choices: list[Choice], attempt: Callable[[Choice, str], None]) -> str:
     """Try every choice; say how many were well and which ask for another option beside them. Raises NotConforming, with the choice."""
     refused = []
     for name, value in choices:
         said = f"{subject.who} with {name}={value}:"
         try:
-            attempt((name, value))
-        except NotConforming as error:
-            raise NotConforming(f"{said} {error.found}", error.fix, error.at) from None
+            attempt((name, value), said)
+        except NotConforming:
+            raise
         except (BrokenTrainer, TrainingDiverged, PluginFailed) as error:
-            cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
+            cause = cause_of(error)
             raise NotConforming(
                 f"{said} {type(cause).__name__}: {one_line(cause)[:200]}",
                 error.cure if isinstance(error, BrokenTrainer) else "Mend that line, or refuse the value in __post_init__.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from scottbench.errors import UsageError
 from scottbench.registry.fits import misfit
-from scottbench.registry.guard import Guarded, PluginFailed
+from scottbench.registry.guard import Guarded, PluginFailed, cause_of
 from scottbench.registry.lazy import lazy
 from scottbench.registry.loader import Plugins
 from scottbench.registry.nouns import NoOptions
@@ -105,7 +105,7 @@ def check_functions(subject: Subject) -> str:
         try:
             value.resolve()
         except (PluginFailed, ImportError, AttributeError) as error:
-            cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
+            cause = cause_of(error)
             raise NotConforming(
                 f"{subject.who}: {item.name} is {behind!r}, which cannot be imported ({one_line(cause)}).",
                 "Correct the name, or the module that it is in.",

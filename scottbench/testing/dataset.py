@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scottbench.errors import MissingAsset, ScottbenchError, UsageError
-from scottbench.registry.guard import PluginFailed
+from scottbench.registry.guard import cause_of
 from scottbench.registry.nouns import Dataset, Items, NoOptions
 from scottbench.registry.options import make_options, options_of
 from scottbench.testing.changed import OPENED, asked, change, changed_package, data_files
@@ -107,7 +107,7 @@ def check_splits(subject: Subject) -> str:
     except UsageError:
         return ", ".join(f"{split}: {count(len(items.ids), 'item')}" for split, items in found.items())
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
+        cause = cause_of(error)
         raise NotConforming(
             f"{subject.who}: for a split that there is not it raises {type(cause).__name__}.",
             "Raise UsageError, which names the splits.",

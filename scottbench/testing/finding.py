@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import MissingAsset, ScottbenchError
-from scottbench.registry.guard import PluginFailed, is_ours
+from scottbench.registry.guard import cause_of, is_ours
 from scottbench.testing.where import Code
 from scottbench.text import in_one_line
 
@@ -128,7 +128,7 @@ def found_by(check: Check, subject: Any) -> Finding:
     except BaseException as error:  # a plug-in may raise anything
         if is_ours(error) and not isinstance(error, ScottbenchError):
             raise
-        cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
+        cause = cause_of(error)
         where = subject.code.place_of_error(cause) or subject.code.place(None, subject.noun)
         kind = "" if isinstance(cause, ScottbenchError) else f"{type(cause).__name__}: "
         return Finding(FAIL, name, check.name, f"it failed: {kind}{in_one_line(cause)[:300]}", where, "mend that line.", unforeseen=True)

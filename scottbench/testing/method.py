@@ -164,14 +164,19 @@ def check_timesteps(subject: Subject) -> str:
             continue
         run = runner(subject, n)
         run([0])
-        seen = in_succession(run.network.times)
-        if len(seen) != len(declared) or not np.allclose(seen, declared, atol=1e-3):
-            raise NotConforming(
-                f"{who}: at {n} steps the network was evaluated at {_listed(seen)}, and timesteps gives {_listed(declared)}.",
-                "Both must be the same, in order: call timesteps from sample. Where a step asks several times, give their tuple.",
-                "sample",
-            )
+        look_at_times(f"{who}: at {n} steps", run, declared)
     return f"{counts_in_words(able)} steps: they fall, and are those at which the network is asked"
+
+
+def look_at_times(who: str, run: Runner, declared: Sequence[float]) -> None:
+    """Compare the time steps at which the network was asked with those declared, in succession. Raises NotConforming."""
+    seen = in_succession(run.network.times)
+    if len(seen) != len(declared) or not np.allclose(seen, declared, atol=1e-3):
+        raise NotConforming(
+            f"{who} the network was evaluated at {_listed(seen)}, and timesteps gives {_listed(declared)}.",
+            "Both must be the same, in order: call timesteps from sample. Where a step asks several times, give their tuple.",
+            "sample",
+        )
 
 
 def _listed(times: Sequence[Any]) -> str:
@@ -189,17 +194,20 @@ def check_random(subject: Subject) -> str:
 def check_latents(subject: Subject) -> str:
     """Latents are finite, float32 and shaped as the noise. Raises NotConforming."""
     for n in counts_of(subject):
-        who, latents, wanted = f"{subject.who}: at {n} steps", together(subject, n), (len(IDS), *SHAPE)
-        if not isinstance(latents, Tensor) or tuple(latents.shape) != wanted or latents.dtype != torch.float32:
-            found = f"{tuple(latents.shape)} {latents.dtype}" if isinstance(latents, Tensor) else one_line(repr(latents))
-            raise NotConforming(
-                f"{who} it returned {found}.", f"It must return latents {wanted} torch.float32, as run.noise(0) is.", "sample"
-            )
-        if not torch.isfinite(latents).all():
-            raise NotConforming(
-                f"{who} the latents are NaN or infinite.", "Look for a division by sigma or alpha at the last time step.", "sample"
-            )
+        look_at_latents(f"{subject.who}: at {n} steps", together(subject, n), len(IDS))
     return f"{(len(IDS), *SHAPE)} float32, finite"
+
+
+def look_at_latents(who: str, latents: Any, items: int) -> None:
+    """Look at what a sampler returned for so many items. Raises NotConforming."""
+    wanted = (items, *SHAPE)
+    if not isinstance(latents, Tensor) or tuple(latents.shape) != wanted or latents.dtype != torch.float32:
+        found = f"{tuple(latents.shape)} {latents.dtype}" if isinstance(latents, Tensor) else one_line(repr(latents))
+        raise NotConforming(f"{who} it returned {found}.", f"It must return latents {wanted} torch.float32, as run.noise(0) is.", "sample")
+    if not torch.isfinite(latents).all():
+        raise NotConforming(
+            f"{who} the latents are NaN or infinite.", "Look for a division by sigma or alpha at the last time step.", "sample"
+        )
 
 
 def together(subject: Subject, steps: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scottbench.errors import ScottbenchError, UsageError
-from scottbench.registry.guard import PluginFailed
+from scottbench.registry.guard import PluginFailed, cause_of
 from scottbench.registry.nouns import CellFeatures, Influence, Metric, read_only
 from scottbench.stats.intervals import halves
 from scottbench.testing.common import made_options as options_of
@@ -78,7 +78,7 @@ def check_cell(subject: Subject) -> str:
         if not changed:
             value_of(subject)
     except (ValueError, PluginFailed) as error:
-        cause = error.__cause__ if isinstance(error, PluginFailed) else error
+        cause = cause_of(error)
         if "read-only" not in str(cause):
             raise
         changed = True

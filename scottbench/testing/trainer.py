@@ -15,7 +15,7 @@ from torch import Tensor
 from scottbench.errors import ScottbenchError, TrainingDiverged
 from scottbench.models.sampling import Sampler
 from scottbench.models.student import check_facts, sampler_defaults
-from scottbench.registry.guard import PluginFailed
+from scottbench.registry.guard import PluginFailed, cause_of
 from scottbench.registry.nouns import Trainer
 from scottbench.registry.options import make_options, options_of
 from scottbench.store.files import as_read
@@ -456,7 +456,7 @@ def check_placement(subject: Subject) -> str:
     try:
         waits = waits_on_gpu(subject)
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, PluginFailed) and error.__cause__ is not None else error
+        cause = cause_of(error)
         if isinstance(cause, (ScottbenchError, MemoryError)) and not isinstance(cause, PluginFailed):
             raise
         place = subject.code.place_of_error(cause)

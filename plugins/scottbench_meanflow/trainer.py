@@ -84,8 +84,19 @@ class MeanFlow:
             if count == 0:
                 return u, v, v[:0].new_zeros(1)
             moved = self.change(x[:count], v[:count], t[:count], r[:count], text[:count], output.detach()[:count])
-            span = (t - r).view(-1, 1, 1, 1)
-            return u, torch.cat([v[:count] - scale(span[:count], moved), v[count:]]), moved
+            span = (t - r)[:count].view(-1, 1, 1, 1)
+            met = v[:count] - scale(span, moved)
+            if self.how == "backward":
+                # the same identity, solved for u(t): its own u is in `moved` (t - r) / step times, far more than once at late times
+                step = self.options.width * self.pace(t, r)[:count].view(-1, 1, 1, 1)
+                met = u[:count] + scale(step / (step + span), met - u[:count])
+            return u, torch.cat([met, v[count:]]), moved
+
+    def pace(self, t: Tensor, r: Tensor) -> Tensor:
+        """Return how far t moves, (N,), for a step of 1 in ln(t / (1 - t)): differences are even there, not in t. A backward one stays
+        within [r, t], as r itself is where u is v."""
+        pace = t * (1 - t)
+        return torch.minimum(pace, (t - r) / self.options.width).clamp_min(1e-9) if self.how == "backward" else pace
 
     def change(self, x: Tensor, v: Tensor, t: Tensor, r: Tensor, text: TextCondition, output: Tensor) -> Tensor:
         """Return du/dt, (N,C,h,w), where X moves by v, t by 1, and r stays; t, r (N,); text (N,L,D). output: the student's raw one."""
@@ -94,9 +105,7 @@ class MeanFlow:
         z, dz = at.from_line(x), at.direction(x, v)
         tau, rate = time_of_angle(teacher.schedule, at.angle)
         self.how = self.how or chosen_derivative(self.options.derivative, student)
-        pace = t * (1 - t)  # dt / d ln(t / (1 - t)): differences are even in ln lambda, not in t
-        if self.how == "backward":  # not beyond r, where u is v
-            pace = torch.minimum(pace, (t - r) / self.options.width).clamp_min(1e-9)
+        pace = self.pace(t, r)
         along = scale(pace.view(-1, 1, 1, 1), dz), pace * rate / at.n.flatten() ** 2, pace
         asked = lambda z, tau, interval: self.output(student, z, tau, interval, text)  # noqa: E731
         if self.how == "backward":

@@ -39,12 +39,14 @@ def angles(schedule: Schedule) -> tuple[float, float]:
 def time_of_angle(schedule: Schedule, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Return the fractional time step tau with arctan(lambda_tau) = angle, and d tau / d angle; both (N,) float64, as angle is.
 
-    ln lambda is linear between whole time steps. Outside of the schedule tau is its first or last time step, and does not move.
+    ln lambda is linear between whole time steps. Outside of the schedule tau is its first or last time step, and does not move; at the
+    first and the last itself it moves as within.
     """
     table = schedule.table(angle.device)
     log_lam = ((1 - table).log() - table.log()) / 2
     wanted = angle.tan().log()
-    inside = (wanted > log_lam[0]) & (wanted < log_lam[-1])
+    # the ends belong to it, one-step sampling asks there; an angle's way there and back loses a few of the last digits
+    inside = (wanted > log_lam[0] - 1e-9) & (wanted < log_lam[-1] + 1e-9)
     wanted = wanted.clamp(log_lam[0], log_lam[-1])
     above = torch.searchsorted(log_lam, wanted).clamp(1, len(log_lam) - 1)
     width = log_lam[above] - log_lam[above - 1]

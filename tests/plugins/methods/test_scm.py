@@ -105,6 +105,11 @@ def test_the_fractional_time_has_the_angle_s_noise_to_signal_ratio_and_stops_at_
     assert torch.allclose(lam_of(tau[2:6]).flatten(), angle[2:6].tan(), rtol=1e-7)
     ahead = time_of_angle(SD, angle[3:5] + 1e-7)[0] - time_of_angle(SD, angle[3:5] - 1e-7)[0]
     assert torch.allclose(rate[3:5], ahead / 2e-7, rtol=1e-5)
+    # a time that a trainer draws beyond the schedule, brought to its end: one-step sampling asks there, and the time moves
+    ends = torch.tensor([-9.0, 9.0], dtype=torch.float64).clamp(math.log(math.tan(low)), math.log(math.tan(high))).exp().atan()
+    tau, rate = time_of_angle(SD, ends)
+    within = time_of_angle(SD, torch.tensor([low + 1e-6, high - 1e-6], dtype=torch.float64))[1]
+    assert torch.allclose(tau, torch.tensor([0.0, 999.0], dtype=torch.float64), atol=1e-6) and torch.allclose(rate, within, rtol=1e-3)
 
 
 def test_a_normalised_tangent_has_length_one_where_it_is_large():

@@ -54,8 +54,9 @@ def terminal(table: Table, screen: bool, narrow: bool = False) -> str:
     """Set a table as aligned text, without its caption and footnotes; bold fields have a "*" before them, or "=" where they share the mark.
 
     screen: the text is for a terminal's window, with styles and a rule below the headings, and nothing in it is cut: columns that may fold
-    do, then spare ones are left out and named, then the table is set in parts below each other, each with what leads its rows; of a table
-    whose parts would fill more than a window, the first, and the others' columns are named. Else it is for a pipe, one plain line a row.
+    do, then spare ones are left out and named, then a table without metrics is set as a list, all fields of a row below its heading, and
+    one with metrics in parts below each other, each with what leads its rows; of a table whose parts would fill more than a window, the
+    first, and the others' columns are named. Else it is for a pipe, one plain line a row.
     narrow: in a window, headings stand one word a line and smaller lines below their value.
     """
     import shutil
@@ -69,11 +70,15 @@ def terminal(table: Table, screen: bool, narrow: bool = False) -> str:
         shown.remove(spare[-1])
         left_out.insert(0, _head(table.columns[spare[-1]]))
     parts = _parts(table, shown, narrow, room)
+    measured = any(column.metric for column in table.columns)
+    if len(parts) > 1 and not measured:
+        return _listed(table, room)
     lines = len(table.rows) * max((len(entry.small) for row in table.rows for entry in row), default=0) if narrow else 0
     if len(parts) > 1 and len(parts) * (len(table.rows) + lines) > WINDOW:
         left_out[:0] = [_head(table.columns[x]) for part in parts[1:] for x in part if x not in parts[0]]
         parts = parts[:1]
-    note = f"(without {', '.join(left_out)}: a wider window has room, and the report and scottbench export RUN have all)"
+    whole = "the report and scottbench export RUN have all" if measured else "a pipe gets all"
+    note = f"(without {', '.join(left_out)}: a wider window has room, and {whole})"
     drawn = "\n\n".join(_drawn(table, part, screen, narrow, room) for part in parts)
     return f"{drawn}\n{folded(note, room)}" if left_out else drawn
 
@@ -92,6 +97,22 @@ def _parts(table: Table, shown: list[int], narrow: bool, room: int) -> list[list
         else:
             parts.append([*lead, x])
     return parts or [shown]
+
+
+def _listed(table: Table, room: int) -> str:
+    """Set a row as its first field and, below it, the others behind the names of their columns, as many a line as have room."""
+    heads, lines = [_head(column) for column in table.columns], []
+    for row in table.rows:
+        fields = [_field(entry, True, False) for entry in row]
+        lines.append(folded(fields[0], room))
+        line = ""
+        for told in (f"{head} {field}" for head, field in zip(heads[1:], fields[1:], strict=True) if field.strip()):
+            if line and len(line) + len(told) + 5 > room:
+                lines.append(folded(f"  {line}", room, "    "))
+                line = ""
+            line = f"{line} · {told}" if line else told
+        lines += [folded(f"  {line}", room, "    ")] if line else []
+    return "\n".join(lines)
 
 
 def _head(column: Column) -> str:

@@ -29,6 +29,7 @@ COMMANDS = {
     "plugin": ["show", "plugin", "scott"],
     "config": ["config", "show", "-m", "scott,cd,instaflow", "-c", "a-folder-with-a-name/of-a-config-file.toml"],
     "runs": ["runs"],
+    "fetch": ["fetch", "scott-paper-mjhq", "--dry-run"],
 }
 PROGRAM = """
 import fcntl, json, os, struct, sys, termios
@@ -68,6 +69,7 @@ def screens(tmp_path_factory) -> dict[tuple[str, int], str]:
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     command = [sys.executable, "-c", PROGRAM, json.dumps([WIDTHS, COMMANDS, str(PUBLISHED)])]
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")} | {"TERM": "xterm"}
+    variables |= {"HF_HOME": str(home / "hub"), "XDG_CACHE_HOME": str(home / "cache")}  # no file of ours is there yet
     process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other, cwd=home, env=variables, close_fds=True)
     os.close(other)
     found = b""
@@ -94,7 +96,7 @@ def test_no_line_is_wider_than_the_window_and_nothing_is_cut(screens, name, widt
     assert "…" not in text
 
 
-@pytest.mark.parametrize("name", ["claims", "compare", "list", "show", "plugin", "kinds"])
+@pytest.mark.parametrize("name", ["claims", "compare", "list", "show", "plugin", "kinds", "fetch"])
 def test_a_narrow_window_shows_all_words_of_a_wide_one(screens, name):
     wide, narrow = ({word for word in screens[name, width].split() if set(word) != {"─"}} for width in (120, 80))
     assert wide == narrow
@@ -107,6 +109,14 @@ def test_results_at_80_columns_name_what_they_go_without(screens):
     for number in ("18.60", "[17.18, 20.01]", "0.704", "[69.17, 77.84]"):
         assert number in narrow and number in wide
     assert "240,000" in narrow and "= likewise" not in narrow.split("\n\n")[0]
+
+
+def test_a_table_of_facts_that_has_no_room_is_a_list_and_points_to_no_report(screens):
+    """Of a fetch the licence and whether it is there decide; a run's report has neither."""
+    text = screens["fetch", 80]
+    assert "size 95.6 MB · licence Apache-2.0 · sha256 known" in text and text.count("there no") == text.count("size ") > 5
+    assert "scottbench export RUN" not in text + screens["runs", 80] + screens["runs", 100]
+    assert "(without created: a wider window has room, and a pipe gets all)" in " ".join(screens["runs", 100].split())
 
 
 # --- one bar -----------------------------------------------------------------------------------------------------------

@@ -327,8 +327,8 @@ def in_short() -> str:
     return "\n".join([header.replace(" pocket features", ""), rule, *kept]) + "\n"
 
 
-TOGETHER = ("pocket-main", "pocket-scott-1")
-"""Published reports of one setting, whose claims are judged together: the second has another training of SCott."""
+TOGETHER = ("pocket-main", "pocket-scott-1", "pocket-continuous")
+"""Published reports of one setting, whose claims are judged together: another training of SCott, and the students that came later."""
 
 
 @functools.cache
@@ -392,14 +392,14 @@ def students_names(record: RunRecord) -> list[str]:
 
 def reports() -> str:
     """All published reports in short."""
-    together = " and ".join(f"`{name}`" for name in TOGETHER)
+    together = ", ".join(f"`{name}`" for name in TOGETHER)
     line = " ".join(f"reports/{name}" for name in TOGETHER)
     claimed = f"### Claims over all trainings\n\n{together} judged together, `scottbench claims {line}`:\n\n{verdicts(judged())}"
     return "\n".join([claimed, *(one_report(folder) for folder in published())])
 
 
 def headline() -> str:
-    """Results of the main report and of the second training of SCott, and the verdicts over both."""
+    """Results of the main report and of those beside it, and the verdicts over all."""
     tables = [results(read_record(ROOT / "reports" / name)) for name in TOGETHER]
     rows = [row for one in tables[1:] for row in one.splitlines()[2:]]
     return "\n".join([*tables[0].splitlines(), *rows]) + f"\n\n{verdicts(judged())}"

@@ -153,6 +153,7 @@ def show_run(folder: Path, as_json: bool, failure: ScottbenchError | None) -> No
     """Print the tables of a run, or what a shard has done, in the main process only; then raise the failure, if there is one."""
     from scottbench.cli.printing import print_json, rank
     from scottbench.cli.results import print_results, read_results
+    from scottbench.registry.paths import given_again
     from scottbench.store.files import read_json
     from scottbench.store.folder import MANIFEST
 
@@ -164,7 +165,7 @@ def show_run(folder: Path, as_json: bool, failure: ScottbenchError | None) -> No
         if as_json:
             print_json(document)
         else:
-            print(f"shard {document['shard']} is done: {folder}\nput all shards together with: scottbench merge RUN RUN ...")
+            print(f"shard {document['shard']} is done: {folder}\nput all shards together with: scottbench merge RUN RUN ...{given_again()}")
         return
     if as_json:
         print_json(read_results(folder))

@@ -229,8 +229,10 @@ def _print_lines(choices: TrainChoices, lines: list[str]) -> None:
 
 def _tell(out: Path, request: TrainRequest) -> None:
     """Say which student was made, at what cost, and how to use it."""
+    import shlex
+
     from scottbench.models.student import read_student
-    from scottbench.registry.paths import FLAG, GIVEN
+    from scottbench.registry.paths import given_again
 
     facts = read_student(out)
     samples, evaluations = facts["samples_seen"], facts["network_evaluations"]
@@ -240,6 +242,7 @@ def _tell(out: Path, request: TrainRequest) -> None:
     print(f"passes  {facts['passes']:,} (forward 1, backward 2)")
     if "best_on_curve" in facts:
         print(f"best    {facts['best_on_curve']['value']:.4g} at step {facts['best_on_curve']['step']}")
-    model = "" if request.model is None else f" --model {request.model}" + " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint
-    name, paths = request.trainer, "".join(f" {FLAG} {path}" for path in GIVEN.get())
-    print(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={out}{paths}")
+    unsafe = " --allow-unsafe-checkpoint" * request.allow_unsafe_checkpoint
+    model = "" if request.model is None else f" --model {shlex.quote(request.model)}{unsafe}"
+    name, folder = request.trainer, shlex.quote(str(out))
+    print(f"next    scottbench run --preset {request.preset}{model} --methods {name} --student {name}={folder}{given_again()}")

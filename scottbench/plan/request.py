@@ -137,11 +137,25 @@ def recorded(request: Any, preset: Preset, filled: Mapping[str, Any] | None = No
         elif value != default:
             origin = "call"
         elif of_preset.get(item.name):
-            value, origin = of_preset[item.name], f"preset {preset.name}"
+            value, origin = unplaced(of_preset[item.name], preset.folder), f"preset {preset.name}"
         else:
             origin = "default"
         found[item.name] = {"value": value, "origin": origin}
     return found
+
+
+def unplaced(value: Any, folder: Path) -> Any:
+    """Return a preset's value without the machine's folders: paths below the preset's folder from there on, others from the outermost
+    package that they lie in. It is for readers, for a preset's values are looked up again."""
+    if isinstance(value, Mapping):
+        return {key: unplaced(one, folder) for key, one in value.items()}
+    if not isinstance(value, str) or not os.path.isabs(value):
+        return value
+    path = Path(value)
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    packages = [parent for parent in path.parents if (parent / "__init__.py").is_file()]
+    return path.relative_to(packages[-1].parent).as_posix() if packages else value
 
 
 def request_of(settings: Mapping[str, dict], changes: Mapping[str, Any], command: str) -> RunRequest:

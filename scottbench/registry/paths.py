@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from contextvars import ContextVar
@@ -66,6 +67,11 @@ class PathPoint:
 def outermost(target: str) -> str:
     """Name the outermost module of what an entry point names, "package.module:attribute"."""
     return target.partition(":")[0].partition(".")[0].strip()
+
+
+def given_again() -> str:
+    """Return the flags of a command line that is to find what this one found, with a blank before each; "" where it named no path."""
+    return "".join(f" {FLAG} {shlex.quote(path)}" for path in dict.fromkeys(GIVEN.get()))
 
 
 def given_paths() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scottbench.errors import Busy, Incomplete, ScottbenchError
-from scottbench.registry.paths import FLAG, GIVEN
+from scottbench.registry.paths import given_again
 from scottbench.run.execute import execute
 from scottbench.text import count
 
@@ -30,9 +30,7 @@ class Outcome:
 
 def resume_line(folder: Path, plan: Plan, plugins: Plugins) -> str:
     """Return the command that goes on with a run."""
-    paths = dict.fromkeys(plugin.origin for plugin in plugins.plugins if plugin.by_path and plugin.origin in GIVEN.get())
-    again = "".join(f" {FLAG} {shlex.quote(path)}" for path in paths)
-    return f"scottbench resume {shlex.quote(str(folder))}{model_flags(plan.settings, plugins)}{again}"
+    return f"scottbench resume {shlex.quote(str(folder))}{model_flags(plan.settings, plugins)}{given_again()}"
 
 
 def model_flags(settings: Mapping[str, Any], plugins: Plugins) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import types
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_a_file_is_sampled_and_no_record_says_where_it_lay(cli, tmp_path):
     assert code == 2 and "unknown method 'still'" in said
     assert said.endswith("The run was made with --plugin-path loose_still.py: give it again.\n")
     assert cli("resume", "out", "--plugin-path", file, "-q")[0] == 0
+
+
+def test_the_line_that_a_shard_prints_merges_what_came_by_a_path(cli, tmp_path):
+    file = still(tmp_path / "a folder" / "loose_still.py")
+    run = ("run", "-p", "tiny", "-m", "still", "-s", "1", "-n", "8", "-q", "--plugin-path", file)
+    for number in (1, 2):
+        code, out, said = cli(*run, "--shard", f"{number}/2", "-o", f"part{number}")
+        assert code == 0, said
+    words = shlex.split(out.partition("put all shards together with: scottbench ")[2].replace("RUN RUN ...", "part1 part2"))
+    assert words == ["merge", "part1", "part2", "--plugin-path", str(file)]
+    code, _, said = cli(*words, "-q", "-o", "whole")
+    assert code == 0 and json.loads(Path("whole/manifest.json").read_text())["status"] == "complete", said
 
 
 def test_code_that_came_by_a_path_is_part_of_the_plan(tmp_path):

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from scottbench.cli import invoke
+from scottbench.plan.request import RunRequest, recorded, unplaced
 from scottbench.registry.loader import load_plugins
 from scottbench.report.export import Choice, export
 from scottbench.store.assets import file_digest
@@ -21,7 +22,8 @@ PUBLISHED = sorted(path.parent for path in (ROOT / "reports").glob("*/manifest.j
 
 
 def test_the_reports_that_the_readme_names_are_there():
-    assert {folder.name for folder in PUBLISHED} == {"pocket-main", "pocket-scott-1", "pocket-ablations", "pocket-ablations-more"}
+    assert {folder.name for folder in PUBLISHED} == {
+        "pocket-main", "pocket-scott-1", "pocket-continuous", "pocket-ablations", "pocket-ablations-more"}
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
@@ -47,6 +49,17 @@ def test_a_published_report_names_no_place_of_the_machine_and_loads_nothing(fold
     assert 'src="http' not in page and "https://" not in page.partition("<body")[0]
 
 
+def test_a_run_with_students_of_another_package_names_no_place_of_the_machine(monkeypatch):
+    """Their paths are whole ones, for they lie in a folder of their own; a record has them from their package on."""
+    monkeypatch.setenv("SCOTTBENCH_PLUGIN_PATH", str(ROOT / "more" / "scottbench_more"))
+    preset = load_plugins().find("preset", "pocket").noun
+    assert preset.path(preset.students["scm"]) == ROOT / "more" / "scottbench_more" / "students" / "scm"
+    settings = recorded(RunRequest("pocket"), preset)
+    assert settings["students"]["value"].items() >= {"scm": "scottbench_more/students/scm", "cd": "assets/students/cd"}.items()
+    assert str(ROOT) not in json.dumps(settings)
+    assert unplaced("/elsewhere/weights", preset.folder) == "/elsewhere/weights", "nothing says from where on it could be told"
+
+
 def test_items_of_a_published_folder_are_compressed_and_vouched_for(tmp_path, capsys):
     """From records as a run writes them, without a codec."""
     source, run = ROOT / "reports" / "pocket-ablations", tmp_path / "run"
@@ -65,13 +78,14 @@ def test_items_of_a_published_folder_are_compressed_and_vouched_for(tmp_path, ca
     assert invoke(["verify", str(tmp_path / "a")]) == 0 and "items.parquet: sha256" in capsys.readouterr().err
 
 
-def test_the_main_report_samples_the_weights_that_are_shipped(monkeypatch):
+def test_the_main_reports_sample_the_weights_that_are_shipped(monkeypatch):
     """A student that was trained again needs a report that was made again."""
-    manifest = json.loads((ROOT / "reports" / "pocket-main" / "manifest.json").read_text())
+    manifests = [json.loads((ROOT / "reports" / name / "manifest.json").read_text()) for name in ("pocket-main", "pocket-continuous")]
     monkeypatch.setenv("SCOTTBENCH_PLUGIN_PATH", str(ROOT / "more" / "scottbench_more"))
     preset = load_plugins().find("preset", "pocket").noun
-    sampled = {(cell["student"]["trainer"], cell["weights_digest"]) for cell in manifest["cells"] if cell["student"] is not None}
+    sampled = {(cell["student"]["trainer"], cell["weights_digest"])
+               for manifest in manifests for cell in manifest["cells"] if cell["student"] is not None}  # fmt: skip
     shipped = {(trainer, json.loads((preset.path(path) / "student.json").read_text())["weights_digest"])
                for trainer, path in preset.students.items()}  # fmt: skip
-    assert len(shipped) == 7 and shipped <= sampled
+    assert len(shipped) == 9 and shipped <= sampled
     assert {trainer for trainer, _ in sampled} == {trainer for trainer, _ in shipped}

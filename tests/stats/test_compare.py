@@ -83,6 +83,22 @@ def test_another_n_or_fingerprint_or_other_prompts_are_exit_code_5(cli, tmp_path
     assert code == 5 and "different prompts" in err
 
 
+def test_one_metric_of_another_fingerprint_is_left_out_and_named_but_no_gate_passes_over_it(cli, tmp_path, run):
+    other = made_run(tmp_path / "other", {("cd", 2, 0): {"fid": (75.0, influence(3)), "clip_score": (0.5, influence(4))}})
+    rows = pl.read_parquet(other / "results.parquet")
+    of_fid = pl.col("metric") == "fid"
+    fingerprint = pl.when(of_fid).then(pl.lit("fid(); another extractor; n=400")).otherwise(pl.col("fingerprint"))
+    rows.with_columns(fingerprint=fingerprint).write_parquet(other / "results.parquet")
+    line = ("compare", run, "scott@2", "cd@2", "--with", other)
+    code, out, err = cli(*line)
+    assert code == 0 and "CLIP score" in out and "FID" not in out
+    assert err.startswith("left out: fid of scott@2 and of cd@2 have different fingerprints") and "another extractor" in err
+    document = json.loads(cli(*line, "--json")[1])
+    assert [pair["metric"] for pair in document["pairs"]] == ["clip_score"] and list(document["left_out"]) == ["fid"]
+    code, out, err = cli(*line, "--gate")
+    assert (code, out) == (5, "") and "different fingerprints" in err
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

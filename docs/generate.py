@@ -399,10 +399,13 @@ def reports() -> str:
 
 
 def headline() -> str:
-    """Results of the main report and of those beside it, and the verdicts over all."""
-    tables = [results(read_record(ROOT / "reports" / name)) for name in TOGETHER]
-    rows = [row for one in tables[1:] for row in one.splitlines()[2:]]
-    return "\n".join([*tables[0].splitlines(), *rows]) + f"\n\n{verdicts(judged())}"
+    """Results of the main report and of those beside it, and the verdicts over all.
+
+    The recorded teacher of those beside it is the main report's and left out; what is best among their own rows bears no mark.
+    """
+    first, *others = (read_record(ROOT / "reports" / name) for name in TOGETHER)
+    rows = [row.replace("**", "") for record in others for row in results(record).splitlines()[2 : 2 + len(record.cells)]]
+    return "\n".join([*results(first).splitlines(), *rows]) + f"\n\n{verdicts(judged())}"
 
 
 PARTS: dict[str, Callable[[], str]] = {

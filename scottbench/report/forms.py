@@ -101,12 +101,12 @@ def _parts(table: Table, shown: list[int], narrow: bool, room: int) -> list[list
 
 def _listed(table: Table, room: int) -> str:
     """Set a row as its first field and, below it, the others behind the names of their columns, as many a line as have room."""
-    heads, lines = [_head(column) for column in table.columns], []
+    heads = {x: _head(column) for x, column in enumerate(table.columns[1:], 1) if column.short != ""}
+    lines = []
     for row in table.rows:
-        fields = [_field(entry, True, False) for entry in row]
-        lines.append(folded(fields[0], room))
+        lines.append(folded(_field(row[0], True, False), room))
         line = ""
-        for told in (f"{head} {field}" for head, field in zip(heads[1:], fields[1:], strict=True) if field.strip()):
+        for told in (f"{head} {field}" for x, head in heads.items() if (field := _field(row[x], True, False)).strip()):
             if line and len(line) + len(told) + 5 > room:
                 lines.append(folded(f"  {line}", room, "    "))
                 line = ""

@@ -8,7 +8,6 @@ The features are random, float32, of a spectrum that falls like Inception's. A p
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
@@ -17,6 +16,7 @@ from scottbench_metrics import register_metrics
 
 from scottbench.registry.nouns import CellFeatures, read_only
 from scottbench.registry.options import make_options
+from scottbench.run.clock import peak_memory
 from scottbench.stats.uncertainty import interval_or_reason
 
 METRICS = ("fid", "kid", "precision", "recall", "density", "coverage")
@@ -47,7 +47,7 @@ def main(n: int = 30_000, m: int = 40_504, d: int = 2048, *names: str) -> None:
         print(json.dumps({
             "metric": name, "value": value, "interval": found if isinstance(found, str) else [found.interval.low, found.interval.high],
             "by": None if isinstance(found, str) else found.method, "seconds": round(time.perf_counter() - wall, 1),
-            "processor": round(spent, 1), "peak_GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "processor": round(spent, 1), "peak_GB": round(peak_memory() / 1e9, 2),
         }), flush=True)  # fmt: skip
     print(json.dumps({"n": n, "m": m, "d": d, "processor": round(total, 1)}))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import sys
 import tarfile
 import tempfile
@@ -24,6 +23,7 @@ from PIL import Image
 from scottbench_streams.items import open_stream
 from scottbench_streams.options import StreamOptions
 
+from scottbench.run.clock import peak_memory
 from scottbench.training.stream import Stream
 
 SHARD, BATCH, SIDE = 1000, 32, 512
@@ -70,7 +70,7 @@ def measure(items: int, width: int, height: int) -> None:
             _, pixels, _, _ = stream.read(step, 0, stream.parts(step, 1)[0])
             assert pixels.shape == (BATCH, SIDE, SIDE, 3)
             if step % max(1, steps // 8) == 0:
-                peaks.append(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3))
+                peaks.append(round(peak_memory() / 1e9, 3))
         wall = time.perf_counter() - started
         print(json.dumps({
             "source": f"{width}x{height}", "items": steps * BATCH, "bytes": each, "per_second": round(steps * BATCH / wall, 1),

@@ -32,12 +32,14 @@ COMMANDS = {
     "fetch": ["fetch", "scott-paper-mjhq", "--dry-run"],
 }
 PROGRAM = """
-import fcntl, json, os, struct, sys, termios
+import fcntl, json, os, shutil, struct, sys, termios
 from pathlib import Path
 from scottbench.cli import invoke
 from scottbench.cli.results import print_results
 from scottbench.cli.cost import show_cells
 widths, commands, published = json.loads(sys.argv[1])
+free = shutil.disk_usage(".")  # read once: others write to the disk too, and what is compared is words
+shutil.disk_usage = lambda place: free
 for width in widths:
     fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     for name, line in [*commands.items(), ("results", None), ("plan", None)]:

@@ -1,4 +1,6 @@
-"""MeanFlow: a student of the average velocity, distilled from a guided teacher: sampler and trainer."""
+"""MeanFlow: a student of the average velocity, distilled from a guided teacher: sampler, trainer, and the paper's claims."""
+
+from pathlib import Path
 
 from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_meanflow.options import MeanFlowOptions, SamplerOptions
@@ -36,3 +38,9 @@ def register_trainers() -> list[Trainer]:
             paper=PAPER,
         )
     ]
+
+
+@hookimpl
+def register_claims() -> list[Path]:
+    """Register the claims of the paper, one TOML file each."""
+    return sorted(Path(__file__).with_name("claims").glob("*.toml"))

@@ -28,6 +28,8 @@ class MeanFlowOptions:
     """Guidance w = s - 1 of the teacher's velocity, baked in: the student is sampled with guidance 1."""
     different: float = 0.25
     """Share of a batch with r < t; for the rest r = t, and the average velocity is the velocity itself. Paper: 0.25."""
+    to_data: float = 0.0
+    """Share of those with r = 0, whose interval reaches the data: what one-step sampling asks, and two drawn times seldom are. Paper: 0."""
     times: Literal["lognorm", "uniform"] = "lognorm"
     """Law of the two times: logit-normal, or uniform. Paper: logit-normal."""
     p_mean: float = -0.4
@@ -59,8 +61,10 @@ class MeanFlowOptions:
     def __post_init__(self) -> None:
         if self.w < 0 or not math.isfinite(self.w):
             raise ValueError("w must be a number of at least 0")
-        if not 0 <= self.different <= 1 or not 0 <= self.beta2 < 1 or self.lr <= 0:
-            raise ValueError("need 0 <= different <= 1, 0 <= beta2 < 1 and lr > 0")
+        if not 0 <= self.different <= 1 or not 0 <= self.to_data <= 1:
+            raise ValueError("need 0 <= different <= 1 and 0 <= to_data <= 1")
+        if not 0 <= self.beta2 < 1 or self.lr <= 0:
+            raise ValueError("need 0 <= beta2 < 1 and lr > 0")
         if self.p_std <= 0 or not math.isfinite(self.p_mean) or not math.isfinite(self.p_std):
             raise ValueError("p_mean must be a number and p_std a number above 0")
         if self.power < 0 or self.power_c <= 0 or not 0 < self.width <= 1 or not 0 < self.interval_scale <= 1000:

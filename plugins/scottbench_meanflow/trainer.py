@@ -53,7 +53,8 @@ class MeanFlow:
         yield "student", {"meanflow": (weight * error).mean()}, facts
 
     def draw_times(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw times t and r <= t, (n,) float64 each, up to the schedule's end; r < t for the first of them, `different` of all."""
+        """Draw times t and r <= t, (n,) float64 each, up to the schedule's end; r < t for the first of them, `different` of all,
+        and r = 0 for the first `to_data` of these."""
         o = self.options
         u = torch.stack([stratified(n, generator), stratified(n, generator)])
         if o.times == "lognorm":
@@ -61,7 +62,9 @@ class MeanFlow:
         u = u.clamp(1e-4, self.last) if o.times == "lognorm" else 1e-4 + (self.last - 1e-4) * u
         t, r = u.amax(0), u.amin(0)
         count = min(n, max(round(o.different * n), int(o.different > 0)))
-        first = torch.arange(n) < count
+        order = torch.arange(n)
+        first = order < count
+        r = torch.where(order < round(o.to_data * count), 0.0, r)
         # where r = t the time is one draw, not the greater of two
         return torch.where(first, t, u[0]), torch.where(first, r, u[0])
 

@@ -1,4 +1,6 @@
-"""Continuous-time consistency distillation (sCM): sampler and trainer."""
+"""Continuous-time consistency distillation (sCM): sampler, trainer, and the paper's claims."""
+
+from pathlib import Path
 
 from scottbench import Method, Trainer, hookimpl, lazy
 from scottbench_scm.options import SamplerOptions, SCMOptions
@@ -36,3 +38,9 @@ def register_trainers() -> list[Trainer]:
             paper=PAPER,
         )
     ]
+
+
+@hookimpl
+def register_claims() -> list[Path]:
+    """Register the claims of the paper, one TOML file each."""
+    return sorted(Path(__file__).with_name("claims").glob("*.toml"))

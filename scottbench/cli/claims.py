@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from scottbench.registry.loader import Plugins
 
 INDENT = " " * 11
 
@@ -15,7 +19,9 @@ INDENT = " " * 11
 @click.option("--claim", "names", multiple=True, metavar="NAME", help="This claim alone; again for more.")
 @click.option("--gate", is_flag=True, help="Exit 6 unless a claim can be tested here and all such hold.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
-def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: bool) -> None:
+@click.option("--write", is_flag=True, help="Put the verdicts into RUN, one alone, and make its report again: a run has those of its own "
+              "day, and plug-ins bring claims that came later.")  # fmt: skip
+def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: bool, write: bool) -> None:
     """Judge every claim that the plug-ins bring, or those that you name, against one or more runs: reproduced, direction holds,
     inconclusive, contradicted, or not testable here, with the paired differences behind it.
 
@@ -23,15 +29,18 @@ def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: 
     scottbench claims runs/...
     scottbench claims runs/a runs/b     an ablation: two runs with students of one trainer, or more trainings of one recipe
     \f
-    Raises GateNotMet with --gate where a claim fails or none can be tested, UsageError for a claim that nobody brings.
+    Raises GateNotMet with --gate where a claim fails or none can be tested, UsageError for a claim that nobody brings, and with --write for
+    several runs or single claims.
     """
     from scottbench.cli.printing import print_json
     from scottbench.cli.running import all_plugins
-    from scottbench.errors import GateNotMet
+    from scottbench.errors import GateNotMet, UsageError
     from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
     from scottbench.store.runs import find_run
 
+    if write and (len(runs) > 1 or names):
+        raise UsageError("--write puts all verdicts into one run: name one RUN, and no --claim.")
     plugins, runs = all_plugins(), tuple(find_run(str(run)) for run in runs)
     brought = plugins.nouns["claim"].values() if not names else [plugins.find("claim", name) for name in dict.fromkeys(names)]
     measured = [one for run in runs for one in read_measured(run)]
@@ -42,9 +51,25 @@ def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: 
         print_json({"runs": [str(run) for run in runs], "claims": found, "gate": bool(tested) and not failed})
     else:
         print_claims(found)
+    if write:
+        _write(runs[0], plugins)
     if gate and (failed or not tested):
         why = f"{', '.join(failed)} {'does' if len(failed) == 1 else 'do'} not hold" if failed else "no claim can be tested here"
         raise GateNotMet(f"gate not met: {why}.")
+
+
+def _write(run: Path, plugins: Plugins) -> None:
+    """Put all verdicts into a run; say what is left to do in a folder that was exported."""
+    from scottbench.cli.printing import note
+    from scottbench.run.claims import judge_again
+    from scottbench.store.reader import CLAIMS
+    from scottbench.store.sums import SUMS
+
+    judge_again(run, plugins)
+    note(f"written: {run / CLAIMS}, {run / 'report' / 'index.html'}")
+    if (run / SUMS).is_file():
+        place = shlex.quote(str(run))
+        note(f"its tables and {SUMS} are those of before. Write them again: scottbench export {place} -o {place}")
 
 
 def print_claims(found: list[dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from scottbench.report.pictures import BUDGET, Picture, Wanted, fitted, opened, shown
 from scottbench.report.samples import columns_of, steps_of
 from scottbench.store.nearest import Nearest, read_nearest
-from scottbench.store.reader import chunks_of
 from scottbench.store.record import CellRecord, RunRecord
 
 ITEMS, CELLS = 4, 8
@@ -36,7 +35,7 @@ def memory(record: RunRecord, budget: int = BUDGET) -> Memory | None:
     cells = [cell for cell in columns_of(record) if str(cell.facts["id"]) in found.cells][:CELLS]
     chosen = {str(cell.facts["id"]): _nearest_first(found, str(cell.facts["id"])) for cell in cells}
     wanted = [Wanted(owner, found.ids[k], f"sample {found.ids[k]}", "sample") for owner, places in chosen.items() for k in places]
-    samples = shown(chunks_of(record.folder, record.manifest), wanted, budget // 2)
+    samples = shown(record, wanted, budget // 2)
     others = [found.cells[owner][k] for owner, places in chosen.items() for k in places]
     near = fitted([(opened(found.pictures[one.id]), f"nearest training image {one.id}: {one.prompt}", f"{one.distance:.3g}")
                    for one in others], budget // 2)  # fmt: skip

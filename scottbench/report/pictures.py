@@ -1,19 +1,31 @@
-"""Pictures of a run as pieces of a page: read from its chunks, and made as small as a budget of bytes asks."""
+"""Pictures of a run as pieces of a page: read from its chunks, and made as small as a budget of bytes asks.
+
+A folder that was exported has no chunks: there the pictures of its page are the only ones left, and stay when the page is made again.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scottbench.errors import IntegrityError
 from scottbench.store.contents import Unfit, decoded, unpack_pictures
-from scottbench.store.files import SAFE
+from scottbench.store.files import LARGEST_JSON, SAFE, Refused, read_plain
 from scottbench.store.folder import RunFolder
+from scottbench.store.reader import chunks_of
+from scottbench.store.sums import check_sums
+from scottbench.text import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from scottbench.store.record import RunRecord
 
 SMALL = 96
 """Pixels. A picture of at most this keeps its pixels square on the page."""
@@ -24,6 +36,8 @@ EXACT = 100
 LEVELS = {True: ((SMALL, EXACT), (SMALL, 90), (SMALL, 75), (SMALL, 50)),
           False: ((512, 80), (384, 75), (256, 75), (192, 70), (128, 60), (96, 50))}  # fmt: skip
 """True (small pictures) or False -> levels: (longest side in pixels, quality of WebP), best first."""
+WEBP = re.compile(r"data:image/webp;base64,UklGR[A-Za-z0-9+/]+={0,2}")
+"""What a picture of a page is, by its first four bytes (RIFF) too; nothing else is taken over from one."""
 TRIED = 12
 """Pictures that are encoded to learn how large all will be."""
 
@@ -51,13 +65,46 @@ class Wanted:
     label: str = ""
 
 
-def shown(chunks: RunFolder, wanted: Sequence[Wanted], budget: int = BUDGET) -> list[Picture]:
-    """Read pictures and make them as large as the budget allows, all alike. Raises IntegrityError where one is there and is damaged."""
+def shown(record: RunRecord, wanted: Sequence[Wanted], budget: int = BUDGET) -> list[Picture]:
+    """Read pictures and make them as large as the budget allows, all alike. Of a run without any, those of its page as they are.
+
+    Raises IntegrityError where one is there and is damaged.
+    """
+    chunks = chunks_of(record.folder, record.manifest)
     found: dict[tuple[str, str], bytes] = {}
     for owner in dict.fromkeys(one.owner for one in wanted):
         items = list(dict.fromkeys(one.item for one in wanted if one.owner == owner))
         found |= {(owner, item): data for item, data in find(chunks, owner, items).items()}
+    if not found and (earlier := of_page(record.folder / "report" / "index.html")):
+        there = [replace(earlier[printable(one.alt)], label=one.label) if printable(one.alt) in earlier else None for one in wanted]
+        return [picture or Picture("", f"{one.alt} (not kept)", label=one.label) for picture, one in zip(there, wanted, strict=True)]
     return fitted([(opened(found.get((one.owner, one.item))), one.alt, one.label) for one in wanted], budget)
+
+
+def of_page(page: Path) -> dict[str, Picture]:
+    """Return alt text -> picture, of a page that was made before; none of one that was changed, nor where two differ in nothing said."""
+    try:
+        check_sums(page.parent)
+        reader = _Pictures()
+        reader.feed(read_plain(page, LARGEST_JSON, page.parent.parent).decode("utf-8"))
+    except (OSError, ValueError, Refused, IntegrityError):
+        return {}
+    return {alt: pictures[0] for alt, pictures in reader.found.items() if len(set(pictures)) == 1}
+
+
+class _Pictures(HTMLParser):
+    """Gathers the pictures of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[Picture]] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an <img> that is a WebP inside the page."""
+        facts = dict(attrs)
+        source, alt = facts.get("src") or "", facts.get("alt") or ""
+        if tag == "img" and alt and WEBP.fullmatch(source):
+            self.found.setdefault(alt, []).append(Picture(source, alt, "pixelated" in (facts.get("class") or "").split()))
 
 
 def fitted(images: Sequence[tuple[Image | str, str, str]], budget: int = BUDGET) -> list[Picture]:

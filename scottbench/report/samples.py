@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scottbench.report.candidates import candidates
 from scottbench.report.pictures import BUDGET, Picture, Wanted, shown
-from scottbench.store.reader import Records, chunks_of
+from scottbench.store.reader import Records
 from scottbench.store.record import CellRecord, MetricRecord, RunRecord, section
 from scottbench.store.tables import ITEM_COLUMNS, ITEMS
 from scottbench.text import count
@@ -75,7 +75,7 @@ def sample_grid(record: RunRecord, seeds: int = 1, budget: int = BUDGET) -> Grid
                 owner, told = _of_seed(record, cell, seed), f", seed {seed}" if len(drawn) > 1 else ""
                 wanted.append(Wanted(owner, item, f"{prompt}: {cell.method}, {steps_of(cell)}{told}"))
     heads = [("reference", "")] * reference + [(cell.method, steps_of(cell)) for cell in columns]
-    pictures, width = shown(chunks_of(record.folder, record.manifest), wanted, budget), len(heads)
+    pictures, width = shown(record, wanted, budget), len(heads)
     names = [(prompt, f"seed {seed}" if len(drawn) > 1 else "") for prompt in prompts for seed in used]
     rows = [(prompt, pictures[y * width : (y + 1) * width]) for y, (prompt, _) in enumerate(names)]
     caption = _caption(record, columns, len(ids), reference, [str(seed) for seed in used] if len(drawn) > 1 else [])
@@ -130,7 +130,7 @@ def failures(record: RunRecord, budget: int = BUDGET) -> Failures | None:
         Wanted(str(cell.facts["id"]), item, f"{cell.method}, {steps_of(cell)}: {item}, {label} {metric.show(value)}", metric.show(value))
         for cell in cells for item, value in lowest[id(cell)]
     ]  # fmt: skip
-    made = iter(shown(chunks_of(record.folder, record.manifest), wanted, budget))
+    made = iter(shown(record, wanted, budget))
     rows = [(cell.method, steps_of(cell), [next(made) for _ in lowest[id(cell)]]) for cell in cells]
     rows = [(method, detail, pictures) for method, detail, pictures in rows if any(picture.source for picture in pictures)]
     if not rows:

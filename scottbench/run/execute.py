@@ -13,6 +13,7 @@ from scottbench.plan.device import auto_batch
 from scottbench.plan.plan import Plan
 from scottbench.run import manifest
 from scottbench.run.chunks import Shard, inventory
+from scottbench.run.claims import write_claims
 from scottbench.run.clock import Clock
 from scottbench.run.conveyor import conveyor_of
 from scottbench.run.measure import measure, write
@@ -241,15 +242,6 @@ def _note_environments(work: Work, found: list[dict]) -> list[dict]:
     environments = [*known, *reversed(new)]
     work.folder.put_json(ENVIRONMENTS, {"schema": ENVIRONMENT_SCHEMA, "attempts": environments})
     return environments
-
-
-def write_claims(folder: RunFolder, plugins: Plugins) -> None:
-    """Write claims.json: every claim that the plug-ins bring, held against the finished run; the report shows them."""
-    from scottbench.stats.measured import read_measured
-    from scottbench.stats.verdicts import judge
-
-    claims = [registered.noun for registered in plugins.nouns["claim"].values()]
-    folder.put_json(CLAIMS, {"schema": "scottbench.claims/1", "claims": judge(claims, read_measured(folder.root))})
 
 
 def default_folder(plan: Plan) -> Path:

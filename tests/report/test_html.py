@@ -21,6 +21,7 @@ from PIL import Image
 
 from scottbench.errors import IntegrityError, UsageError
 from scottbench.report import build
+from scottbench.store.sums import sums_of
 
 SIX = [(method, steps) for method in ("scott", "cd") for steps in (1, 2, 4)]
 
@@ -255,6 +256,37 @@ def test_a_folder_of_records_alone_says_that_it_has_no_pictures(tmp_path):
     shutil.rmtree(run / "images")
     page = Page(build(run))
     assert "holds the records of the run without its pictures" in page.text and not [t for t in page.tables if t.header[0] == "prompt"]
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_a_page_that_is_made_again_keeps_the_pictures_that_only_it_has(tmp_path, size):
+    import shutil
+
+    run = fake_run(tmp_path / "run", size=size, prompts=PROMPTS[:2])
+    page = build(run)
+    first = page.read_bytes()
+    shutil.rmtree(run / "images")
+    assert build(run).read_bytes() == first, "as they were, however often"
+    edit_manifest(run, limits=["A limit that came later."])
+    again = Page(build(run))
+    assert "A limit that came later." in again.text and len([one for one in again.images() if "webp" in one["src"]]) == 6
+    page.write_bytes(page.read_bytes() + b" ")
+    assert not [one for one in Page(build(run)).images() if "webp" in one["src"]], "of a page that was changed none is taken"
+
+
+@pytest.mark.parametrize("source", ["https://elsewhere.org/a.webp", "data:image/svg+xml;base64,PHN2Zy8+", 'data:image/webp;base64,AA" x'])
+def test_nothing_but_pictures_is_taken_over_from_a_page(tmp_path, source):
+    import shutil
+
+    run = fake_run(tmp_path / "run", prompts=PROMPTS[:2])
+    page = build(run)
+    shutil.rmtree(run / "images")
+    html = re.sub(r'data:image/webp;base64,[^"]*', source, page.read_text(), count=1).encode()
+    page.write_bytes(html)
+    (page.parent / "SHA256SUMS").write_bytes(sums_of({page.name: html}))
+    pictures = [one["src"] for one in Page(build(run)).images() if not one["alt"].startswith("Chart")]
+    assert len(pictures) == 5 and all(one.startswith("data:image/webp;base64,UklGR") for one in pictures)
+    assert "elsewhere" not in page.read_text()
 
 
 @pytest.mark.parametrize("damage", ["absent", "no side-car", "outside"])

@@ -60,6 +60,30 @@ def test_a_run_with_students_of_another_package_names_no_place_of_the_machine(mo
     assert unplaced("/elsewhere/weights", preset.folder) == "/elsewhere/weights", "nothing says from where on it could be told"
 
 
+def test_a_run_is_held_against_claims_that_came_later(tmp_path, capsys):
+    """As if a plug-in had brought one since: verdicts, digest and page become those of today, and nothing else."""
+    source, run = ROOT / "reports" / "pocket-continuous", tmp_path / "a run"
+    shutil.copytree(source, run)
+    facts = json.loads((run / "manifest.json").read_text())
+    claims = json.loads((run / "claims.json").read_text())
+    (run / "claims.json").write_bytes(json_bytes(claims | {"claims": claims["claims"][1:]}))
+    facts["files"]["claims.json"] = file_digest(run / "claims.json")
+    (run / "manifest.json").write_bytes(json_bytes(facts | {"check": own_digest(facts)}))
+    assert invoke(["claims", str(run), "--write"]) == 0
+    written = capsys.readouterr()
+    assert claims["claims"][0]["name"] in written.out and f"scottbench export '{run}' -o '{run}'" in written.err
+    names = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
+    assert [name for name in names if (run / name).read_bytes() != (source / name).read_bytes()] == [], "pictures too"
+    assert invoke(["verify", str(run)]) == 0
+    for words in ([str(source)], ["--claim", "beats-cd"]):
+        assert invoke(["claims", str(run), "--write", *words]) == 2 and "name one RUN, and no --claim" in capsys.readouterr().err
+    (run / "claims.json").unlink()
+    del facts["files"]["claims.json"]
+    (run / "manifest.json").write_bytes(json_bytes(facts | {"check": own_digest(facts)}))
+    assert invoke(["claims", str(run), "--write"]) == 2 and "has no claims.json" in capsys.readouterr().err
+    assert not (run / "claims.json").exists() and not (run / "lock.json").exists()
+
+
 def test_items_of_a_published_folder_are_compressed_and_vouched_for(tmp_path, capsys):
     """From records as a run writes them, without a codec."""
     source, run = ROOT / "reports" / "pocket-ablations", tmp_path / "run"

@@ -6,12 +6,14 @@ import pytest
 import torch
 from analytic import SD, TEXT, column
 from continuous import Continuous, between, gaussian, teacher_of
+from scottbench_meanflow import register_claims
 from scottbench_meanflow.line import LineVelocity, Point, last_time
 from scottbench_meanflow.options import MeanFlowOptions, SamplerOptions
 from scottbench_meanflow.sampler import sample, timesteps
 from scottbench_meanflow.trainer import MeanFlow
 
 from scottbench.diffusion import to_x0_eps
+from scottbench.registry.claims import read_claim
 from scottbench.registry.nouns import Sampling
 
 LAST = last_time(SD.lam(999))
@@ -136,6 +138,30 @@ def test_r_is_below_t_for_the_share_that_is_asked_for_and_both_stay_within_the_s
     many = torch.cat([made.draw_times(64, torch.Generator().manual_seed(i))[0][16:] for i in range(50)])
     wanted = 1 / (1 + math.exp(0.4)) if times == "lognorm" else LAST / 2
     assert float(many.median()) == pytest.approx(wanted, abs=0.02)
+
+
+@pytest.mark.parametrize("times", ["lognorm", "uniform"])
+def test_a_share_of_the_intervals_reaches_the_data(times):
+    made = trainer(Continuous(exact, 256), different=0.5, to_data=0.25, times=times, derivative="jvp")
+    t, r = made.draw_times(64, torch.Generator().manual_seed(0))
+    assert (r[:8] == 0).all() and (r[8:] > 0).all() and (r < t).sum() == 32
+    plain = trainer(None, different=0.5, times=times).draw_times(64, torch.Generator().manual_seed(0))
+    assert torch.equal(t, plain[0]) and torch.equal(r[8:], plain[1][8:]), "nothing else is drawn another way"
+    x = column(torch.linspace(-2, 2, 64))
+    errors = []
+    for gain in (1.0, 0.7):  # the exact average velocity of Gaussian data, and one that hears less of the interval
+        made.networks["student"] = Continuous(lambda z, lam, second, gain=gain: exact(z, lam, gain * second), 256)
+        u, target, _ = made.average_and_target(x, t, r, TEXT.expand(64, -1, -1), TEXT, 32)
+        errors.append(float((u - target)[:8].detach().abs().max()))
+    assert errors[0] < 2e-2 and errors[1] > 0.1, errors
+    with pytest.raises(ValueError, match="0 <= to_data <= 1"):
+        MeanFlowOptions(to_data=1.5)
+
+
+def test_the_claims_are_of_the_paper_and_can_be_read():
+    claims = [read_claim(path) for path in register_claims()]
+    assert {claim.name for claim in claims} == {"meanflow-beats-cd", "meanflow-improves-with-steps"}
+    assert all("2505.13447" in claim.paper and claim.locator for claim in claims)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])

@@ -6,12 +6,14 @@ import pytest
 import torch
 from analytic import SD, TEXT, column
 from continuous import Continuous, between, gaussian, lam_of, teacher_of
+from scottbench_scm import register_claims
 from scottbench_scm.options import SamplerOptions, SCMOptions
 from scottbench_scm.sampler import sample, timesteps
 from scottbench_scm.trainer import ContinuousConsistencyDistillation, TimeWeight
 from scottbench_scm.trigflow import Velocity, normalised
 
 from scottbench.diffusion import to_x0_eps
+from scottbench.registry.claims import read_claim
 from scottbench.registry.nouns import Sampling
 from scottbench.training.continuous import angles, time_of_angle
 
@@ -136,3 +138,9 @@ def test_with_the_exact_function_sampling_keeps_the_data_s_law(steps):
     denoise = lambda z, t: (exact(s)(z, torch.tensor(SD.lam(t), dtype=torch.float64)), torch.zeros_like(z))  # noqa: E731
     run = Sampling(denoise, lambda k: basis[k] * (start if k == 0 else 1.0), SD, steps, SamplerOptions())
     assert float((sample(run) ** 2).sum()) / s**2 == pytest.approx(1, abs=1e-12)
+
+
+def test_the_claims_are_of_the_paper_and_can_be_read():
+    claims = [read_claim(path) for path in register_claims()]
+    assert {claim.name for claim in claims} == {"scm-beats-cd", "scm-improves-with-steps"}
+    assert all("2410.11081" in claim.paper and claim.locator for claim in claims)

@@ -245,8 +245,7 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
     axes.set_xscale("log")
     # before anything is drawn: matplotlib's own limits around a single cost may have no width, by which a line across would divide
     _cost_axis(axes, sorted({x for x, _, _ in points}), max(map(len, lines)))
-    if min(levels) > 0 and max(levels) / min(levels) > WIDE:
-        axes.set_yscale("log")
+    _scale(axes, "y", levels)
     steps = front([(x, value) for x, value, _ in points], metric.higher_is_better)
     axes.step([x for x, _ in steps], [y for _, y in steps], where="post", color=FAINT, linewidth=0.7, marker="")
     ends = []
@@ -260,7 +259,7 @@ def _draw_front(drawing: Drawing, axes: Axes, lines: dict[str, Line], metric: Me
         name = _name(f"{teacher.name}{f', NFE {teacher.nfe}' if teacher.nfe else ''}", 2 * LONGEST)  # a whole line for itself
         axes.annotate(name, (0.01, teacher.values[metric.name]),
                       (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7.5, color=FAINT)  # fmt: skip
-    _value_axis(axes, metric)
+    _value_axis(axes, "y", metric)
     axes.set_xlabel(COSTS[kind])
     axes.set_ylabel(f"{_name(metric.label)} {metric.arrow}")
     label_ends(drawing, axes, ends)
@@ -295,20 +294,40 @@ def _cost_axis(axes: Axes, values: list[float], letters: int) -> None:
     axes.set_xlim(values[0] / span**0.12, values[-1] * span ** min(1.4, 0.08 + 0.032 * letters))
 
 
-def _value_axis(axes: Axes, metric: MetricRecord) -> None:
-    """Plain numbers, also on a logarithmic axis; no closer than 20 units of the last printed digit."""
-    from matplotlib.ticker import LogLocator, NullLocator
+def _scale(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """Make an axis, "x" or "y", logarithmic where its values span more than `WIDE`: those that are close would lie over each other.
 
-    if axes.get_yscale() != "log":
-        _zoom(axes, "y", metric)
+    Where there is a 0, as of a teacher's distance from itself, it is even up to the smallest of the others.
+    """
+    above = [value for value in values if value > 0]
+    if above and min(values) >= 0 and max(above) / min(above) > WIDE:
+        even = {} if min(values) > 0 else {"linthresh": min(above), "linscale": 0.5}
+        getattr(axes, f"set_{which}scale")("symlog" if even else "log", **even)
+
+
+def _value_axis(axes: Axes, which: str, metric: MetricRecord) -> None:
+    """Plain numbers, also on a logarithmic axis, "x" or "y"; no closer than 20 units of the last printed digit."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    kind = getattr(axes, f"get_{which}scale")()
+    if kind == "linear":
+        _zoom(axes, which, metric)
         return
-    low, high = axes.dataLim.intervaly
-    low = low if low > 0 else axes.dataLim.minposy
+    low, high = getattr(axes.dataLim, f"interval{which}")
+    axis = getattr(axes, f"{which}axis")
+    if kind == "symlog":
+        low = axis.get_transform().linthresh
+    else:  # an interval that reaches as far as 0 leads out of the figure
+        least = min(value for line in axes.get_lines() for value in getattr(line, f"get_{which}data")() if value > 0)
+        low = max(low, least / WIDE)
     room = (high / low) ** 0.12
-    axes.set_ylim(low / room, high * room)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ticks = [digit * 10.0**power for power in range(-12, 13) for digit in (1, 2, 5)]
+    begin = low / room if kind == "log" else -0.5 * low
+    getattr(axes, f"set_{which}lim")(begin, high * room)
+    zero = [0.0] if kind == "symlog" else []
+    axis.set_major_locator(FixedLocator([*zero, *(tick for tick in ticks if low / room <= tick <= high * room)]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _bars(cells: Sequence[CellRecord], metric: MetricRecord) -> list[list[float]]:
@@ -338,6 +357,8 @@ def _draw_scatter(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], y: 
     """One labelled point a cell, or its steps and the method's name at the line's end; points of one method joined in order of steps."""
     points: list[tuple[tuple[float, float], str, str]] = []
     many = len(cells) > LABELLED
+    for which, metric in (("x", x), ("y", y)):
+        _scale(axes, which, [cell.values[metric.name] for cell in cells])
     for index, (name, line) in enumerate(_by_method(cells).items()):
         across, up = [cell.values[x.name] for cell in line], [cell.values[y.name] for cell in line]
         style, colour = line_of(index), COLOURS[index % len(COLOURS)]
@@ -348,8 +369,8 @@ def _draw_scatter(drawing: Drawing, axes: Axes, cells: Sequence[CellRecord], y: 
         if many:
             texts = [*(cell.steps_text for cell in line[:-1]), at_steps(name, line[-1].steps)]
         points += [(place, text, colour) for place, text in zip(zip(across, up), texts)]
-    _zoom(axes, "x", x)
-    _zoom(axes, "y", y)
+    _value_axis(axes, "x", x)
+    _value_axis(axes, "y", y)
     axes.set_xlabel(f"{_name(x.label)} {x.arrow}")
     axes.set_ylabel(f"{_name(y.label)} {y.arrow}")
     label_points(drawing, axes, points)

@@ -18,6 +18,10 @@ EDGE = 4.0
 """Pixels between what is drawn and the edge of a figure."""
 SIZE, GAP = 8.0, 9.5
 """Points: height of letters, and from the middle of one label from that of the next."""
+AROUND = ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 6), (-6, 6), (6, -6), (-6, -6))
+"""Places of a label around its point, points."""
+RINGS, FAR = (1, 3, 5), 12
+"""How often so far from it, and what a far one must hide less to be taken."""
 
 
 def settle(drawing: Drawing, axes: Axes) -> None:
@@ -69,8 +73,10 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def label_points(drawing: Drawing, axes: Axes, points: Sequence[Labelled]) -> None:
-    """Write each label at that of eight places around its point where it hides least of points, lines and other labels."""
+    """Write each label at that place around its point where it hides least of points, lines and other labels, the nearest of such; from
+    one that is far a thin line leads to the point."""
     from matplotlib.collections import LineCollection
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     settle(drawing, axes)
@@ -82,14 +88,19 @@ def label_points(drawing: Drawing, axes: Axes, points: Sequence[Labelled]) -> No
     inside = axes.get_window_extent()
     for place, text, colour in points:
         tried: list[tuple[int, int, Annotation, Bbox]] = []
-        for dx, dy in ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 6), (-6, 6), (6, -6), (-6, -6)):
-            sides = ("center", "left", "right")[(dx > 0) - (dx < 0)], ("center", "bottom", "top")[(dy > 0) - (dy < 0)]
-            label = axes.annotate(
-                text, place, (dx, dy), textcoords="offset points", fontsize=SIZE, color=colour, ha=sides[0], va=sides[1])  # fmt: skip
-            box = label.get_window_extent()
-            outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
-            hidden = 100 * outside + 20 * sum(box.overlaps(mark) for mark in marks) + sum(box.contains(*dot) for dot in dots)
-            tried.append((hidden, len(tried), label, box))
+        for times in RINGS:
+            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2} if times > 1 else None
+            for dx, dy in AROUND:
+                sides = ("center", "left", "right")[(dx > 0) - (dx < 0)], ("center", "bottom", "top")[(dy > 0) - (dy < 0)]
+                label = axes.annotate(text, place, (times * dx, times * dy), textcoords="offset points", fontsize=SIZE, color=colour,
+                                      ha=sides[0], va=sides[1], arrowprops=line)  # fmt: skip
+                label.get_window_extent()  # settles where it stands
+                box = Text.get_window_extent(label)  # the letters alone, without the line
+                outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
+                hidden = 100 * outside + 20 * sum(box.overlaps(mark) for mark in marks) + sum(box.contains(*dot) for dot in dots)
+                tried.append((hidden + FAR * (times > 1), len(tried), label, box))
+            if min(entry[0] for entry in tried) < FAR:
+                break
         tried.sort(key=lambda entry: entry[:2])
         for _, _, label, _ in tried[1:]:
             label.remove()

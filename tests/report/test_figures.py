@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scottbench.report import style
-from scottbench.report.figures import LABELLED, charts, drawn, figures, front, paneled, shortened
+from scottbench.report import placing, style
+from scottbench.report.figures import LABELLED, _scale, _value_axis, charts, drawn, figures, front, paneled, shortened
 from scottbench.report.paper import figure_files
 from scottbench.report.placing import spread
-from scottbench.store.record import CellRecord, read_record
+from scottbench.store.record import CellRecord, MetricRecord, read_record
 
 
 def pair_rows(methods, steps=(1, 2, 4), metrics=("fid", "clip_score", "coverage"), decided=True, first=None):
@@ -128,6 +129,62 @@ def test_a_difference_that_is_not_decided_is_hollow(record_of):
             lines = drawn(chart).axes[0].get_lines()
         faces = {line.get_markerfacecolor() for line in lines if line.get_marker() == style.MARKERS[1]}
         assert faces == {style.COLOURS[1] if decided else style.PAPER}
+
+
+def drawn_points(values):
+    """Label points at places (x, y); return the boxes of the labels and of their marks, and the axes' own, in pixels."""
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    drawing = Drawing(figsize=(6.0, 4.0), dpi=100)
+    axes = drawing.add_axes((0.1, 0.1, 0.8, 0.8))
+    axes.plot(*zip(*values), linestyle="")
+    axes.set_xlim(0, 10)
+    axes.set_ylim(0, 10)
+    placing.label_points(drawing, axes, [(place, f"method-{i}@4", "black") for i, place in enumerate(values)])
+    for label in axes.texts:
+        label.get_window_extent()
+    marks = [Bbox([[x - 5, y - 5], [x + 5, y + 5]]) for x, y in axes.transData.transform(values)]
+    return [Text.get_window_extent(label) for label in axes.texts], marks, axes.get_window_extent(), axes.texts
+
+
+CROWD = [(5 + 0.3 * math.cos(i), 5 + 0.3 * math.sin(i)) for i in range(7)]
+
+
+def test_labels_of_points_in_a_crowd_lie_over_no_other_label_or_point():
+    boxes, marks, inside, labels = drawn_points(CROWD)
+    assert len(boxes) == 7 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i] + marks)
+    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1 for box in boxes)
+    assert 0 < sum(label.arrow_patch is not None for label in labels) < 7, "lines lead to the far ones alone"
+    alone = drawn_points([(2, 2), (8, 8)])
+    assert [label.arrow_patch for label in alone[-1]] == [None, None]
+
+
+def test_places_near_a_point_alone_do_not_do_for_a_crowd(monkeypatch):
+    monkeypatch.setattr(placing, "RINGS", (1,))
+    boxes, marks, _, _ = drawn_points(CROWD)
+    assert any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i] + marks)
+
+
+@pytest.mark.parametrize(("values", "kind"), [
+    ([10, 50], "linear"), ([10, 90], "log"), ([0, 10, 90], "symlog"), ([0, 10, 50], "linear"), ([-1, 10, 90], "linear"), ([0], "linear"),
+])  # fmt: skip
+def test_an_axis_is_logarithmic_where_its_values_span_much_and_even_about_a_zero(values, kind):
+    from matplotlib.figure import Figure as Drawing
+
+    axes = Drawing().add_axes((0.1, 0.1, 0.8, 0.8))
+    _scale(axes, "x", values)
+    axes.plot(values, values)
+    axes.errorbar(values, values, xerr=[[9.99] * len(values), [1] * len(values)], fmt="none")  # an interval may reach below 0
+    _value_axis(axes, "x", MetricRecord("fid", "FID", "", False, 3, "", "", ""))
+    low, high = axes.get_xlim()
+    assert axes.get_xscale() == kind and low < min(values) and max(values) < high < max(200, 2 * max(values))
+    assert 2 <= sum(low <= tick <= high for tick in axes.get_xticks()) <= 9
+    if kind == "symlog":
+        places = axes.transData.transform([(0, 0), (10, 0), (90, 0)])[:, 0]
+        assert 0.1 < (places[1] - places[0]) / (places[2] - places[1]) < 1, "0 stands apart, and takes no more room than the rest"
+        assert 0 in axes.get_xticks()
 
 
 def test_many_points_carry_their_number_of_steps_and_the_last_one_its_name(record_of):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
@@ -10,6 +9,7 @@ import numpy as np
 from scottbench_metrics import further_metrics
 
 from scottbench.registry.nouns import CellFeatures, read_only
+from scottbench.run.clock import peak_memory
 from scottbench.stats.uncertainty import uncertainty
 
 N, D = 5000, 1024
@@ -36,7 +36,7 @@ def main() -> None:
         ends = f"[{found.interval.low:.4f}, {found.interval.high:.4f}] by {found.method}"
         print(f"{metric.name:10} {time.perf_counter() - start:6.1f} s  {value:.4f} {ends}")
     print(f"all        {time.perf_counter() - whole:6.1f} s, {time.process_time() - at_work:.1f} s of processor time")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, Python, NumPy, SciPy and torch included")
+    print(f"peak memory {peak_memory() / 1e9:.2f} GB, Python, NumPy, SciPy and torch included")
 
 
 if __name__ == "__main__":

@@ -203,16 +203,24 @@ def test_what_comes_from_outside_is_escaped_in_it(small, tmp_path):
     assert "\x1b" not in html and "\u202e" not in html
 
 
-def test_a_published_folder_has_tables_and_says_that_it_has_no_images():
+def test_a_published_folder_has_tables_and_the_pictures_of_its_page_but_no_images(tmp_path):
+    import shutil
+
     run = scottbench.open_run(PUBLISHED)
     assert all(len(getattr(run, name)) for name in FRAMES)
     assert {claim["name"]: claim["verdict"] for claim in run.claims}["beats-cd"] == "contradicted"
     assert run.report.is_file()
     html = run._repr_html_()
-    assert "18.60" in html and "<img" not in html
-    for ask in (lambda: run.image("scott", 2, 0), lambda: run.samples()):
-        with pytest.raises(UsageError, match=r"holds no images.*To have them, make the run again: scottbench run -m scott"):
-            ask()
+    assert "18.60" in html and html.count('src="data:image/webp;base64,') == html.count("<img") > 5
+    first, both = run.samples(1), run.samples(2)
+    assert first.width == both.width and len(first.getcolors(2**24)) > 100 and first.height < both.height
+    again = "holds no images.*To have them, make the run again: scottbench run -m scott"
+    with pytest.raises(UsageError, match=again):
+        run.image("scott", 2, 0)
+    alone = scottbench.open_run(shutil.copytree(PUBLISHED, tmp_path / "alone", ignore=shutil.ignore_patterns("report")))
+    assert "<img" not in alone._repr_html_()
+    with pytest.raises(UsageError, match=again):
+        alone.samples()
 
 
 def test_a_table_or_report_that_is_missing_says_how_to_make_it(small, tmp_path):

@@ -358,8 +358,11 @@ def findings() -> str:
 
 def verdicts(found: list[dict[str, Any]]) -> str:
     """The claims that could be tested, each with its evidence."""
-    rows = [[f"`{claim['name']}`", claim["statement"], f"**{claim['verdict']}**", "; ".join(one["text"] for one in claim["evidence"])]
-            for claim in found if claim["verdict"] != "not testable here"]  # fmt: skip
+    rows = []
+    for claim in (one for one in found if one["verdict"] != "not testable here"):
+        evidence = [one["text"] for one in claim["evidence"]]
+        evidence += [part for part in claim["reason"].split("; ") if part.startswith("of another recipe")]
+        rows.append([f"`{claim['name']}`", claim["statement"], f"**{claim['verdict']}**", "; ".join(evidence)])
     return table(["claim", "statement", "verdict", "evidence"], rows)
 
 

@@ -29,7 +29,7 @@ ROWS = 30
 """Most pairs in a figure of differences."""
 PANELS = 3
 """Metrics with a figure of differences: the first ones, and those that compare with the teacher's images."""
-WIDE = 8
+WIDE = 5
 """A metric whose values span this factor has a logarithmic axis."""
 LABELLED = 12
 """Points that can each carry their name; more carry their number of steps."""

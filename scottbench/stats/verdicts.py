@@ -91,7 +91,7 @@ def _judge(claim: Claim, measured: Sequence[Measured]) -> dict[str, Any]:
     return {
         **{key: getattr(claim, key) for key in ("name", "paper", "version", "locator", "statement")},
         "verdict": verdict,
-        "reason": _reason(verdict, findings, missing),
+        "reason": "; ".join(filter(None, [_reason(verdict, findings, missing), _left_out(claim, here if findings else [])])),
         "to_test": to_test(claim, measured) if verdict == UNTESTED else [],
         "quoted": [
             {"metric": one.metric, "better_cell": one.better.name, "worse_cell": one.worse.name, **asdict(one.quoted)}
@@ -188,6 +188,19 @@ def _sides(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[Training
     if not arm.student and any(sum(other.first.steps == one.first.steps for other in recipes) > 1 for one in recipes):
         return []  # several recipes: none is the claim's
     return recipes
+
+
+def _left_out(claim: Claim, measured: Sequence[Measured]) -> str:
+    """Say which students of a claim's methods were not judged, for they are of another recipe than those that go by its name; "" for none.
+    Whoever has two recipes of a method must not read a verdict on one as on both."""
+    left = []
+    for comparison in (one for one in claim.compare if not _ablates(one)):
+        for arm in (comparison.better, comparison.worse):
+            judged = {one.method for recipe in _sides(arm, comparison.metric, measured) for cell in recipe.cells for one in cell}
+            named = [one.method for one in measured if one.metric == comparison.metric and Label.parse(one.method).name == arm.method
+                     and (arm.steps is None or one.steps == arm.steps)]  # fmt: skip
+            left += [method for method in dict.fromkeys(named) if judged and method not in judged]
+    return f"of another recipe, and not judged: {', '.join(map(one_line, dict.fromkeys(left)))}" if left else ""
 
 
 def _trained(one: Measured, arm: Arm) -> bool:

@@ -230,6 +230,21 @@ def test_another_recipe_under_the_name_is_no_training_of_the_first(tmp_path):
     assert evidence["value_better"] == 70.0 and evidence["trainings"] == [1, 1]
 
 
+def test_students_of_another_recipe_that_were_not_judged_are_named(tmp_path):
+    """Beaten or not by them, a verdict on the recipe that goes by the name is none on both."""
+    claim = HEAD + BEATS.format(metric="fid", better="scott", worse="cd")
+    students = {"scott": (70.0, {}), "cd": (71.5, {}), "cd@student=small": (60.0, {"batch": 32}), "cd@student=hot": (80.0, {"lr": 1e-3})}
+    found = verdict(tmp_path, ablation_run(tmp_path / "run", students), claim)
+    assert found["verdict"] == "direction holds" and len(found["evidence"]) == 1
+    assert found["reason"] == "of another recipe, and not judged: cd@student=small, cd@student=hot"
+    same = {"scott": 70.0, "cd": 71.5, "cd@student=b": 71.4}
+    assert "another recipe" not in verdict(tmp_path, trained(tmp_path / "same", same, {"cd@student=b": 1}), claim)["reason"]
+    alone = ablation_run(tmp_path / "alone", {"scott@student=a": (70.0, {"h": 1}), "cd": (71.5, {})})
+    assert "another recipe" not in verdict(tmp_path, alone, claim)["reason"], "the only one goes by the method's name"
+    lacking = ablation_run(tmp_path / "lacking", {"cd": (71.5, {}), "cd@student=hot": (80.0, {"lr": 1e-3})})
+    assert "another recipe" not in verdict(tmp_path, lacking, claim)["reason"], "nothing was judged"
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 GOOD = HEAD + BEATS.format(metric="fid", better="a", worse="b")

@@ -26,7 +26,7 @@ from scottbench.registry.presets import EXTRACTOR_KEYS, KEYS, OWN_RECIPE_KEYS, T
 from scottbench.report.results import results_tables
 from scottbench.report.tables import students_table
 from scottbench.stats.measured import read_measured
-from scottbench.stats.verdicts import judge
+from scottbench.stats.verdicts import OTHERS, judge
 from scottbench.store.record import RunRecord, read_record
 from scottbench.text import duration
 
@@ -361,7 +361,7 @@ def verdicts(found: list[dict[str, Any]]) -> str:
     rows = []
     for claim in (one for one in found if one["verdict"] != "not testable here"):
         evidence = [one["text"] for one in claim["evidence"]]
-        evidence += [part for part in claim["reason"].split("; ") if part.startswith("of another recipe")]
+        evidence += [part for part in claim["reason"].split("; ") if part.startswith(OTHERS)]
         rows.append([f"`{claim['name']}`", claim["statement"], f"**{claim['verdict']}**", "; ".join(evidence)])
     return table(["claim", "statement", "verdict", "evidence"], rows)
 

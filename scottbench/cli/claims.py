@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from scottbench.registry.loader import Plugins
 
 INDENT = " " * 11
 
@@ -35,6 +32,7 @@ def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: 
     from scottbench.cli.printing import print_json
     from scottbench.cli.running import all_plugins
     from scottbench.errors import GateNotMet, UsageError
+    from scottbench.run.claims import judge_again
     from scottbench.stats.measured import read_measured
     from scottbench.stats.verdicts import CONTRADICTED, OPEN, UNTESTED, judge
     from scottbench.store.runs import find_run
@@ -42,9 +40,11 @@ def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: 
     if write and (len(runs) > 1 or names):
         raise UsageError("--write puts all verdicts into one run: name one RUN, and no --claim.")
     plugins, runs = all_plugins(), tuple(find_run(str(run)) for run in runs)
-    brought = plugins.nouns["claim"].values() if not names else [plugins.find("claim", name) for name in dict.fromkeys(names)]
-    measured = [one for run in runs for one in read_measured(run)]
-    found = judge([registered.noun for registered in brought], measured)
+    if write:
+        found = judge_again(runs[0], plugins)
+    else:
+        brought = plugins.nouns["claim"].values() if not names else [plugins.find("claim", name) for name in dict.fromkeys(names)]
+        found = judge([registered.noun for registered in brought], [one for run in runs for one in read_measured(run)])
     tested = [claim for claim in found if claim["verdict"] != UNTESTED]
     failed = [claim["name"] for claim in tested if claim["verdict"] in (CONTRADICTED, OPEN)]
     if as_json:
@@ -52,20 +52,18 @@ def claims(runs: tuple[Path, ...], names: tuple[str, ...], gate: bool, as_json: 
     else:
         print_claims(found)
     if write:
-        _write(runs[0], plugins)
+        _tell(runs[0])
     if gate and (failed or not tested):
         why = f"{', '.join(failed)} {'does' if len(failed) == 1 else 'do'} not hold" if failed else "no claim can be tested here"
         raise GateNotMet(f"gate not met: {why}.")
 
 
-def _write(run: Path, plugins: Plugins) -> None:
-    """Put all verdicts into a run; say what is left to do in a folder that was exported."""
+def _tell(run: Path) -> None:
+    """Say what was written into a run, and what is left to do in a folder that was exported."""
     from scottbench.cli.printing import note
-    from scottbench.run.claims import judge_again
     from scottbench.store.reader import CLAIMS
     from scottbench.store.sums import SUMS
 
-    judge_again(run, plugins)
     note(f"written: {run / CLAIMS}, {run / 'report' / 'index.html'}")
     if (run / SUMS).is_file():
         place = shlex.quote(str(run))

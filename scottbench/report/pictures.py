@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from scottbench.errors import IntegrityError
 from scottbench.store.contents import Unfit, decoded, unpack_pictures
-from scottbench.store.files import LARGEST_JSON, SAFE, Refused, read_plain
+from scottbench.store.files import LARGEST_JSON, SAFE, read_plain
 from scottbench.store.folder import RunFolder
 from scottbench.store.reader import chunks_of
 from scottbench.store.sums import check_sums
@@ -76,8 +76,7 @@ def shown(record: RunRecord, wanted: Sequence[Wanted], budget: int = BUDGET) -> 
         items = list(dict.fromkeys(one.item for one in wanted if one.owner == owner))
         found |= {(owner, item): data for item, data in find(chunks, owner, items).items()}
     if not found and (earlier := of_page(record.folder / "report" / "index.html")):
-        there = [replace(earlier[printable(one.alt)], label=one.label) if printable(one.alt) in earlier else None for one in wanted]
-        return [picture or Picture("", f"{one.alt} (not kept)", label=one.label) for picture, one in zip(there, wanted, strict=True)]
+        return [replace(earlier.get(printable(one.alt), Picture("", f"{one.alt} (not kept)")), label=one.label) for one in wanted]
     return fitted([(opened(found.get((one.owner, one.item))), one.alt, one.label) for one in wanted], budget)
 
 
@@ -87,7 +86,7 @@ def of_page(page: Path) -> dict[str, Picture]:
         check_sums(page.parent)
         reader = _Pictures()
         reader.feed(read_plain(page, LARGEST_JSON, page.parent.parent).decode("utf-8"))
-    except (OSError, ValueError, Refused, IntegrityError):
+    except (OSError, ValueError, IntegrityError):
         return {}
     return {alt: pictures[0] for alt, pictures in reader.found.items() if len(set(pictures)) == 1}
 

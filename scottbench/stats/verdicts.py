@@ -30,6 +30,8 @@ REPRODUCED, HOLDS, OPEN, CONTRADICTED, UNTESTED = VERDICTS = (
     "reproduced", "direction holds", "inconclusive", "contradicted", "not testable here",
 )  # fmt: skip
 MORE_TRAININGS = "no number of images would decide: trainings differ by too much, more of them are needed"
+OTHERS = "of another recipe, and not judged: "
+"""Begins the part of a reason that names the students of another recipe than the one that goes by a method's name."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,7 @@ def _sides(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[Training
 
     A label that is the arm's name to the letter goes first, with the other trainings of its recipe.
     """
-    found = [one for one in measured if one.metric == metric and (arm.steps is None or one.steps == arm.steps) and _trained(one, arm)]
-    named = [one for one in found if one.method == arm.method or Label.parse(one.method).name == arm.method]
+    named = _named(arm, metric, measured)
     exact = [one for one in named if one.method == arm.method]
     recipes = trainings([*exact, *(one for one in named if one.method != arm.method)])
     if exact:
@@ -197,10 +198,15 @@ def _left_out(claim: Claim, measured: Sequence[Measured]) -> str:
     for comparison in (one for one in claim.compare if not _ablates(one)):
         for arm in (comparison.better, comparison.worse):
             judged = {one.method for recipe in _sides(arm, comparison.metric, measured) for cell in recipe.cells for one in cell}
-            named = [one.method for one in measured if one.metric == comparison.metric and Label.parse(one.method).name == arm.method
-                     and (arm.steps is None or one.steps == arm.steps)]  # fmt: skip
-            left += [method for method in dict.fromkeys(named) if judged and method not in judged]
-    return f"of another recipe, and not judged: {', '.join(map(one_line, dict.fromkeys(left)))}" if left else ""
+            named = [one.method for one in _named(arm, comparison.metric, measured)]
+            left += [method for method in named if judged and method not in judged]
+    return OTHERS + ", ".join(map(one_line, dict.fromkeys(left))) if left else ""
+
+
+def _named(arm: Arm, metric: str, measured: Sequence[Measured]) -> list[Measured]:
+    """Find the cells that go by an arm's name, at its number of steps, whose students had the options that it asks for."""
+    found = [one for one in measured if one.metric == metric and (arm.steps is None or one.steps == arm.steps) and _trained(one, arm)]
+    return [one for one in found if one.method == arm.method or Label.parse(one.method).name == arm.method]
 
 
 def _trained(one: Measured, arm: Arm) -> bool:
